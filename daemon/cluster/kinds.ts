@@ -1,0 +1,141 @@
+/**
+ * The cluster as the modules see it: narrow types, projected from API objects on arrival (`project.ts`). Fields that no module
+ * reads are not kept. Names are the Kubernetes API's; addresses are canonical; absent lists are empty.
+ */
+import type { Family, IpAddress } from '../net/address.ts';
+import type { Protocol } from '../net/port.ts';
+import type { IpPrefix } from '../net/prefix.ts';
+
+/** What every object has. `creationTimestamp` in milliseconds since the epoch, 0 where the API gave none. */
+export interface ObjectMeta {
+  /** '' for cluster-scoped objects. */
+  readonly namespace: string;
+  readonly name: string;
+  readonly uid: string;
+  readonly creationTimestamp: number;
+}
+
+/** `namespace/name`, or `name` for cluster-scoped objects. A slash is in neither (RFC 1123 names), so keys never collide. */
+export type ObjectKey = string;
+
+export function keyOf(meta: { readonly namespace: string; readonly name: string }): ObjectKey {
+  return meta.namespace === '' ? meta.name : `${meta.namespace}/${meta.name}`;
+}
+
+export type ServiceType = 'ClusterIP' | 'NodePort' | 'LoadBalancer' | 'ExternalName';
+export type TrafficPolicy = 'Cluster' | 'Local';
+
+export interface ServicePort {
+  /** '' for the one unnamed port. */
+  readonly name: string;
+  readonly protocol: Protocol;
+  readonly port: number;
+  /** Undefined where the Service has no node port. */
+  readonly nodePort: number | undefined;
+}
+
+export interface Service {
+  readonly kind: 'Service';
+  readonly meta: ObjectMeta;
+  readonly type: ServiceType;
+  /** `spec.clusterIPs`; empty for headless Services. */
+  readonly clusterIPs: readonly IpAddress[];
+  readonly externalIPs: readonly IpAddress[];
+  /** `status.loadBalancer.ingress[].ip` whose `ipMode` is not `Proxy`. */
+  readonly loadBalancerIPs: readonly IpAddress[];
+  readonly ports: readonly ServicePort[];
+  readonly internalTrafficPolicy: TrafficPolicy;
+  readonly externalTrafficPolicy: TrafficPolicy;
+  /** `spec.sessionAffinityConfig.clientIP.timeoutSeconds` where `sessionAffinity` is ClientIP, else undefined. Seconds. */
+  readonly sessionAffinitySeconds: number | undefined;
+  readonly ipFamilies: readonly Family[];
+  /** Annotations under `kube-router.io/` and `fairway.dev/` only. */
+  readonly annotations: Readonly<Record<string, string>>;
+  /** Label `service.kubernetes.io/service-proxy-name`; '' where absent. */
+  readonly proxyName: string;
+  /** True with the label `service.kubernetes.io/headless` or `clusterIP: None`. */
+  readonly headless: boolean;
+  readonly healthCheckNodePort: number | undefined;
+  /** Source ranges that parse; what did not parse is a {@link Complaint}. */
+  readonly loadBalancerSourceRanges: readonly IpPrefix[];
+  /** `spec.trafficDistribution`; '' where absent. */
+  readonly trafficDistribution: string;
+}
+
+/** One endpoint of a slice. `ready` follows the API's advice that nil means ready; `serving` nil means the value of ready. */
+export interface Endpoint {
+  /** The first address: the API says the others are not to be used for anything. */
+  readonly address: IpAddress;
+  readonly ready: boolean;
+  readonly serving: boolean;
+  readonly terminating: boolean;
+  /** '' where the API gave none. */
+  readonly nodeName: string;
+  readonly zone: string;
+  /** `hints.forZones[].name`, `hints.forNodes[].name`. */
+  readonly forZones: readonly string[];
+  readonly forNodes: readonly string[];
+}
+
+export interface EndpointPort {
+  readonly name: string;
+  readonly protocol: Protocol;
+  readonly port: number;
+}
+
+export interface EndpointSlice {
+  readonly kind: 'EndpointSlice';
+  readonly meta: ObjectMeta;
+  /** Label `kubernetes.io/service-name`: the owning Service, in the slice's namespace. */
+  readonly serviceKey: ObjectKey;
+  readonly family: Family;
+  /** Ports without a number (API: "null means not for us") are left out. */
+  readonly ports: readonly EndpointPort[];
+  readonly endpoints: readonly Endpoint[];
+}
+
+export interface Node {
+  readonly kind: 'Node';
+  readonly meta: ObjectMeta;
+  readonly labels: Readonly<Record<string, string>>;
+  /** Under `kube-router.io/` and `fairway.dev/` only. */
+  readonly annotations: Readonly<Record<string, string>>;
+  readonly internalIPs: readonly IpAddress[];
+  readonly externalIPs: readonly IpAddress[];
+  readonly podCIDRs: readonly IpPrefix[];
+}
+
+/** Kinds that can be watched now. A module names those it reads; only these are listed and watched. */
+export interface ClusterKinds {
+  readonly Service: Service;
+  readonly EndpointSlice: EndpointSlice;
+  readonly Node: Node;
+}
+export type Kind = keyof ClusterKinds;
+export type ClusterObject = ClusterKinds[Kind];
+
+/** Something wrong in one object's own text, found while projecting it; the rest of the object is used. */
+export interface Complaint {
+  readonly kind: Kind;
+  readonly key: ObjectKey;
+  /** Names the field, the value and the remedy. */
+  readonly message: string;
+}
+
+/** What a source (API server, manifest folder) tells the store. Events carry no meaning beyond "this object is now so". */
+export interface SourceEvents {
+  upsert(object: ClusterObject, complaints: readonly Complaint[]): void;
+  remove(kind: Kind, key: ObjectKey): void;
+  /** The full list of a kind has arrived: what the store holds of it beyond these objects is gone. */
+  replace<K extends Kind>(kind: K, objects: readonly { object: ClusterKinds[K]; complaints: readonly Complaint[] }[]): void;
+  /** A human-readable state of the source for `status` and health; undefined when all is well. */
+  degraded(kind: Kind, reason: string | undefined): void;
+}
+
+/** A running source of cluster objects. */
+export interface ClusterSource {
+  /** Starts listing and watching; returns at once. */
+  start(events: SourceEvents): void;
+  /** Resolves when nothing of it runs any more. */
+  stop(): Promise<void>;
+}

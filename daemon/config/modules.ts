@@ -1,0 +1,17 @@
+/** The groups that options belong to, and which of them this build has. */
+
+export type ModuleName = 'routing' | 'services' | 'policy' | 'lb-allocator';
+export type OptionGroup = 'common' | ModuleName;
+
+/** In the order of `--help`. `provides` completes "... is not managed" where the module is missing. */
+export const MODULES: Readonly<Record<ModuleName, { readonly title: string; readonly provides: string }>> = {
+  routing: { title: 'Pod routing', provides: 'pod routes, BGP, tunnels and the CNI file' },
+  services: { title: 'Service load balancing', provides: 'Service addresses and virtual servers' },
+  policy: { title: 'Network policy', provides: 'the filtering of pod traffic' },
+  'lb-allocator': { title: 'Load-balancer addresses', provides: 'the allocation of load-balancer addresses' },
+};
+
+export const MODULE_NAMES = Object.keys(MODULES) as readonly ModuleName[];
+
+/** Modules that work in this build. The flags of the others are accepted, and the daemon says at start that they do nothing yet. */
+export const BUILT_MODULES: ReadonlySet<ModuleName> = new Set<ModuleName>(['services']);

@@ -1,0 +1,35 @@
+/** The catalogue of error codes, and the one error class that carries them. Match on `code`, never on text. */
+
+export const ERROR_CODES = {
+  FW_CONFIG_INVALID: 'A flag, environment variable or combination of them is wrong; all are listed at once. Exit status 78.',
+  FW_CONFIG_KUBECONFIG: 'The kubeconfig cannot be used: the message names the file, the field and the remedy. Exit status 78.',
+  FW_CAPABILITY_TOOL_MISSING: 'A tool that an enabled module needs is not installed; the message names the package.',
+  FW_CAPABILITY_KERNEL: 'The kernel lacks a facility that an enabled module needs; the message names the option or module.',
+  FW_API_UNREACHABLE: 'The API server cannot be reached; what is programmed stays, listing goes on being tried.',
+  FW_API_DENIED: 'The API server refuses our credentials (401) or a verb (403); the message names verb and resource.',
+  FW_API_PROTOCOL: 'The API server answered something that is not its API; the connection is made anew.',
+  FW_COMMAND_FAILED: 'A tool ended with an error; the message holds what it said.',
+  FW_COMMAND_TIMEOUT: 'A tool did not end in time and was killed.',
+  FW_COMMAND_REFUSED: 'The kernel refused one entry; the message names the entry and what the tool said of it.',
+  FW_PLAN_FAILED: 'A module threw while planning (a defect): its last plan stays in force.',
+  FW_READ_UNPARSABLE: 'A tool printed what we cannot read; the table is left as it is and read again later.',
+} as const;
+
+export type ErrorCode = keyof typeof ERROR_CODES;
+
+/** An error of the catalogue. `message` is for operators: it names the object and the remedy. */
+export class FairwayError extends Error {
+  override readonly name = 'FairwayError';
+  readonly code: ErrorCode;
+
+  constructor(code: ErrorCode, message: string, options?: ErrorOptions) {
+    super(message, options);
+    this.code = code;
+  }
+}
+
+/** The message of anything thrown, on one line. */
+export function messageOf(thrown: unknown): string {
+  const text = thrown instanceof Error ? thrown.message : String(thrown);
+  return text.replace(/\s*\n\s*/g, '; ').trim();
+}

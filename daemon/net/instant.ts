@@ -1,0 +1,10 @@
+/** Points in time, so that a planner never reads a clock. */
+
+declare const instant: unique symbol;
+
+/** Milliseconds since the Unix epoch, by the daemon's clock. */
+export type Instant = number & { readonly [instant]: true };
+
+export function instantOf(milliseconds: number): Instant {
+  return milliseconds as Instant;
+}

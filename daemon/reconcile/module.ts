@@ -1,0 +1,19 @@
+/** A module: a pure function from a snapshot to fragments. */
+import type { Kind } from '../cluster/kinds.ts';
+import type { Snapshot } from '../cluster/snapshot.ts';
+import type { Fragment, OwnerKey } from './fragment.ts';
+
+export interface Plan {
+  readonly fragments: ReadonlyMap<OwnerKey, Fragment>;
+}
+
+/**
+ * Planning may remember earlier results to return the same fragment (`===`) for the same inputs, and nothing else: planning from
+ * nothing gives an equal plan. No clock, no randomness, no input but the snapshot and what the constructor was given.
+ */
+export interface Module {
+  readonly name: string;
+  /** The kinds of objects it reads: only these are listed and watched. */
+  readonly reads: readonly Kind[];
+  plan(snapshot: Snapshot): Plan;
+}

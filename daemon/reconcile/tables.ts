@@ -1,0 +1,230 @@
+/**
+ * The tables: everything outside the process that we change, as keyed entries. What an entry is, what identifies it, when two are
+ * equal and what it needs first stand here, pure; how it is read and written stands in one driver a table (`daemon/kernel`).
+ */
+import type { Family, IpAddress } from '../net/address.ts';
+import { familyOf, withPort } from '../net/address.ts';
+import type { Protocol } from '../net/port.ts';
+
+/** One file below /proc/sys. */
+export interface Sysctl {
+  /** Below /proc/sys, with slashes: `net/ipv4/vs/conntrack`. */
+  readonly path: string;
+  readonly value: string;
+  /** Other values that are as good: an `rp_filter` of 0 is left alone where 2 is asked for. */
+  readonly alsoGood: readonly string[];
+  /** Whether a kernel without the file is an error or simply has nothing to set. */
+  readonly whenMissing: 'fail' | 'skip';
+}
+
+/** A network device we make. */
+export interface Link {
+  readonly name: string;
+  readonly type: 'dummy';
+}
+
+/** An address on one of our links, always a host prefix (/32, /128). */
+export interface LinkAddress {
+  readonly link: string;
+  readonly address: IpAddress;
+}
+
+export type IpSetType = 'hash:ip' | 'hash:ip,port' | 'hash:ip,port,ip' | 'hash:net';
+
+/** A set (ipset(8)) and, as entries of their own, its elements: an event that adds one element writes one. */
+export type IpSetEntry =
+  | { readonly kind: 'set'; readonly name: string; readonly type: IpSetType; readonly family: Family; readonly maxElements: number }
+  /** `value` as `ipset save` prints it: `10.0.0.1`, `10.0.0.1,tcp:80`, `10.0.0.1,tcp:80,10.0.0.1`. */
+  | { readonly kind: 'element'; readonly set: string; readonly value: string };
+
+export type IptablesTable = 'filter' | 'nat' | 'mangle';
+
+/** One of our chains with all its rules, or one jump from a built-in chain. Both change in one `iptables-restore`. */
+export type IptablesEntry =
+  | {
+      readonly kind: 'chain';
+      readonly family: Family;
+      readonly table: IptablesTable;
+      /** Begins with `FAIRWAY-`; at most 28 characters (iptables' limit). */
+      readonly name: string;
+      /** Each as `iptables-save` prints it after `-A CHAIN `, so that text equality is rule equality. */
+      readonly rules: readonly string[];
+    }
+  | {
+      readonly kind: 'hook';
+      readonly family: Family;
+      readonly table: IptablesTable;
+      /** The built-in chain: INPUT, POSTROUTING ... */
+      readonly from: string;
+      /** One of our chains. */
+      readonly to: string;
+      /** Our hooks stand at the head of the built-in chain in this order, lowest first. */
+      readonly order: number;
+      /** Match part of the jump as `iptables-save` prints it, '' for every packet. */
+      readonly match: string;
+    };
+
+export type Forwarding = 'masquerade' | 'tunnel' | 'route';
+
+export interface Destination {
+  readonly address: IpAddress;
+  readonly port: number;
+  readonly weight: number;
+  readonly forwarding: Forwarding;
+}
+
+/** What an IPVS virtual service listens on: address, port and protocol, or a firewall mark of one family. */
+export type Listener =
+  | { readonly by: 'address'; readonly protocol: Protocol; readonly address: IpAddress; readonly port: number }
+  | { readonly by: 'mark'; readonly mark: number; readonly family: Family };
+
+/** One IPVS virtual service with all its destinations (ipvsadm(8)). */
+export interface VirtualServer {
+  readonly listener: Listener;
+  readonly scheduler: string;
+  /** Of `flag-1`, `flag-2`, `flag-3`, sorted. */
+  readonly schedulerFlags: readonly string[];
+  /** Session persistence per client address in seconds; 0 for none. */
+  readonly persistenceSeconds: number;
+  /** Keyed by {@link destinationKey}; order has no meaning, keys are unique. */
+  readonly destinations: readonly Destination[];
+}
+
+export interface TableTypes {
+  readonly sysctl: Sysctl;
+  readonly link: Link;
+  readonly address: LinkAddress;
+  readonly ipset: IpSetEntry;
+  readonly iptables: IptablesEntry;
+  readonly virtualServer: VirtualServer;
+}
+export type TableName = keyof TableTypes;
+
+/** Upserts go through the tables in this order, deletes in the opposite one: sets exist before chains that match on them. */
+export const STAGES: readonly TableName[] = ['sysctl', 'link', 'address', 'ipset', 'iptables', 'virtualServer'];
+
+/** Another entry that must be there first. */
+export interface Requirement {
+  readonly table: TableName;
+  readonly key: string;
+}
+
+interface TableDefinition<T> {
+  /** Identity, including all that cannot be updated in place. */
+  key(entry: T): string;
+  /** Whether what is there (`actual`) needs no change to become `desired`. */
+  same(actual: T, desired: T): boolean;
+  /** Entries this one cannot exist without, of tables in the same or an earlier stage. */
+  requires(entry: T): readonly Requirement[];
+}
+
+const NOTHING: readonly Requirement[] = [];
+
+export const TABLES: { readonly [K in TableName]: TableDefinition<TableTypes[K]> } = {
+  sysctl: {
+    key: entry => entry.path,
+    same: (actual, desired) => actual.value === desired.value || desired.alsoGood.includes(actual.value),
+    requires: () => NOTHING,
+  },
+  link: {
+    key: entry => entry.name,
+    same: (actual, desired) => actual.type === desired.type,
+    requires: () => NOTHING,
+  },
+  address: {
+    key: entry => `${entry.address} ${entry.link}`,
+    same: () => true,
+    requires: entry => [{ table: 'link', key: entry.link }],
+  },
+  ipset: {
+    key: entry => (entry.kind === 'set' ? entry.name : `${entry.set} ${entry.value}`),
+    same: sameIpSetEntry,
+    requires: entry => (entry.kind === 'set' ? NOTHING : [{ table: 'ipset', key: entry.set }]),
+  },
+  iptables: {
+    key: iptablesKey,
+    same: sameIptablesEntry,
+    requires: iptablesRequirements,
+  },
+  virtualServer: {
+    key: entry => listenerKey(entry.listener),
+    same: sameVirtualServer,
+    requires: () => NOTHING,
+  },
+};
+
+/** `TCP 10.96.0.1:80`, `UDP [fd00::1]:53`, `FWM 4660 ipv4`. */
+export function listenerKey(listener: Listener): string {
+  return listener.by === 'address'
+    ? `${listener.protocol} ${withPort(listener.address, listener.port)}`
+    : `FWM ${listener.mark} ${listener.family}`;
+}
+
+export function listenerFamily(listener: Listener): Family {
+  return listener.by === 'address' ? familyOf(listener.address) : listener.family;
+}
+
+/** `10.0.0.1:8080`: what identifies a destination within its virtual service. */
+export function destinationKey(destination: Destination): string {
+  return withPort(destination.address, destination.port);
+}
+
+/** Scheduler, flags and persistence are equal: `ipvsadm -E` has nothing to do. */
+export function sameVirtualService(actual: VirtualServer, desired: VirtualServer): boolean {
+  return (
+    actual.scheduler === desired.scheduler &&
+    actual.persistenceSeconds === desired.persistenceSeconds &&
+    actual.schedulerFlags.join() === desired.schedulerFlags.join()
+  );
+}
+
+export function sameDestination(actual: Destination, desired: Destination): boolean {
+  return actual.weight === desired.weight && actual.forwarding === desired.forwarding;
+}
+
+function sameVirtualServer(actual: VirtualServer, desired: VirtualServer): boolean {
+  if (actual === desired) return true;
+  if (!sameVirtualService(actual, desired)) return false;
+  if (actual.destinations === desired.destinations) return true;
+  if (actual.destinations.length !== desired.destinations.length) return false;
+  const wanted = new Map(desired.destinations.map(destination => [destinationKey(destination), destination]));
+  return actual.destinations.every(destination => {
+    const other = wanted.get(destinationKey(destination));
+    return other !== undefined && sameDestination(destination, other);
+  });
+}
+
+function sameIpSetEntry(actual: IpSetEntry, desired: IpSetEntry): boolean {
+  if (actual.kind !== 'set' || desired.kind !== 'set') return actual.kind === desired.kind;
+  return actual.type === desired.type && actual.family === desired.family && actual.maxElements >= desired.maxElements;
+}
+
+function iptablesKey(entry: IptablesEntry): string {
+  return entry.kind === 'chain'
+    ? chainKey(entry.family, entry.table, entry.name)
+    : `${entry.family} ${entry.table} ${entry.from} -> ${entry.to}`;
+}
+
+export function chainKey(family: Family, table: IptablesTable, name: string): string {
+  return `${family} ${table} ${name}`;
+}
+
+function sameIptablesEntry(actual: IptablesEntry, desired: IptablesEntry): boolean {
+  if (actual.kind === 'chain' && desired.kind === 'chain') {
+    return actual.rules.length === desired.rules.length && actual.rules.every((rule, index) => rule === desired.rules[index]);
+  }
+  return actual.kind === 'hook' && desired.kind === 'hook' && actual.match === desired.match && actual.order === desired.order;
+}
+
+/** Sets that rules match on, chains that rules and hooks jump to. */
+function iptablesRequirements(entry: IptablesEntry): readonly Requirement[] {
+  const texts = entry.kind === 'chain' ? entry.rules : [`${entry.match} -j ${entry.to}`];
+  const found: Requirement[] = [];
+  for (const text of texts) {
+    for (const [, set] of text.matchAll(/--match-set (\S+)/g)) found.push({ table: 'ipset', key: set ?? '' });
+    for (const [, target] of text.matchAll(/ ?-[jg] (FAIRWAY-\S+)/g)) {
+      found.push({ table: 'iptables', key: chainKey(entry.family, entry.table, target ?? '') });
+    }
+  }
+  return found;
+}
