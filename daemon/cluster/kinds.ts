@@ -126,6 +126,11 @@ export interface Complaint {
 export interface SourceEvents {
   upsert(object: ClusterObject, complaints: readonly Complaint[]): void;
   remove(kind: Kind, key: ObjectKey): void;
+  /**
+   * The object of this key cannot be used at all: what the store holds of it is gone, and the complaints stand until the key is
+   * upserted, removed or rejected again, or its kind replaced.
+   */
+  reject(kind: Kind, key: ObjectKey, complaints: readonly Complaint[]): void;
   /** The full list of a kind has arrived: what the store holds of it beyond these objects is gone. */
   replace<K extends Kind>(kind: K, objects: readonly { object: ClusterKinds[K]; complaints: readonly Complaint[] }[]): void;
   /** A human-readable state of the source for `status` and health; undefined when all is well. */

@@ -4,8 +4,10 @@
  *
  * Names, types and defaults without remark are kube-router v2.11's. Durations are milliseconds in the configuration.
  */
+import { familyOf, parseAddress } from '../net/address.ts';
 import { mustParsePrefix } from '../net/prefix.ts';
-import type { ModuleName, OptionGroup } from './modules.ts';
+import { clusterAsn, peerAsns } from './as-numbers.ts';
+import { type Option, option } from './option.ts';
 import {
   bool,
   cidrList,
@@ -21,54 +23,19 @@ import {
   text,
   uint,
   uintList,
-  type ValueType,
   verbosity,
 } from './value-types.ts';
 
-export interface Option<T> {
-  readonly type: ValueType<T>;
-  readonly default: T;
-  /** Who reads it; `--help` lists it under the first. */
-  readonly groups: readonly [OptionGroup, ...ModuleName[]];
-  /** What it does here, with units. */
-  readonly help: string;
-  /** One letter, as in `-v`. */
-  readonly shorthand?: string;
-  /** Set where the option is accepted and changes nothing: why. */
-  readonly withoutEffect?: string;
-  /** Set where the option itself is still to be built though its module exists. */
-  readonly planned?: true;
-  /** Said at start when the flag is given: a danger of using it at all. */
-  readonly caution?: string;
-}
-
-type Remarks = Pick<Option<unknown>, 'shorthand' | 'withoutEffect' | 'planned' | 'caution'>;
-
-function option<T>(
-  groups: Option<T>['groups'] | OptionGroup,
-  type: ValueType<T>,
-  fallback: NoInfer<T>,
-  help: string,
-  remarks: Remarks = {},
-): Option<T> {
-  return { type, default: fallback, groups: typeof groups === 'string' ? [groups] : groups, help, ...remarks };
-}
-
 const timer = duration({ min: 1, max: LONGEST_TIMER });
 const period = duration({ min: 1 });
-const port = uint(16, { min: 1 });
 const optionalPort = uint(16);
 
 const AUDITED = 'changes are applied as they happen, and every table is read back each --audit-period';
 
-/** Public and private AS numbers a peer may have: RFC 7607 (0), RFC 6793 (23456), RFC 5398 (documentation), RFC 7300 (last ones). */
-function isPeerAsn(asn: number): boolean {
-  return (
-    (asn >= 1 && asn <= 23455) ||
-    (asn >= 23457 && asn <= 63999) ||
-    (asn >= 64512 && asn <= 65534) ||
-    (asn >= 131072 && asn <= 4294967294)
-  );
+function isRouterId(value: string): boolean {
+  if (value === '' || value === 'generate') return true;
+  const address = parseAddress(value);
+  return address !== undefined && familyOf(address) === 'ipv4';
 }
 
 export const OPTIONS = {
@@ -120,14 +87,19 @@ export const OPTIONS = {
   ),
   socket: option(
     'common',
-    text('path', /^\/./, 'an absolute path'),
+    text('path', value => value.startsWith('/'), 'an absolute path'),
     '/run/fairway/fairway.sock',
     'Unix socket on which the running daemon answers its commands.',
   ),
   'health-addr': option('common', text(), '', 'Address on which /healthz is served. Empty: all.'),
   'health-port': option('common', optionalPort, 20244, 'TCP port of /healthz; 0 turns it off.'),
   'metrics-addr': option('common', text(), '', 'Address on which Prometheus metrics are served. Empty: all.'),
-  'metrics-path': option('common', text('path', /^\//, 'a path that begins with /'), '/metrics', 'HTTP path of the metrics.'),
+  'metrics-path': option(
+    'common',
+    text('path', value => value.startsWith('/'), 'a path that begins with /'),
+    '/metrics',
+    'HTTP path of the metrics.',
+  ),
   'metrics-port': option('common', uint(16, { max: 65534 }), 0, 'TCP port of the metrics; 0 turns them off.'),
   'enable-pprof': option('common', bool, false, 'Serve profiles on port 6060.', {
     withoutEffect: 'pprof is the profiler of Go programs; start node with --cpu-prof instead',
@@ -183,7 +155,7 @@ export const OPTIONS = {
   'override-nexthop': option('routing', bool, false, 'Announce this node as next hop to external peers.'),
   'router-id': option(
     'routing',
-    text('IPv4', /^(generate|((25[0-5]|2[0-4]\d|1?\d?\d)(\.(?!$)|$)){4}|)$/, 'a dotted IPv4 address or generate'),
+    text('IPv4', isRouterId, 'a dotted IPv4 address or generate'),
     '',
     'BGP identifier; generate hashes the primary address. Empty: the primary IPv4 address.',
   ),
@@ -226,12 +198,7 @@ export const OPTIONS = {
     [],
     'External peers of every node; when given, peers in node annotations are ignored.',
   ),
-  'peer-router-asns': option(
-    'routing',
-    uintList(isPeerAsn, 'AS numbers a peer may have'),
-    [],
-    'AS numbers of the external peers, one per address.',
-  ),
+  'peer-router-asns': option('routing', peerAsns, [], 'AS numbers of the external peers, one per address.'),
   'peer-router-ports': option(
     'routing',
     uintList(value => value >= 1 && value <= 65535, 'ports from 1 to 65535'),
@@ -276,7 +243,7 @@ export const OPTIONS = {
   ),
   'gobgp-endpoint': option(
     'routing',
-    text('host:port'),
+    text('host:port', value => /^(\S+:\d+|unix:.+|)$/.test(value), 'host:port'),
     '',
     'gRPC address of a gobgpd that already runs. Empty: the daemon starts its own.',
   ),
@@ -379,7 +346,7 @@ export const OPTIONS = {
   ),
   'runtime-endpoint': option(
     'services',
-    text('URL', /^(unix:\/\/.+|\/.+|)$/, 'unix:///path/of/socket'),
+    text('URL', value => /^(unix:\/\/.+|\/.+|)$/.test(value), 'unix:///path/of/socket'),
     '',
     'Socket of the container runtime, for direct server return.',
     { planned: true },
@@ -418,23 +385,6 @@ export const OPTIONS = {
   }),
 };
 
-/** 0, or a private AS number (RFC 6996) with the two boundary values kube-router takes as well. */
-function clusterAsn(): ValueType<number> {
-  const expected = 'use 0, 64512 to 65535 or 4200000000 to 4294967294';
-  const number = uint(32);
-  return {
-    ...number,
-    label: 'uint',
-    parse(value) {
-      const parsed = number.parse(value);
-      if (!parsed.ok) return { ...parsed, remedy: expected };
-      const asn = parsed.value;
-      if (asn === 0 || (asn >= 64512 && asn <= 65535) || (asn >= 4200000000 && asn <= 4294967294)) return parsed;
-      return { ok: false, problem: 'is not a private AS number', remedy: expected };
-    },
-  };
-}
-
 export type FlagName = keyof typeof OPTIONS;
 
 export const FLAG_NAMES = Object.keys(OPTIONS) as readonly FlagName[];
@@ -446,11 +396,9 @@ type ValueOf<F extends FlagName> = (typeof OPTIONS)[F] extends Option<infer T> ?
 /** The value of every option: `--run-service-proxy` is `runServiceProxy`. */
 export type OptionValues = { readonly [F in FlagName as CamelCase<F>]: ValueOf<F> };
 
-export type OptionKey = keyof OptionValues;
-
 /** The key of a flag in the configuration. */
-export function keyOf(flag: FlagName): OptionKey {
-  return flag.replace(/-([a-z])/g, (_, letter: string) => letter.toUpperCase()) as OptionKey;
+export function keyOf<F extends FlagName>(flag: F): CamelCase<F> {
+  return flag.replace(/-([a-z])/g, (_, letter: string) => letter.toUpperCase()) as CamelCase<F>;
 }
 
 /** The option of a flag where its type does not matter. */

@@ -57,11 +57,11 @@ export const bool: ValueType<boolean> = {
   bareMeans: 'true',
 };
 
-/** Any text; `pattern` narrows it, with the words for what is expected. */
-export function text(label = 'string', pattern = /^/, expected = 'any text'): ValueType<string> {
+/** Any text that `accepts` admits; `expected` says which that is. */
+export function text(label = 'string', accepts: (value: string) => boolean = () => true, expected = ''): ValueType<string> {
   return {
     label,
-    parse: value => (pattern.test(value) ? ok(value) : wrong('has the wrong form', `use ${expected}`)),
+    parse: value => (accepts(value) ? ok(value) : wrong('has the wrong form', `use ${expected}`)),
     format: value => value,
   };
 }

@@ -109,7 +109,7 @@ export interface Requirement {
   readonly key: string;
 }
 
-interface TableDefinition<T> {
+export interface TableDefinition<T> {
   /** Identity, including all that cannot be updated in place. */
   key(entry: T): string;
   /** Whether what is there (`actual`) needs no change to become `desired`. */
@@ -152,6 +152,11 @@ export const TABLES: { readonly [K in TableName]: TableDefinition<TableTypes[K]>
     requires: () => NOTHING,
   },
 };
+
+/** {@link TableDefinition.same} of a table named at run time. */
+export function sameEntry<K extends TableName>(table: K, actual: TableTypes[K], desired: TableTypes[K]): boolean {
+  return TABLES[table].same(actual, desired);
+}
 
 /** `TCP 10.96.0.1:80`, `UDP [fd00::1]:53`, `FWM 4660 ipv4`. */
 export function listenerKey(listener: Listener): string {

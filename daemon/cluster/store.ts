@@ -1,0 +1,223 @@
+/**
+ * The one cache of cluster objects that all modules share. Maps are copied on the first write after a snapshot was handed out, so a
+ * snapshot never changes and costs nothing until something does.
+ */
+import { isDeepStrictEqual } from 'node:util';
+import type { Instant } from '../net/instant.ts';
+import {
+  type ClusterKinds,
+  type ClusterObject,
+  type Complaint,
+  type EndpointSlice,
+  type Kind,
+  keyOf,
+  type Node,
+  type ObjectKey,
+  type Service,
+  type SourceEvents,
+} from './kinds.ts';
+import type { NodeViewer } from './node-view.ts';
+import type { HostFacts, Snapshot } from './snapshot.ts';
+
+/** A map that is copied before the first change after it was shared. */
+class SharedMap<V> {
+  #map = new Map<string, V>();
+  #isShared = false;
+
+  /** The map as it is now; it will never change. */
+  share(): ReadonlyMap<string, V> {
+    this.#isShared = true;
+    return this.#map;
+  }
+
+  read(): ReadonlyMap<string, V> {
+    return this.#map;
+  }
+
+  write(): Map<string, V> {
+    if (this.#isShared) {
+      this.#map = new Map(this.#map);
+      this.#isShared = false;
+    }
+    return this.#map;
+  }
+}
+
+export interface StoreOptions {
+  /** The kinds that enabled modules read. */
+  readonly kinds: readonly Kind[];
+  readonly nodeViewer: NodeViewer;
+  /** Called after each change of an object; not for changes that no module could see. */
+  readonly onChange: () => void;
+}
+
+export class Store implements SourceEvents {
+  readonly #kinds: readonly Kind[];
+  readonly #nodeViewer: NodeViewer;
+  readonly #onChange: () => void;
+  readonly #services = new SharedMap<Service>();
+  readonly #slices = new Map<ObjectKey, EndpointSlice>();
+  readonly #slicesOf = new SharedMap<readonly EndpointSlice[]>();
+  readonly #nodes = new SharedMap<Node>();
+  readonly #complaints = new Map<string, readonly Complaint[]>();
+  readonly #degraded = new Map<Kind, string>();
+  readonly #listed = new Set<Kind>();
+  #revision = 0;
+
+  constructor(options: StoreOptions) {
+    this.#kinds = options.kinds;
+    this.#nodeViewer = options.nodeViewer;
+    this.#onChange = options.onChange;
+  }
+
+  /** True once every kind that is read has had its first full list. */
+  isSynced(): boolean {
+    return this.unlisted().length === 0;
+  }
+
+  /** Kinds whose first full list is still awaited. */
+  unlisted(): readonly Kind[] {
+    return this.#kinds.filter(kind => !this.#listed.has(kind));
+  }
+
+  /** What is wrong in single objects, in no order. */
+  complaints(): readonly Complaint[] {
+    return [...this.#complaints.values()].flat();
+  }
+
+  /** Why a kind is not up to date, by kind. */
+  degradations(): ReadonlyMap<Kind, string> {
+    return this.#degraded;
+  }
+
+  size(kind: Kind): number {
+    return this.#objects(kind).size;
+  }
+
+  snapshot(now: Instant, host: HostFacts): Snapshot {
+    const nodes = this.#nodes.share();
+    return {
+      revision: this.#revision,
+      now,
+      node: this.#nodeViewer.view(nodes, host),
+      nodes,
+      services: this.#services.share(),
+      endpointSlicesOf: this.#slicesOf.share(),
+      host,
+    };
+  }
+
+  upsert(object: ClusterObject, complaints: readonly Complaint[]): void {
+    this.#note(object.kind, keyOf(object.meta), complaints);
+    if (this.#put(object)) this.#changed();
+  }
+
+  remove(kind: Kind, key: ObjectKey): void {
+    this.#note(kind, key, []);
+    if (this.#drop(kind, key)) this.#changed();
+  }
+
+  reject(kind: Kind, key: ObjectKey, complaints: readonly Complaint[]): void {
+    this.#note(kind, key, complaints);
+    if (this.#drop(kind, key)) this.#changed();
+  }
+
+  replace<K extends Kind>(kind: K, objects: readonly { object: ClusterKinds[K]; complaints: readonly Complaint[] }[]): void {
+    const gone = new Set(this.#objects(kind).keys());
+    this.#forgetComplaints(kind);
+    let hasChanged = !this.#listed.has(kind);
+    this.#listed.add(kind);
+    for (const { object, complaints } of objects) {
+      const key = keyOf(object.meta);
+      gone.delete(key);
+      this.#note(kind, key, complaints);
+      hasChanged = this.#put(object) || hasChanged;
+    }
+    for (const key of gone) hasChanged = this.#drop(kind, key) || hasChanged;
+    if (hasChanged) this.#changed();
+  }
+
+  degraded(kind: Kind, reason: string | undefined): void {
+    if (reason === undefined) this.#degraded.delete(kind);
+    else this.#degraded.set(kind, reason);
+  }
+
+  #changed(): void {
+    this.#revision++;
+    this.#onChange();
+  }
+
+  #note(kind: Kind, key: ObjectKey, complaints: readonly Complaint[]): void {
+    if (complaints.length === 0) this.#complaints.delete(`${kind} ${key}`);
+    else this.#complaints.set(`${kind} ${key}`, complaints);
+  }
+
+  #forgetComplaints(kind: Kind): void {
+    for (const name of this.#complaints.keys()) if (name.startsWith(`${kind} `)) this.#complaints.delete(name);
+  }
+
+  #objects(kind: Kind): ReadonlyMap<ObjectKey, ClusterObject> {
+    switch (kind) {
+      case 'Service':
+        return this.#services.read();
+      case 'EndpointSlice':
+        return this.#slices;
+      case 'Node':
+        return this.#nodes.read();
+    }
+  }
+
+  /** False where the object is as it was: the one we have keeps its identity, and no planner looks at it again. */
+  #put(object: ClusterObject): boolean {
+    const key = keyOf(object.meta);
+    if (isDeepStrictEqual(this.#objects(object.kind).get(key), object)) return false;
+    switch (object.kind) {
+      case 'Service':
+        this.#services.write().set(key, object);
+        return true;
+      case 'EndpointSlice': {
+        const former = this.#slices.get(key);
+        if (former !== undefined && former.serviceKey !== object.serviceKey) this.#unlink(former);
+        this.#slices.set(key, object);
+        this.#link(object);
+        return true;
+      }
+      case 'Node':
+        this.#nodes.write().set(key, object);
+        return true;
+    }
+  }
+
+  #drop(kind: Kind, key: ObjectKey): boolean {
+    switch (kind) {
+      case 'Service':
+        return this.#services.read().has(key) && this.#services.write().delete(key);
+      case 'EndpointSlice': {
+        const slice = this.#slices.get(key);
+        if (slice === undefined) return false;
+        this.#slices.delete(key);
+        this.#unlink(slice);
+        return true;
+      }
+      case 'Node':
+        return this.#nodes.read().has(key) && this.#nodes.write().delete(key);
+    }
+  }
+
+  #link(slice: EndpointSlice): void {
+    const others = this.#siblings(slice);
+    const slices = [...others, slice].sort((a, b) => (a.meta.name < b.meta.name ? -1 : 1));
+    this.#slicesOf.write().set(slice.serviceKey, slices);
+  }
+
+  #unlink(slice: EndpointSlice): void {
+    const others = this.#siblings(slice);
+    if (others.length === 0) this.#slicesOf.write().delete(slice.serviceKey);
+    else this.#slicesOf.write().set(slice.serviceKey, others);
+  }
+
+  #siblings(slice: EndpointSlice): readonly EndpointSlice[] {
+    const all = this.#slicesOf.read().get(slice.serviceKey) ?? [];
+    return all.filter(other => other.meta.name !== slice.meta.name);
+  }
+}

@@ -1,0 +1,87 @@
+/** What a valid configuration asks for and will not get, or should not ask for. */
+import { isEnabled, RUN_FLAGS } from './config.ts';
+import { MODULE_NAMES, MODULES, type ModuleName } from './modules.ts';
+import { FLAG_NAMES, type FlagName, type OptionValues, optionOf } from './options.ts';
+
+export interface ConfigWarning {
+  /** The flag it is about. */
+  readonly flag: FlagName;
+  readonly reason: 'not-built' | 'module-off' | 'without-effect' | 'caution';
+  /** One sentence that names the flag. */
+  readonly message: string;
+}
+
+export interface WarningInput {
+  readonly values: OptionValues;
+  readonly explicit: ReadonlySet<FlagName>;
+  readonly built: ReadonlySet<ModuleName>;
+}
+
+/** Modules first, then flags in the order of the table. */
+export function warningsOf(input: WarningInput): readonly ConfigWarning[] {
+  return [
+    ...missingModules(input),
+    ...FLAG_NAMES.filter(flag => input.explicit.has(flag)).flatMap(flag => flagWarnings(flag, input)),
+    ...pairs(input),
+  ];
+}
+
+/** Modules that are asked for, by flag or by default, and are not in this build. */
+function missingModules({ values, explicit, built }: WarningInput): readonly ConfigWarning[] {
+  return MODULE_NAMES.filter(module => isEnabled(module, values) && !built.has(module)).map(module => {
+    const flag = RUN_FLAGS[module];
+    const asked = explicit.has(flag) ? `--${flag} is on` : `--${flag} is on by default`;
+    return {
+      flag,
+      reason: 'not-built',
+      message: `${asked}, but that module is not built yet: ${MODULES[module].provides} are left alone; --${flag}=false says so`,
+    };
+  });
+}
+
+function flagWarnings(flag: FlagName, { values, built }: WarningInput): readonly ConfigWarning[] {
+  const option = optionOf(flag);
+  const warning = (reason: ConfigWarning['reason'], message: string): ConfigWarning => ({
+    flag,
+    reason,
+    message: `--${flag} ${message}`,
+  });
+  const warnings: ConfigWarning[] = [];
+  if (option.caution !== undefined) warnings.push(warning('caution', `is unsafe: ${option.caution}`));
+  if (option.withoutEffect !== undefined)
+    return [...warnings, warning('without-effect', `has no effect: ${option.withoutEffect}`)];
+  const modules = option.groups.filter(group => group !== 'common');
+  const present = modules.filter(module => built.has(module));
+  if (option.planned || (modules.length > 0 && present.length === 0)) {
+    return [...warnings, warning('not-built', 'has no effect yet: what it configures is not built')];
+  }
+  if (modules.length > 0 && !present.some(module => isEnabled(module, values))) {
+    return [
+      ...warnings,
+      warning('module-off', `has no effect: ${present.map(module => `--${RUN_FLAGS[module]}`).join(' and ')} off`),
+    ];
+  }
+  return warnings;
+}
+
+/** Pairs of flags that work, but hardly as meant. */
+function pairs({ values, built }: WarningInput): readonly ConfigWarning[] {
+  const warnings: ConfigWarning[] = [];
+  if (!values.runRouter || !built.has('routing')) return warnings;
+  if (values.enableBfd && values.bgpGracefulRestart) {
+    warnings.push({
+      flag: 'enable-bfd',
+      reason: 'caution',
+      message:
+        '--enable-bfd with --bgp-graceful-restart: a peer that finds us down by BFD drops our routes and does not wait for the restart',
+    });
+  }
+  if (values.peerRouterPasswords.length > 0 && values.peerRouterPasswordsFile !== '') {
+    warnings.push({
+      flag: 'peer-router-passwords-file',
+      reason: 'without-effect',
+      message: '--peer-router-passwords-file is not read: --peer-router-passwords is given',
+    });
+  }
+  return warnings;
+}

@@ -1,0 +1,209 @@
+/**
+ * The daemon at work: sources fill the store, the scheduler runs rounds, the reconciler converges. All parts come through the
+ * constructor, so that scenarios run it on fakes with a clock moved by hand.
+ */
+import type { ClusterSource, Kind, SourceEvents } from './cluster/kinds.ts';
+import { NodeViewer } from './cluster/node-view.ts';
+import type { HostFacts } from './cluster/snapshot.ts';
+import { Store } from './cluster/store.ts';
+import { messageOf } from './errors.ts';
+import type { Clock } from './net/clock.ts';
+import type { Instant } from './net/instant.ts';
+import type { Health, ModuleHealth } from './observe/health.ts';
+import type { Log } from './observe/log.ts';
+import type { Metrics } from './observe/metrics.ts';
+import { Reporter } from './observe/reporter.ts';
+import type { Backoff } from './reconcile/backoff.ts';
+import type { Diagnostic } from './reconcile/fragment.ts';
+import type { Module } from './reconcile/module.ts';
+import { type Drivers, Reconciler, type TableStatus } from './reconcile/reconciler.ts';
+import { Scheduler } from './reconcile/scheduler.ts';
+import { STAGES } from './reconcile/tables.ts';
+
+/** Where {@link HostFacts} come from. */
+export interface HostFactsSource {
+  /** The facts now; undefined before the first look. */
+  current(): HostFacts | undefined;
+  start(onChange: () => void): void;
+  stop(): Promise<void>;
+}
+
+export interface DaemonParts {
+  readonly nodeName: string;
+  readonly modules: readonly Module[];
+  readonly drivers: Drivers;
+  readonly source: ClusterSource;
+  readonly hostFacts: HostFactsSource;
+  readonly clock: Clock;
+  readonly backoff: Backoff;
+  readonly breathe: () => Promise<void>;
+  readonly log: Log;
+  readonly metrics: Metrics;
+  /** Milliseconds between two read-backs of one table. */
+  readonly auditPeriodMs: number;
+}
+
+/** A round that lasts longer than this, in milliseconds, is taken for wedged: liveness fails. */
+const WEDGED_MS = 10 * 60_000;
+/** When a round failed as a whole (a defect), the next try comes after this many milliseconds. */
+const DEFECT_PAUSE_MS = 1000;
+
+/** The kinds of objects that at least one of the modules reads. */
+export function kindsRead(modules: readonly Module[]): readonly Kind[] {
+  return [...new Set(modules.flatMap(module => module.reads))];
+}
+
+export class Daemon {
+  readonly #parts: DaemonParts;
+  readonly #store: Store;
+  readonly #reconciler: Reconciler;
+  readonly #scheduler: Scheduler;
+  readonly #reporter: Reporter;
+  readonly #abort = new AbortController();
+  readonly #degradedSince = new Map<string, number>();
+  #cancelAudit: (() => void) | undefined;
+  #hasConverged = false;
+  #roundSince: Instant | undefined;
+  /** When the first event since the last round came. */
+  #changedAt: Instant | undefined;
+
+  constructor(parts: DaemonParts) {
+    this.#parts = parts;
+    this.#reporter = new Reporter(parts.log, parts.metrics);
+    this.#store = new Store({
+      kinds: kindsRead(parts.modules),
+      nodeViewer: new NodeViewer(parts.nodeName),
+      onChange: () => {
+        this.#changed();
+      },
+    });
+    this.#reconciler = new Reconciler({ ...parts, observer: this.#reporter });
+    this.#scheduler = new Scheduler({ clock: parts.clock, round: () => this.#round() });
+  }
+
+  start(): void {
+    this.#parts.hostFacts.start(() => {
+      this.#changed();
+    });
+    this.#parts.source.start(this.#events());
+    this.#armAudit(0);
+  }
+
+  /** Finishes the round under way and leaves the data path in place. */
+  async stop(): Promise<void> {
+    this.#cancelAudit?.();
+    await Promise.all([this.#parts.source.stop(), this.#parts.hostFacts.stop(), this.#scheduler.stop()]);
+    this.#abort.abort();
+  }
+
+  health(): Health {
+    const { clock, modules } = this.#parts;
+    const isLive = this.#roundSince === undefined || clock.now() - this.#roundSince < WEDGED_MS;
+    return { isLive, modules: new Map(modules.map(({ name }) => [name, this.#moduleHealth(name)])) };
+  }
+
+  tables(): readonly TableStatus[] {
+    return this.#reconciler.status();
+  }
+
+  /** What is wrong with users' objects: the modules' diagnostics and what projection complained of. */
+  diagnostics(): readonly Diagnostic[] {
+    const complaints = this.#store.complaints().map(
+      ({ kind, key, message }): Diagnostic => ({ code: 'FW_OBJECT_FIELD', object: { kind, key, since: 0 }, message }),
+    );
+    return [...complaints, ...this.#reconciler.diagnostics()];
+  }
+
+  #changed(): void {
+    this.#changedAt ??= this.#parts.clock.now();
+    this.#scheduler.request();
+  }
+
+  /** The store, with changes of a source's state told to the log. */
+  #events(): SourceEvents {
+    const store = this.#store;
+    return {
+      upsert: store.upsert.bind(store),
+      remove: store.remove.bind(store),
+      reject: store.reject.bind(store),
+      replace: store.replace.bind(store),
+      degraded: (kind, reason) => {
+        store.degraded(kind, reason);
+        this.#reporter.source(kind, reason);
+      },
+    };
+  }
+
+  async #round(): Promise<Instant | undefined> {
+    const { clock, hostFacts, log, metrics } = this.#parts;
+    const host = hostFacts.current();
+    // The start barrier: no plan before every list is full, or a restart would delete what it has not heard of yet.
+    if (host === undefined || !this.#store.isSynced()) return undefined;
+    const changedAt = this.#changedAt;
+    this.#changedAt = undefined;
+    this.#roundSince = clock.now();
+    try {
+      const dueAt = await this.#reconciler.round(this.#store.snapshot(clock.now(), host), this.#abort.signal);
+      if (changedAt !== undefined) metrics.programmed(clock.now() - changedAt);
+      this.#settled();
+      return dueAt;
+    } catch (thrown) {
+      if (!this.#abort.signal.aborted) log.error(`a round failed as a whole: ${messageOf(thrown)}`, { code: 'FW_PLAN_FAILED' });
+      return (clock.now() + DEFECT_PAUSE_MS) as Instant;
+    } finally {
+      this.#roundSince = undefined;
+    }
+  }
+
+  #settled(): void {
+    const status = this.#reconciler.status();
+    const unreadable = status.flatMap(table => (table.unreadable === undefined ? [] : [table.unreadable]));
+    this.#reporter.settled(
+      status.flatMap(table => table.failures),
+      unreadable,
+      this.diagnostics(),
+    );
+    if (this.#hasConverged) return;
+    this.#hasConverged = true;
+    const entries = status.reduce((sum, table) => sum + table.entries, 0);
+    this.#parts.log.info('ready: the first round is in', {
+      services: this.#store.size('Service'),
+      entries,
+      failing: status.reduce((sum, table) => sum + table.failures.length, 0) + unreadable.length,
+    });
+  }
+
+  /** One table after another is put in doubt, so that each is read back once an audit period and never all at once. */
+  #armAudit(index: number): void {
+    const table = STAGES[index % STAGES.length];
+    if (table === undefined) return;
+    this.#cancelAudit = this.#parts.clock.after(this.#parts.auditPeriodMs / STAGES.length, () => {
+      this.#reconciler.audit(table);
+      this.#scheduler.request();
+      this.#armAudit(index + 1);
+    });
+  }
+
+  #moduleHealth(name: string): ModuleHealth {
+    if (!this.#hasConverged) return { state: 'starting' };
+    const reason = this.#degradation(name);
+    if (reason === undefined) {
+      this.#degradedSince.delete(name);
+      return { state: 'ok' };
+    }
+    const since = this.#degradedSince.get(name) ?? this.#parts.clock.now();
+    this.#degradedSince.set(name, since);
+    return { state: 'degraded', reason, since };
+  }
+
+  #degradation(name: string): string | undefined {
+    const planError = this.#reconciler.planErrors().get(name);
+    if (planError !== undefined) return planError.message;
+    const status = this.#reconciler.status();
+    const failures = status.flatMap(table => table.failures).filter(({ claim }) => claim === undefined || claim.module === name);
+    const first = status.find(table => table.unreadable !== undefined)?.unreadable ?? failures[0];
+    if (first !== undefined) return `${first.table} ${first.key}: ${first.error.message} (${failures.length} entries failing)`;
+    const [kind, reason] = [...this.#store.degradations()][0] ?? [];
+    return kind === undefined ? undefined : `${kind}: ${reason ?? ''}`;
+  }
+}

@@ -1,0 +1,75 @@
+/** The daemon's HTTP pages: health for probes, metrics for scrapers. Plain text, no state. */
+import { createServer, type Server, type ServerResponse } from 'node:http';
+import { describeHealth, type Health, isReady } from './health.ts';
+import type { Metrics } from './metrics.ts';
+
+export type Page = (response: ServerResponse) => void | Promise<void>;
+
+/**
+ * `/healthz` as kube-router's users expect it (200 `OK`, 500 `Unhealthy`: the loop is alive), `/livez` the same, `/readyz` 200 once every
+ * enabled module has converged, 503 before.
+ */
+export function healthPages(health: () => Health): ReadonlyMap<string, Page> {
+  const live: Page = response => {
+    const { isLive } = health();
+    respond(response, isLive ? 200 : 500, isLive ? 'OK\n' : 'Unhealthy\n');
+  };
+  const ready: Page = response => {
+    const now = health();
+    respond(response, isReady(now) ? 200 : 503, describeHealth(now));
+  };
+  return new Map([
+    ['/healthz', live],
+    ['/livez', live],
+    ['/readyz', ready],
+  ]);
+}
+
+export function metricsPages(path: string, metrics: Metrics): ReadonlyMap<string, Page> {
+  const page: Page = async response => {
+    const text = await metrics.registry.metrics();
+    response.setHeader('Content-Type', metrics.registry.contentType);
+    respond(response, 200, text);
+  };
+  return new Map([[path, page]]);
+}
+
+export interface HttpListener {
+  close(): Promise<void>;
+}
+
+/** Listens on an address ('' for all) and port; rejects with the system's error where it cannot. */
+export async function listenHttp(address: string, port: number, pages: ReadonlyMap<string, Page>): Promise<HttpListener> {
+  const server = createServer((request, response) => {
+    const page = pages.get(new URL(request.url ?? '/', 'http://localhost').pathname);
+    if (page === undefined) {
+      respond(response, 404, `no such page; there are ${[...pages.keys()].join(' ')}\n`);
+      return;
+    }
+    Promise.resolve(page(response)).catch((thrown: unknown) => {
+      respond(response, 500, `${String(thrown)}\n`);
+    });
+  });
+  await new Promise<void>((resolve, reject) => {
+    server.once('error', reject);
+    server.listen(port, address === '' ? undefined : address, () => {
+      resolve();
+    });
+  });
+  return { close: () => closeServer(server) };
+}
+
+function respond(response: ServerResponse, status: number, text: string): void {
+  response.statusCode = status;
+  if (!response.hasHeader('Content-Type')) response.setHeader('Content-Type', 'text/plain; charset=utf-8');
+  response.end(text);
+}
+
+function closeServer(server: Server): Promise<void> {
+  return new Promise(resolve => {
+    server.close(() => {
+      resolve();
+    });
+    server.closeAllConnections();
+  });
+}

@@ -1,0 +1,81 @@
+/** The log: one line per state change, none per step. winston does the formatting; this wrapper keeps silent levels free. */
+import { writeSync } from 'node:fs';
+import winston from 'winston';
+import Transport from 'winston-transport';
+
+export type LogLevel = 'error' | 'warn' | 'info' | 'debug';
+export type LogFormat = 'text' | 'json';
+/** Values shown after the message as `key=value`. */
+export type Fields = Readonly<Record<string, string | number | boolean>>;
+
+export interface Log {
+  error(message: string, fields?: Fields): void;
+  warn(message: string, fields?: Fields): void;
+  info(message: string, fields?: Fields): void;
+  debug(message: string, fields?: Fields): void;
+}
+
+export interface LogOptions {
+  /** kube-router's `--v`: 0 shows state changes, 1 and more what led to them. */
+  readonly verbosity: number;
+  readonly format: LogFormat;
+  /** File descriptor that lines are written to, at once: no line is lost at exit. */
+  readonly descriptor: number;
+}
+
+const RANK: Readonly<Record<LogLevel, number>> = { error: 0, warn: 1, info: 2, debug: 3 };
+
+export function createLog(options: LogOptions): Log {
+  const limit = options.verbosity > 0 ? RANK.debug : RANK.info;
+  const logger = winston.createLogger({
+    level: 'debug',
+    format: winston.format.combine(winston.format.timestamp(), options.format === 'json' ? winston.format.json() : textFormat()),
+    transports: [new DescriptorTransport(options.descriptor)],
+  });
+  // A disabled level must cost nothing: winston itself takes two microseconds to find out.
+  const at =
+    (level: LogLevel) =>
+    (message: string, fields: Fields = {}): void => {
+      if (RANK[level] <= limit) logger.log(level, message, fields);
+    };
+  return { error: at('error'), warn: at('warn'), info: at('info'), debug: at('debug') };
+}
+
+const LETTER: Readonly<Record<string, string>> = { error: 'E', warn: 'W', info: 'I', debug: 'D' };
+
+function textFormat(): winston.Logform.Format {
+  return winston.format.printf(({ level, message, timestamp, ...fields }) => {
+    const shown = Object.entries(fields).map(([key, value]) => ` ${key}=${quoted(value)}`);
+    return `${String(timestamp)} ${LETTER[level] ?? level} ${String(message)}${shown.join('')}`;
+  });
+}
+
+function quoted(value: unknown): string {
+  const text = String(value);
+  return /[\s"=]/.test(text) ? JSON.stringify(text) : text;
+}
+
+/** Writes each line at once; winston's own console transport buffers and can lose the last lines. */
+class DescriptorTransport extends Transport {
+  readonly #descriptor: number;
+
+  constructor(descriptor: number) {
+    super();
+    this.#descriptor = descriptor;
+  }
+
+  override log(entry: Record<symbol, unknown>, done: () => void): void {
+    try {
+      writeSync(this.#descriptor, `${String(entry[Symbol.for('message')])}\n`);
+    } catch (thrown) {
+      // A full pipe (EAGAIN) or a reader that went away (EPIPE) must not end the daemon: the line is lost, the work goes on.
+      if (!isWriteRefusal(thrown)) throw thrown;
+    }
+    done();
+  }
+}
+
+function isWriteRefusal(thrown: unknown): boolean {
+  const code = thrown instanceof Error && 'code' in thrown ? thrown.code : undefined;
+  return code === 'EAGAIN' || code === 'EPIPE' || code === 'EIO' || code === 'ENOSPC';
+}

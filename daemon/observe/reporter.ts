@@ -1,0 +1,93 @@
+/** Tells the log and the metrics what the reconcile loop did: once per change of state, never once per retry. */
+import type { FairwayError } from '../errors.ts';
+import type { Diagnostic } from '../reconcile/fragment.ts';
+import type { ReconcileObserver } from '../reconcile/reconciler.ts';
+import type { Applied, Drift, Failure } from '../reconcile/table.ts';
+import type { Log } from './log.ts';
+import type { Metrics } from './metrics.ts';
+
+/** Keys named in one line of the log; a flushed table of thousands is told by its number. */
+const NAMED = 5;
+
+export class Reporter implements ReconcileObserver {
+  readonly #log: Log;
+  readonly #metrics: Metrics;
+  /** What is wrong now, by where: message as last logged. */
+  readonly #standing = new Map<string, string>();
+  #diagnostics: ReadonlySet<string> = new Set();
+
+  constructor(log: Log, metrics: Metrics) {
+    this.#log = log;
+    this.#metrics = metrics;
+  }
+
+  planned(module: string, milliseconds: number): void {
+    this.#metrics.planned(module, milliseconds);
+    this.#resolved(`plan ${module}`);
+  }
+
+  planFailed(module: string, error: FairwayError): void {
+    this.#stands(`plan ${module}`, error.message, error.code);
+  }
+
+  applied(applied: Applied): void {
+    this.#metrics.applied(applied);
+    const { table, creates, updates, deletes, failures } = applied;
+    if (creates + updates + deletes > 0) {
+      this.#log.info(`${table} changed`, { created: creates, updated: updates, deleted: deletes, ms: Math.round(applied.milliseconds) });
+    }
+    for (const failure of failures) this.#stands(`${table} ${failure.key}`, describeFailure(failure), failure.error.code);
+  }
+
+  drifted(drift: readonly Drift[]): void {
+    this.#metrics.drifted(drift);
+    const named = drift.slice(0, NAMED).map(({ key, found }) => `${key} (${found})`);
+    const more = drift.length > NAMED ? ` and ${drift.length - NAMED} more` : '';
+    this.#log.warn(`${drift[0]?.table ?? ''} was changed behind our back and is repaired: ${named.join(', ')}${more}`);
+  }
+
+  unreadable(failure: Failure): void {
+    this.#metrics.unreadable(failure);
+    this.#stands(`read ${failure.table}`, `${failure.table} cannot be read: ${failure.error.message}`, failure.error.code);
+  }
+
+  /** Compares with what stood wrong before: what no longer does is told, once. */
+  settled(failures: readonly Failure[], unreadable: readonly Failure[], diagnostics: readonly Diagnostic[]): void {
+    const present = new Set([...failures.map(({ table, key }) => `${table} ${key}`), ...unreadable.map(({ table }) => `read ${table}`)]);
+    for (const where of this.#standing.keys()) {
+      if (!where.startsWith('plan ') && !where.startsWith('source ') && !present.has(where)) this.#resolved(where);
+    }
+    this.#tellDiagnostics(diagnostics);
+  }
+
+  /** A source of the cluster's objects is not up to date (`reason`), or is again. */
+  source(name: string, reason: string | undefined): void {
+    if (reason === undefined) this.#resolved(`source ${name}`);
+    else this.#stands(`source ${name}`, reason, 'FW_API_UNREACHABLE');
+  }
+
+  #tellDiagnostics(diagnostics: readonly Diagnostic[]): void {
+    const now = new Map(diagnostics.map(diagnostic => [`${diagnostic.code} ${diagnostic.message}`, diagnostic]));
+    for (const [text, diagnostic] of now) {
+      if (!this.#diagnostics.has(text)) this.#log.warn(diagnostic.message, { code: diagnostic.code });
+    }
+    for (const text of this.#diagnostics) if (!now.has(text)) this.#log.info(`no longer: ${text}`);
+    this.#diagnostics = new Set(now.keys());
+  }
+
+  #stands(where: string, message: string, code: string): void {
+    if (this.#standing.get(where) === message) return;
+    this.#standing.set(where, message);
+    this.#log.error(message, { code });
+  }
+
+  #resolved(where: string): void {
+    if (this.#standing.delete(where)) this.#log.info(`well again: ${where}`);
+  }
+}
+
+function describeFailure(failure: Failure): string {
+  const owner = failure.claim?.owner;
+  const whose = owner === undefined ? '' : ` of ${owner.kind} ${owner.key}`;
+  return `${failure.table} ${failure.key}${whose}: ${failure.error.message}`;
+}

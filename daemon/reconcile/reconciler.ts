@@ -1,0 +1,191 @@
+/**
+ * The one reconcile loop: plan, merge, compare, apply. One diff, one order, one retry policy; a dry run and a cleanup are the same
+ * round with printing in place of applying, or with nothing wanted.
+ */
+import type { Snapshot } from '../cluster/snapshot.ts';
+import { FairwayError, messageOf } from '../errors.ts';
+import type { Clock } from '../net/clock.ts';
+import type { Instant } from '../net/instant.ts';
+import type { Backoff } from './backoff.ts';
+import { Claims } from './claims.ts';
+import type { TableDriver } from './driver.ts';
+import type { Diagnostic, Fragment } from './fragment.ts';
+import type { Module } from './module.ts';
+import { type Applied, type Drift, type Failure, Table, type TableOptions } from './table.ts';
+import { type Requirement, STAGES, TABLES, type TableName, type TableTypes } from './tables.ts';
+
+export type Drivers = { readonly [K in TableName]: TableDriver<TableTypes[K]> };
+
+/** What a round did, told as it happens. Nothing here may throw. */
+export interface ReconcileObserver {
+  planned(module: string, milliseconds: number): void;
+  planFailed(module: string, error: FairwayError): void;
+  applied(applied: Applied): void;
+  drifted(drift: readonly Drift[]): void;
+  unreadable(failure: Failure): void;
+}
+
+export interface ReconcilerOptions {
+  readonly modules: readonly Module[];
+  readonly drivers: Drivers;
+  readonly clock: Clock;
+  readonly backoff: Backoff;
+  readonly breathe: () => Promise<void>;
+  readonly observer: ReconcileObserver;
+}
+
+export interface TableStatus {
+  readonly table: TableName;
+  readonly entries: number;
+  readonly wanted: number;
+  readonly failures: readonly Failure[];
+  readonly unreadable: Failure | undefined;
+  readonly readAt: Instant | undefined;
+}
+
+type Tables = { readonly [K in TableName]: Table<K> };
+
+export class Reconciler {
+  readonly #modules: readonly Module[];
+  readonly #claims = new Claims();
+  readonly #clock: Clock;
+  readonly #observer: ReconcileObserver;
+  readonly #tables: Tables;
+  readonly #planErrors = new Map<string, FairwayError>();
+  /** Fragments that asked to be looked at again, kept apart so that a round need not walk all of them. */
+  readonly #wakes = new Map<string, ReadonlyMap<string, Fragment>>();
+
+  constructor(options: ReconcilerOptions) {
+    this.#modules = options.modules;
+    this.#clock = options.clock;
+    this.#observer = options.observer;
+    const table = <K extends TableName>(name: K): Table<K> => {
+      const own: TableOptions<K> = { name, definition: TABLES[name], driver: options.drivers[name], claims: this.#claims, ...options };
+      return new Table(own);
+    };
+    this.#tables = {
+      sysctl: table('sysctl'),
+      link: table('link'),
+      address: table('address'),
+      ipset: table('ipset'),
+      iptables: table('iptables'),
+      virtualServer: table('virtualServer'),
+    };
+  }
+
+  /** Brings everything outside to what the modules plan for this snapshot. Returns when to come again without an event. */
+  async round(snapshot: Snapshot, signal: AbortSignal): Promise<Instant | undefined> {
+    this.plan(snapshot);
+    return this.converge(signal);
+  }
+
+  /** Plans only: what is wanted changes, nothing outside does. */
+  plan(snapshot: Snapshot): void {
+    for (const module of this.#modules) {
+      const start = this.#clock.now();
+      try {
+        const { fragments } = module.plan(snapshot);
+        this.#want(module.name, fragments);
+        this.#planErrors.delete(module.name);
+        this.#observer.planned(module.name, this.#clock.now() - start);
+      } catch (thrown) {
+        const error = new FairwayError('FW_PLAN_FAILED', `module ${module.name} failed to plan: ${messageOf(thrown)}`, { cause: thrown });
+        this.#planErrors.set(module.name, error);
+        this.#observer.planFailed(module.name, error);
+      }
+    }
+  }
+
+  /** Upserts forward through the stages, deletes backward. */
+  async converge(signal: AbortSignal): Promise<Instant | undefined> {
+    await this.refresh(signal);
+    const isThere = (need: Requirement): boolean => this.#tables[need.table].has(need.key);
+    for (const stage of STAGES) this.#report(await this.#tables[stage].upsert(isThere, signal));
+    for (const stage of STAGES.toReversed()) {
+      if (!this.#tables[stage].hasDeletes()) continue;
+      const required = this.#requiredOf(stage);
+      this.#report(await this.#tables[stage].remove(key => required.has(key), signal));
+    }
+    return this.#dueAt();
+  }
+
+  /** Reads back every table that is in doubt; what an audit finds changed is reported as drift. */
+  async refresh(signal: AbortSignal): Promise<void> {
+    for (const stage of STAGES) {
+      const table = this.#tables[stage];
+      const drift = await table.refresh(signal);
+      if (drift.length > 0) this.#observer.drifted(drift);
+      if (table.unreadable !== undefined) this.#observer.unreadable(table.unreadable);
+    }
+  }
+
+  /** The next round reads this table back. */
+  audit(table: TableName): void {
+    this.#tables[table].doubt();
+  }
+
+  /** The scripts that would be run now, one a table, for a dry run after {@link plan} and {@link refresh}. */
+  pending(): ReadonlyMap<TableName, string> {
+    const scripts = new Map<TableName, string>();
+    for (const stage of STAGES) {
+      const script = this.#tables[stage].pending();
+      if (script !== '') scripts.set(stage, script);
+    }
+    return scripts;
+  }
+
+  status(): readonly TableStatus[] {
+    return STAGES.map(name => {
+      const table = this.#tables[name];
+      return {
+        table: name,
+        entries: table.size,
+        wanted: this.#claims.count(name),
+        failures: table.failures(),
+        unreadable: table.unreadable,
+        readAt: table.readAt,
+      };
+    });
+  }
+
+  planErrors(): ReadonlyMap<string, FairwayError> {
+    return this.#planErrors;
+  }
+
+  diagnostics(): readonly Diagnostic[] {
+    return this.#claims.diagnostics();
+  }
+
+  #want(module: string, fragments: ReadonlyMap<string, Fragment>): void {
+    for (const [table, keys] of this.#claims.update(module, fragments)) this.#tables[table].mark(keys);
+    const wakes = new Map<string, Fragment>();
+    for (const [owner, fragment] of fragments) if (fragment.wakeAt !== undefined) wakes.set(owner, fragment);
+    this.#wakes.set(module, wakes);
+  }
+
+  /** Keys of this table that entries of other tables, believed to be there, cannot do without. */
+  #requiredOf(stage: TableName): ReadonlySet<string> {
+    const required = new Set<string>();
+    for (const other of STAGES) {
+      if (other === stage) continue;
+      for (const need of this.#tables[other].requirements()) if (need.table === stage) required.add(need.key);
+    }
+    return required;
+  }
+
+  #report(applied: Applied | undefined): void {
+    if (applied !== undefined) this.#observer.applied(applied);
+  }
+
+  #dueAt(): Instant | undefined {
+    const due: Instant[] = [];
+    for (const stage of STAGES) {
+      const at = this.#tables[stage].dueAt();
+      if (at !== undefined) due.push(at);
+    }
+    for (const fragments of this.#wakes.values()) {
+      for (const { wakeAt } of fragments.values()) if (wakeAt !== undefined) due.push(wakeAt);
+    }
+    return due.length === 0 ? undefined : due.reduce((first, next) => (next < first ? next : first));
+  }
+}

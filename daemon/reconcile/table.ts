@@ -1,0 +1,300 @@
+/**
+ * One table at work: what we believe is there, what is still to be changed, what failed and when it is tried again.
+ *
+ * Believed state is the whole cache policy: unknown (`undefined`) at the start, after a failure and at an audit, and then read back.
+ */
+import { FairwayError, messageOf } from '../errors.ts';
+import type { Clock } from '../net/clock.ts';
+import type { Instant } from '../net/instant.ts';
+import type { Backoff } from './backoff.ts';
+import type { Claim, Claims } from './claims.ts';
+import type { Change, TableDriver } from './driver.ts';
+import type { Requirement, TableDefinition, TableName, TableTypes } from './tables.ts';
+
+/** A change that did not take, and when it is tried again. */
+export interface Failure {
+  readonly table: TableName;
+  readonly key: string;
+  /** Whose wish failed; undefined for a delete. */
+  readonly claim: Claim | undefined;
+  readonly error: FairwayError;
+  /** Failures in a row. */
+  readonly count: number;
+  readonly retryAt: Instant;
+}
+
+/** A difference between what we believed and what an audit found, and that no pending change explains. */
+export interface Drift {
+  readonly table: TableName;
+  readonly key: string;
+  readonly found: 'missing' | 'changed' | 'unexpected';
+}
+
+export interface Applied {
+  readonly table: TableName;
+  readonly creates: number;
+  readonly updates: number;
+  readonly deletes: number;
+  readonly failures: readonly Failure[];
+  readonly milliseconds: number;
+}
+
+/** Answers whether an entry of another table is there. */
+export type IsThere = (requirement: Requirement) => boolean;
+
+export interface TableOptions<K extends TableName> {
+  readonly name: K;
+  readonly definition: TableDefinition<TableTypes[K]>;
+  readonly driver: TableDriver<TableTypes[K]>;
+  readonly claims: Claims;
+  readonly clock: Clock;
+  readonly backoff: Backoff;
+  /** Lets the event loop run between pieces of long work. */
+  readonly breathe: () => Promise<void>;
+}
+
+/** Keys looked at between two breaths: a few milliseconds of work. */
+const STRIDE = 2000;
+
+export class Table<K extends TableName> {
+  readonly name: K;
+  readonly #definition: TableDefinition<TableTypes[K]>;
+  readonly #driver: TableDriver<TableTypes[K]>;
+  readonly #claims: Claims;
+  readonly #clock: Clock;
+  readonly #backoff: Backoff;
+  readonly #breathe: () => Promise<void>;
+  #believed: Map<string, TableTypes[K]> | undefined;
+  /** Belief goes on until the next round reads the table back: so a failure never holds up what has nothing to do with it. */
+  #isDoubted = true;
+  readonly #dirty = new Set<string>();
+  readonly #failures = new Map<string, Failure>();
+  #unreadable: Failure | undefined;
+  #readAt: Instant | undefined;
+
+  constructor(options: TableOptions<K>) {
+    this.name = options.name;
+    this.#definition = options.definition;
+    this.#driver = options.driver;
+    this.#claims = options.claims;
+    this.#clock = options.clock;
+    this.#backoff = options.backoff;
+    this.#breathe = options.breathe;
+  }
+
+  /** The wanted entries of these keys changed: they are looked at in the next round, whatever failed before. */
+  mark(keys: Iterable<string>): void {
+    for (const key of keys) {
+      this.#dirty.add(key);
+      this.#failures.delete(key);
+    }
+  }
+
+  /** Puts what we believe in doubt: the next round reads the table back. */
+  doubt(): void {
+    this.#isDoubted = true;
+  }
+
+  /** Entries believed to be there; 0 while unknown. */
+  get size(): number {
+    return this.#believed?.size ?? 0;
+  }
+
+  get readAt(): Instant | undefined {
+    return this.#readAt;
+  }
+
+  /** Why the table cannot be read, if so. */
+  get unreadable(): Failure | undefined {
+    return this.#unreadable;
+  }
+
+  failures(): readonly Failure[] {
+    return [...this.#failures.values()];
+  }
+
+  has(key: string): boolean {
+    return this.#believed?.has(key) ?? false;
+  }
+
+  /** Entries believed to be there, with what each requires: asked only when something is about to be deleted. */
+  *requirements(): Iterable<Requirement> {
+    for (const value of this.#believed?.values() ?? []) yield* this.#definition.requires(value);
+  }
+
+  /** When something of this table is due without an event. */
+  dueAt(): Instant | undefined {
+    const times = [...this.#failures.values(), ...(this.#unreadable ? [this.#unreadable] : [])].map(failure => failure.retryAt);
+    return times.length === 0 ? undefined : times.reduce((first, next) => (next < first ? next : first));
+  }
+
+  /** Reads the table back where it is in doubt. What differs from both belief and wish without our doing is drift. */
+  async refresh(signal: AbortSignal): Promise<readonly Drift[]> {
+    const now = this.#clock.now();
+    if (!this.#isDoubted || (this.#unreadable !== undefined && this.#unreadable.retryAt > now)) return [];
+    let actual: ReadonlyMap<string, TableTypes[K]>;
+    try {
+      actual = await this.#driver.read(this.#believed ?? new Map<string, TableTypes[K]>(), signal);
+    } catch (thrown) {
+      if (signal.aborted) throw thrown;
+      this.#unreadable = this.#failure('', undefined, thrown, this.#unreadable);
+      return [];
+    }
+    this.#unreadable = undefined;
+    this.#readAt = now;
+    this.#isDoubted = false;
+    const isFirst = this.#believed === undefined;
+    this.#believed = new Map(actual);
+    const differences = await this.#compare(this.#believed);
+    return isFirst ? [] : differences;
+  }
+
+  /** Marks every key whose actual entry is not the wanted one; tells those that no pending change explains. */
+  async #compare(actual: Map<string, TableTypes[K]>): Promise<readonly Drift[]> {
+    const unexplained: Drift[] = [];
+    const differs = (key: string, found: Drift['found']): void => {
+      if (!this.#dirty.has(key)) unexplained.push({ table: this.name, key, found });
+      this.#dirty.add(key);
+    };
+    let count = 0;
+    for (const key of this.#claims.keys(this.name)) {
+      const there = actual.get(key);
+      const wanted = this.#wanted(key);
+      if (there === undefined) differs(key, 'missing');
+      else if (wanted !== undefined && there !== wanted) {
+        // The wanted object in place of an equal one: one copy in memory, and the next comparison is by identity.
+        if (this.#definition.same(there, wanted)) actual.set(key, wanted);
+        else differs(key, 'changed');
+      }
+      if (++count % STRIDE === 0) await this.#breathe();
+    }
+    for (const key of actual.keys()) {
+      if (this.#claims.wanted(this.name, key) === undefined) differs(key, 'unexpected');
+      if (++count % STRIDE === 0) await this.#breathe();
+    }
+    return unexplained;
+  }
+
+  /** Creates and updates what is due. What waits for an entry that is not there stays due. */
+  async upsert(isThere: IsThere, signal: AbortSignal): Promise<Applied | undefined> {
+    if (this.#believed === undefined) return undefined;
+    const changes: Change<TableTypes[K]>[] = [];
+    const batch = new Set<string>();
+    for (const key of this.#due()) {
+      const to = this.#wanted(key);
+      if (to === undefined) continue;
+      const from = this.#believed.get(key);
+      if (from !== undefined && this.#definition.same(from, to)) {
+        this.#believed.set(key, to);
+        this.#settle(key);
+      } else {
+        changes.push(from === undefined ? { op: 'create', key, to } : { op: 'update', key, from, to });
+        batch.add(key);
+      }
+    }
+    const ready = changes.filter(change => this.#isReady(change, batch, isThere));
+    return this.#apply(ready, signal);
+  }
+
+  /** Deletes what is due and not required by anything still there. */
+  async remove(isRequired: (key: string) => boolean, signal: AbortSignal): Promise<Applied | undefined> {
+    if (this.#believed === undefined) return undefined;
+    const changes: Change<TableTypes[K]>[] = [];
+    for (const key of this.#due()) {
+      if (this.#wanted(key) !== undefined) continue;
+      const from = this.#believed.get(key);
+      if (from === undefined) this.#settle(key);
+      else if (!isRequired(key)) changes.push({ op: 'delete', key, from });
+    }
+    return this.#apply(changes, signal);
+  }
+
+  /** True where some believed entry has no wish any more: only then does anyone ask what is required. */
+  hasDeletes(): boolean {
+    for (const key of this.#dirty) if (this.#wanted(key) === undefined) return true;
+    for (const key of this.#failures.keys()) if (this.#wanted(key) === undefined) return true;
+    return false;
+  }
+
+  /** The script for all that differs, for a dry run: deletes after upserts. */
+  pending(): string {
+    const changes: Change<TableTypes[K]>[] = [];
+    for (const key of this.#dirty) {
+      const from = this.#believed?.get(key);
+      const to = this.#wanted(key);
+      if (to === undefined && from !== undefined) changes.push({ op: 'delete', key, from });
+      else if (to !== undefined && from === undefined) changes.push({ op: 'create', key, to });
+      else if (to !== undefined && from !== undefined && !this.#definition.same(from, to)) changes.push({ op: 'update', key, from, to });
+    }
+    return changes.length === 0 ? '' : this.#driver.render(changes);
+  }
+
+  *#due(): Iterable<string> {
+    const now = this.#clock.now();
+    for (const key of [...this.#dirty]) {
+      const failure = this.#failures.get(key);
+      if (failure === undefined || failure.retryAt <= now) yield key;
+    }
+  }
+
+  #wanted(key: string): TableTypes[K] | undefined {
+    // A claim of table K holds an entry of table K; the map of claims cannot say so.
+    return this.#claims.wanted(this.name, key)?.entry.value as TableTypes[K] | undefined;
+  }
+
+  #isReady(change: Change<TableTypes[K]>, batch: ReadonlySet<string>, isThere: IsThere): boolean {
+    if (change.op === 'delete') return true;
+    return this.#definition
+      .requires(change.to)
+      .every(need => isThere(need) || (need.table === this.name && batch.has(need.key)));
+  }
+
+  #settle(key: string): void {
+    this.#dirty.delete(key);
+    this.#failures.delete(key);
+  }
+
+  async #apply(changes: readonly Change<TableTypes[K]>[], signal: AbortSignal): Promise<Applied | undefined> {
+    const believed = this.#believed;
+    if (changes.length === 0 || believed === undefined) return undefined;
+    const start = this.#clock.now();
+    const { failed } = await this.#driver.apply(changes, signal).catch((thrown: unknown) => {
+      if (signal.aborted) throw thrown;
+      return { failed: new Map(changes.map(change => [change.key, asFairwayError(thrown)])) };
+    });
+    const failures: Failure[] = [];
+    for (const change of changes) {
+      const error = failed.get(change.key);
+      if (error !== undefined) {
+        const failure = this.#failure(change.key, this.#claims.wanted(this.name, change.key), error, this.#failures.get(change.key));
+        this.#failures.set(change.key, failure);
+        failures.push(failure);
+      } else {
+        if (change.op === 'delete') believed.delete(change.key);
+        else believed.set(change.key, change.to);
+        this.#settle(change.key);
+      }
+    }
+    if (failures.length > 0) this.doubt();
+    const count = (op: Change<unknown>['op']): number =>
+      changes.reduce((sum, change) => sum + (change.op === op && !failed.has(change.key) ? 1 : 0), 0);
+    return {
+      table: this.name,
+      creates: count('create'),
+      updates: count('update'),
+      deletes: count('delete'),
+      failures,
+      milliseconds: this.#clock.now() - start,
+    };
+  }
+
+  #failure(key: string, claim: Claim | undefined, thrown: unknown, former: Failure | undefined): Failure {
+    const count = (former?.count ?? 0) + 1;
+    const retryAt = (this.#clock.now() + this.#backoff.delay(count)) as Instant;
+    return { table: this.name, key, claim, error: asFairwayError(thrown), count, retryAt };
+  }
+}
+
+function asFairwayError(thrown: unknown): FairwayError {
+  return thrown instanceof FairwayError ? thrown : new FairwayError('FW_COMMAND_FAILED', messageOf(thrown), { cause: thrown });
+}

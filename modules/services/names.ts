@@ -1,0 +1,41 @@
+/** Names in the kernel. Links and shared sets keep kube-router's names, so that one image takes over from the other without a gap. */
+import type { Family } from '../../daemon/net/address.ts';
+import type { IpSetType } from '../../daemon/reconcile/tables.ts';
+
+/** The dummy device that holds the virtual addresses. */
+export const VIP_LINK = 'kube-dummy-if';
+/** The bridge of the node's pods, where kube-router's or our routing made one. */
+export const POD_BRIDGE = 'kube-bridge';
+
+export const CHAINS = {
+  input: 'FAIRWAY-INPUT',
+  services: 'FAIRWAY-SERVICES',
+  masquerade: 'FAIRWAY-MASQUERADE',
+} as const;
+
+/** Place of our hooks among all of Fairway's in one built-in chain: network policy judges before Services accept. */
+export const HOOK_ORDER = 20;
+
+/** The sets of one family, by what they hold. */
+export const SETS = {
+  /** Virtual addresses on {@link VIP_LINK}. */
+  vips: { name: 'kube-router-svip', type: 'hash:ip' },
+  /** What is served on them: address, protocol, port. */
+  vipPorts: { name: 'kube-router-svip-prt', type: 'hash:ip,port' },
+  /** The host's own addresses. */
+  hostAddresses: { name: 'kube-router-local-ips', type: 'hash:ip' },
+  /** Address and port of Services whose traffic policy leaves this node nothing to serve. */
+  dropped: { name: 'fairway-drop', type: 'hash:ip,port' },
+  /** Endpoints of this node as destination and source at once. */
+  hairpin: { name: 'fairway-hairpin', type: 'hash:ip,port,ip' },
+  /** Endpoints of this node; only on nodes without pod CIDRs. */
+  localPods: { name: 'fairway-local-pods', type: 'hash:ip' },
+} as const satisfies Readonly<Record<string, { name: string; type: IpSetType }>>;
+
+export type SetRole = keyof typeof SETS;
+export const SET_ROLES = Object.keys(SETS) as readonly SetRole[];
+
+/** A set holds addresses of one family; IPv6 twins carry kube-router's prefix. */
+export function setName(role: SetRole, family: Family): string {
+  return family === 'ipv6' ? `inet6:${SETS[role].name}` : SETS[role].name;
+}

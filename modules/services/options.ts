@@ -1,0 +1,30 @@
+/** What the services module needs of the configuration. */
+import type { Family } from '../../daemon/net/address.ts';
+import type { IpPrefix } from '../../daemon/net/prefix.ts';
+
+/**
+ * `auto`: the family is served where the node has an address of it. `on`: likewise, and a node without one is told. `off`: never.
+ * A flag left at its default is `auto`, one that was given `on` or `off`.
+ */
+export type FamilySwitch = 'auto' | 'on' | 'off';
+
+export interface ServicesOptions {
+  /** `--enable-ipv4`, `--enable-ipv6`. */
+  readonly families: Readonly<Record<Family, FamilySwitch>>;
+  /** `--masquerade-all`: every balanced packet gets the node's address as its source. */
+  readonly masqueradeAll: boolean;
+  /** `--nodeport-bindon-all-ip`: node ports on every address of the host. */
+  readonly nodeportBindOnAllIp: boolean;
+  /** `--nodeport-addresses`: node ports only on addresses inside; empty for no restriction. */
+  readonly nodeportAddresses: readonly IpPrefix[];
+  /** `--service-external-ip-range`. */
+  readonly externalIpRanges: readonly IpPrefix[];
+  /** `--loadbalancer-ip-range`. */
+  readonly loadBalancerIpRanges: readonly IpPrefix[];
+  /** `--service-cluster-ip-range`. */
+  readonly clusterIpRanges: readonly IpPrefix[];
+  /** `--strict-external-ip-validation`: no external or load-balancer IP outside the ranges above. */
+  readonly strictExternalIpValidation: boolean;
+  /** `--ipvs-permit-all`. The name is kube-router's and says the opposite: true installs the firewall in front of virtual addresses. */
+  readonly ipvsPermitAll: boolean;
+}

@@ -1,0 +1,46 @@
+#!/usr/bin/env -S node --max-semi-space-size=2
+// The head of dist/fairway.js: it runs before anything of the bundle is evaluated.
+import { createRequire as __fairwayRequire } from 'node:module';
+import { fileURLToPath as __fairwayPath } from 'node:url';
+const require = __fairwayRequire(import.meta.url);
+const __filename = __fairwayPath(import.meta.url);
+const __dirname = __fairwayPath(new URL('.', import.meta.url));
+{
+  // A young generation of 2 MB instead of V8's 32 keeps 100 MB of garbage from staying resident. Only the command line can set it.
+  const heap = '--max-semi-space-size=2';
+  const [major, minor] = process.versions.node.split('.').map(Number);
+  const args = [__filename, ...process.argv.slice(2)];
+  if (major < 22 || (major === 22 && minor < 19)) {
+    const { accessSync, constants } = require('node:fs');
+    const pinned = __fairwayPath(new URL('../node_modules/node/bin/node', import.meta.url));
+    let there = true;
+    try {
+      accessSync(pinned, constants.X_OK);
+    } catch {
+      there = false;
+    }
+    if (!there) {
+      process.stderr.write(
+        `fairway needs Node.js 22.19 or later; this is ${process.version} (${process.execPath}). Start it with a later one, or run "npm ci" beside dist/ for the pinned one.\n`,
+      );
+      process.exit(69);
+    }
+    const child = require('node:child_process').spawn(pinned, [heap, ...args], { stdio: 'inherit' });
+    for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP', 'SIGUSR1', 'SIGUSR2']) process.on(signal, () => child.kill(signal));
+    child.on('error', error => {
+      process.stderr.write(`fairway: ${pinned} cannot be started: ${error.message}\n`);
+      process.exit(69);
+    });
+    child.on('exit', (status, signal) => {
+      if (signal === null) process.exit(status);
+      process.removeAllListeners(signal);
+      process.kill(process.pid, signal);
+    });
+    // The rest of this file is for the child.
+    await new Promise(() => {});
+  }
+  const flags = `${process.execArgv.join(' ')} ${process.env.NODE_OPTIONS ?? ''}`;
+  if (!/--max[-_]semi[-_]space[-_]size/.test(flags) && process.execve !== undefined) {
+    process.execve(process.execPath, [process.execPath, heap, ...process.execArgv, ...args], process.env);
+  }
+}

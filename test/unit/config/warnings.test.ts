@@ -1,0 +1,79 @@
+import assert from 'node:assert/strict';
+import type { ModuleName } from '../../../daemon/config/modules.ts';
+import { ALL_BUILT, accepted, IN_CLUSTER } from './command-line.ts';
+
+const ONLY_SERVICES: ReadonlySet<ModuleName> = new Set<ModuleName>(['services']);
+const SERVICES = ['--run-router=false', '--run-firewall=false'];
+
+function warned(argv: readonly string[], built: ReadonlySet<ModuleName> = ALL_BUILT): readonly string[] {
+  return accepted(argv, IN_CLUSTER, built).warnings.map(({ flag, reason }) => `${flag}: ${reason}`);
+}
+
+describe('warnings at start', () => {
+  it('say of modules that are on by default that they are not built yet', () => {
+    assert.deepEqual(
+      accepted([], IN_CLUSTER, ONLY_SERVICES).warnings.map(warning => warning.message),
+      [
+        '--run-router is on by default, but that module is not built yet: pod routes, BGP, tunnels and the CNI file are left alone; --run-router=false says so',
+        '--run-firewall is on by default, but that module is not built yet: the filtering of pod traffic is left alone; --run-firewall=false says so',
+      ],
+    );
+  });
+
+  it('say so of a module asked for, and not of one turned off', () => {
+    assert.deepEqual(warned([...SERVICES, '--run-loadbalancer'], ONLY_SERVICES), ['run-loadbalancer: not-built']);
+    assert.deepEqual(warned(SERVICES, ONLY_SERVICES), []);
+  });
+
+  it('name each flag given for a module that is not built, and none that was left at its default', () => {
+    assert.deepEqual(warned([...SERVICES, '--bgp-port=1790', '--netpol-default-deny', '--masquerade-all'], ONLY_SERVICES), [
+      'bgp-port: not-built',
+      'netpol-default-deny: not-built',
+    ]);
+  });
+
+  it('name flags of a module that is off', () => {
+    const [warning] = accepted(['--run-service-proxy=false', '--masquerade-all']).warnings;
+    assert.equal(warning?.message, '--masquerade-all has no effect: --run-service-proxy is off');
+  });
+
+  it('say nothing of a flag that another module reads', () => {
+    assert.deepEqual(warned(['--run-service-proxy=false', '--service-external-ip-range=192.0.2.0/24']), []);
+    assert.deepEqual(warned([...SERVICES, '--loadbalancer-ip-range=192.0.2.0/24'], ONLY_SERVICES), []);
+  });
+
+  it('name flags that have no effect, with the reason', () => {
+    const { warnings } = accepted(['--hairpin-mode', '--ipvs-sync-period=1m', '--enable-pprof']);
+    assert.deepEqual(
+      warnings.map(({ message }) => message),
+      [
+        '--enable-pprof has no effect: pprof is the profiler of Go programs; start node with --cpu-prof instead',
+        '--ipvs-sync-period has no effect: changes are applied as they happen, and every table is read back each --audit-period',
+        '--hairpin-mode has no effect: that works for every Service without it',
+      ],
+    );
+  });
+
+  it('name flags still to be built in a module that is there', () => {
+    assert.deepEqual(warned(['--ipvs-graceful-termination'], ONLY_SERVICES).at(-1), 'ipvs-graceful-termination: not-built');
+  });
+
+  it('warn of a password in the process list without repeating it', () => {
+    const argv = [
+      '--peer-router-ips=10.0.0.1',
+      '--peer-router-asns=65000',
+      '--peer-router-passwords=c2VjcmV0',
+      '--peer-router-passwords-file=/p',
+    ];
+    assert.deepEqual(warned(argv), ['peer-router-passwords: caution', 'peer-router-passwords-file: without-effect']);
+    assert.doesNotMatch(JSON.stringify(accepted(argv)), /secret|c2VjcmV0/);
+  });
+
+  it('warn that BFD defeats graceful restart', () => {
+    assert.deepEqual(warned(['--enable-bfd', '--bgp-graceful-restart']), ['enable-bfd: caution']);
+  });
+
+  it('are not given for commands that run no module', () => {
+    assert.deepEqual(warned(['cleanup', '--bgp-port=1790'], ONLY_SERVICES), []);
+  });
+});
