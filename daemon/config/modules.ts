@@ -3,7 +3,7 @@
 export type ModuleName = 'routing' | 'services' | 'policy' | 'lb-allocator';
 export type OptionGroup = 'common' | ModuleName;
 
-/** In the order of `--help`. `provides` completes "... is not managed" where the module is missing. */
+/** In the order of `--help`. `provides` is what nobody looks after where the module is missing. */
 export const MODULES: Readonly<Record<ModuleName, { readonly title: string; readonly provides: string }>> = {
   routing: { title: 'Pod routing', provides: 'pod routes, BGP, tunnels and the CNI file' },
   services: { title: 'Service load balancing', provides: 'Service addresses and virtual servers' },

@@ -34,7 +34,7 @@ function missingModules({ values, explicit, built }: WarningInput): readonly Con
     return {
       flag,
       reason: 'not-built',
-      message: `${asked}, but that module is not built yet: ${MODULES[module].provides} are left alone; --${flag}=false says so`,
+      message: `${asked}, but this build does not have that module yet: it leaves ${MODULES[module].provides} to others (--${flag}=false silences this)`,
     };
   });
 }
@@ -56,10 +56,9 @@ function flagWarnings(flag: FlagName, { values, built }: WarningInput): readonly
     return [...warnings, warning('not-built', 'has no effect yet: what it configures is not built')];
   }
   if (modules.length > 0 && !present.some(module => isEnabled(module, values))) {
-    return [
-      ...warnings,
-      warning('module-off', `has no effect: ${present.map(module => `--${RUN_FLAGS[module]}`).join(' and ')} off`),
-    ];
+    const switches = present.map(module => `--${RUN_FLAGS[module]}`);
+    const off = switches.length === 1 ? 'is off' : 'are off';
+    return [...warnings, warning('module-off', `has no effect: ${switches.join(' and ')} ${off}`)];
   }
   return warnings;
 }

@@ -92,8 +92,8 @@ export async function startGuest(options: GuestOptions): Promise<Guest> {
     `labjob=${job}`,
     ...(options.kernelArguments ?? []),
   ];
-  const argv = options.pinning === 'unpinned' ? kernelArgv : ['taskset', '-c', String(options.pinning.cpu), ...kernelArgv];
-  const child = spawn(argv[0] ?? '', argv.slice(1), {
+  const pinned = options.pinning === 'unpinned' ? kernelArgv : ['taskset', '-c', String(options.pinning.cpu), ...kernelArgv];
+  const child = spawn('setpriv', ['--pdeathsig', 'KILL', ...pinned], {
     stdio: ['ignore', consoleLog.fd, consoleLog.fd, 'pipe', 'pipe', 'pipe'],
     // Its own session and process group: one signal reaches the kernel and all processes it traces.
     detached: true,

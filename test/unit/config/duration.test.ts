@@ -56,7 +56,7 @@ describe('durations in the notation of Go', () => {
 
   it('reads back every duration it prints', () => {
     fc.assert(
-      fc.property(fc.integer({ min: -(10 ** 9), max: 10 ** 9 }), fc.constantFrom(1, 1000, 60_000, 0.001), (count, unit) => {
+      fc.property(fc.integer({ min: -(10 ** 8), max: 10 ** 8 }), fc.constantFrom(1, 1000, 60_000, 0.001), (count, unit) => {
         const milliseconds = count * unit;
         assert.equal(parseDuration(formatDuration(milliseconds))?.toFixed(6), (milliseconds === 0 ? 0 : milliseconds).toFixed(6));
       }),

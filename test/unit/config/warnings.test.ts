@@ -14,8 +14,8 @@ describe('warnings at start', () => {
     assert.deepEqual(
       accepted([], IN_CLUSTER, ONLY_SERVICES).warnings.map(warning => warning.message),
       [
-        '--run-router is on by default, but that module is not built yet: pod routes, BGP, tunnels and the CNI file are left alone; --run-router=false says so',
-        '--run-firewall is on by default, but that module is not built yet: the filtering of pod traffic is left alone; --run-firewall=false says so',
+        '--run-router is on by default, but this build does not have that module yet: it leaves pod routes, BGP, tunnels and the CNI file to others (--run-router=false silences this)',
+        '--run-firewall is on by default, but this build does not have that module yet: it leaves the filtering of pod traffic to others (--run-firewall=false silences this)',
       ],
     );
   });
@@ -35,6 +35,11 @@ describe('warnings at start', () => {
   it('name flags of a module that is off', () => {
     const [warning] = accepted(['--run-service-proxy=false', '--masquerade-all']).warnings;
     assert.equal(warning?.message, '--masquerade-all has no effect: --run-service-proxy is off');
+  });
+
+  it('name every module that would read a flag and is off', () => {
+    const [warning] = accepted(['--run-service-proxy=0', '--run-router=0', '--strict-external-ip-validation=0']).warnings;
+    assert.equal(warning?.message, '--strict-external-ip-validation has no effect: --run-service-proxy and --run-router are off');
   });
 
   it('say nothing of a flag that another module reads', () => {

@@ -1,0 +1,52 @@
+/** Logins that need a program or another server: exec plugins and auth providers, run by the official client. */
+import type { RequestOptions } from 'node:https';
+import { KubeConfig, type User } from '@kubernetes/client-node';
+import { FairwayError, messageOf } from '../errors.ts';
+
+/** What a plugin answered. */
+export interface PluginCredentials {
+  readonly headers: Readonly<Record<string, string>>;
+  readonly cert: Buffer | undefined;
+  readonly key: Buffer | undefined;
+}
+
+/** One user's login. The plugin runs when there is no credential yet or the last one has expired. */
+export class PluginLogin {
+  readonly #user: User;
+  readonly #origin: string;
+  readonly #config = new KubeConfig();
+
+  constructor(user: User, origin: string) {
+    this.#user = user;
+    this.#origin = origin;
+    // Only the login is asked of this one: the server's address and certificates are the transport's business.
+    this.#config.loadFromClusterAndUser({ name: 'login', server: 'https://login.invalid', skipTLSVerify: true }, user);
+  }
+
+  /** Rejects with FW_API_DENIED, which is no reason to stop: the program or its server may come back. */
+  async login(): Promise<PluginCredentials> {
+    if (!this.#user.exec && !this.#user.authProvider) return { headers: {}, cert: undefined, key: undefined };
+    const options: RequestOptions = { headers: {} };
+    try {
+      await this.#config.applyToHTTPSOptions(options);
+    } catch (error) {
+      const field = this.#user.exec ? `exec (${this.#user.exec.command})` : 'auth-provider';
+      const message = `${this.#origin}: users[${this.#user.name}].user.${field} gave no credential: ${messageOf(error)}`;
+      throw new FairwayError('FW_API_DENIED', message, { cause: error });
+    }
+    return { headers: textHeaders(options.headers), cert: pem(options.cert), key: pem(options.key) };
+  }
+}
+
+function textHeaders(headers: RequestOptions['headers']): Record<string, string> {
+  const texts: Record<string, string> = {};
+  for (const [name, value] of Object.entries(headers ?? {})) {
+    if (typeof value === 'string') texts[name.toLowerCase()] = value.trim();
+  }
+  return texts;
+}
+
+function pem(value: unknown): Buffer | undefined {
+  if (typeof value === 'string') return Buffer.from(value);
+  return Buffer.isBuffer(value) ? value : undefined;
+}

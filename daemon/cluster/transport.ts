@@ -1,0 +1,131 @@
+/**
+ * Requests to the API server over one TLS connection: HTTP/2, so that all watches are streams of one session. Where the server (or
+ * a proxy before it) does not offer HTTP/2, HTTP/1.1 with kept-alive connections, one per running watch.
+ */
+import type { Clock } from '../net/clock.ts';
+import type { Connection } from './connection.ts';
+import { connectionFingerprint, type Credentials, type CredentialSource } from './credentials.ts';
+import { openHttp1 } from './http1-connection.ts';
+import { Http2Connection, type PingTimings } from './http2-connection.ts';
+import { connectTls } from './tls-socket.ts';
+
+export interface ApiRequest {
+  readonly method: 'GET' | 'POST' | 'PUT' | 'PATCH' | 'DELETE';
+  /** Path and query. */
+  readonly path: string;
+  readonly body?: string;
+  readonly contentType?: string;
+  /** Ends the request and its body at any time. */
+  readonly signal: AbortSignal;
+}
+
+export interface ApiResponse {
+  readonly status: number;
+  /** The `Retry-After` header; '' where absent. */
+  readonly retryAfter: string;
+  /** Iterating rejects where the connection is lost before the end of the body. */
+  readonly body: AsyncIterable<Buffer>;
+}
+
+/** Who carries requests to the API server. `request` rejects with FairwayError, or with the signal's reason once it aborted. */
+export interface ApiTransport {
+  request(request: ApiRequest): Promise<ApiResponse>;
+  /** Ends all requests and connections. */
+  close(): void;
+  /** The server said 401: plugins log in again, files are read again. */
+  forgetCredentials(): void;
+}
+
+export interface TransportOptions {
+  readonly credentials: CredentialSource;
+  readonly clock: Clock;
+  /** `fairway/VERSION`. */
+  readonly userAgent: string;
+  readonly timings?: PingTimings;
+  /** Milliseconds for TCP and TLS to come up. Default 10,000. */
+  readonly connectMs?: number;
+}
+
+const PINGS: PingTimings = { quietMs: 30_000, answerMs: 15_000 };
+const CONNECT_MS = 10_000;
+
+export class Transport implements ApiTransport {
+  readonly #options: TransportOptions;
+  readonly #closed = new AbortController();
+  #current: { readonly fingerprint: string; readonly connection: Promise<Connection> } | undefined;
+
+  constructor(options: TransportOptions) {
+    this.#options = options;
+  }
+
+  async request(request: ApiRequest): Promise<ApiResponse> {
+    const signal = AbortSignal.any([request.signal, this.#closed.signal]);
+    const credentials = await unlessAborted(this.#options.credentials.current(), signal);
+    const connection = await unlessAborted(this.#connectionFor(credentials), signal);
+    const headers = {
+      'user-agent': this.#options.userAgent,
+      accept: 'application/json',
+      ...(request.body === undefined ? {} : { 'content-type': request.contentType ?? 'application/json' }),
+      ...credentials.headers,
+    };
+    return connection.request({ ...request, signal }, headers);
+  }
+
+  forgetCredentials(): void {
+    this.#options.credentials.forget();
+  }
+
+  close(): void {
+    this.#closed.abort(new Error('the transport is closed'));
+    this.#retire();
+  }
+
+  /** The connection there is, unless it is spent or was made with other certificates; then a new one, shared by all who ask meanwhile. */
+  async #connectionFor(credentials: Credentials): Promise<Connection> {
+    const fingerprint = connectionFingerprint(credentials);
+    while (this.#current?.fingerprint === fingerprint) {
+      const current = this.#current;
+      const connection = await current.connection;
+      if (connection.isUsable()) return connection;
+      if (this.#current === current) this.#retire();
+    }
+    this.#retire();
+    const current = { fingerprint, connection: this.#connect(credentials) };
+    this.#current = current;
+    try {
+      return await current.connection;
+    } catch (error) {
+      if (this.#current === current) this.#current = undefined;
+      throw error;
+    }
+  }
+
+  /** Running requests of the old connection end by themselves. */
+  #retire(): void {
+    const former = this.#current?.connection;
+    this.#current = undefined;
+    former?.then(
+      connection => connection.retire(),
+      () => undefined,
+    );
+  }
+
+  async #connect(credentials: Credentials): Promise<Connection> {
+    if (credentials.server.protocol === 'http:') return openHttp1(credentials);
+    const { clock, connectMs = CONNECT_MS, timings = PINGS } = this.#options;
+    const socket = await connectTls(credentials, { clock, connectMs, signal: this.#closed.signal });
+    if (socket.alpnProtocol === 'h2') return new Http2Connection(socket, credentials, clock, timings);
+    socket.destroy();
+    return openHttp1(credentials);
+  }
+}
+
+/** Rejects with the signal's reason as soon as it aborts; what was awaited goes on for whoever else wants it. */
+function unlessAborted<T>(promise: Promise<T>, signal: AbortSignal): Promise<T> {
+  return new Promise((resolve, reject) => {
+    const abort = (): void => reject(signal.reason);
+    if (signal.aborted) abort();
+    signal.addEventListener('abort', abort, { once: true });
+    promise.then(resolve, reject).finally(() => signal.removeEventListener('abort', abort));
+  });
+}
