@@ -1,5 +1,11 @@
 /** HTTP/1.1, plain or over TLS: one kept-alive connection per running request. */
-import { Agent as HttpAgent, type ClientRequest, type IncomingMessage, request as httpRequest, type RequestOptions } from 'node:http';
+import {
+  type ClientRequest,
+  Agent as HttpAgent,
+  request as httpRequest,
+  type IncomingMessage,
+  type RequestOptions,
+} from 'node:http';
 import { Agent as HttpsAgent, request as httpsRequest } from 'node:https';
 import type { Connection } from './connection.ts';
 import type { Credentials } from './credentials.ts';

@@ -24,14 +24,21 @@ export function parseKubeconfig(text: string, file: string): SelectedContext {
   }
   config.makePathsAbsolute(dirname(file));
   const name = config.getCurrentContext();
-  const known = config.getContexts().map(context => context.name).join(', ') || 'none';
+  const known =
+    config
+      .getContexts()
+      .map(context => context.name)
+      .join(', ') || 'none';
   if (!name) throw wrong(file, `current-context is missing; set it to one of the contexts (there: ${known})`);
   const context = config.getContexts().find(candidate => candidate.name === name);
   if (context === undefined) throw wrong(file, `current-context: there is no context ${JSON.stringify(name)} (there: ${known})`);
   const cluster = config.getClusters().find(candidate => candidate.name === context.cluster);
   if (cluster === undefined) throw dangling(file, name, 'cluster', context.cluster, config.getClusters());
   if (cluster.proxyUrl) {
-    throw wrong(file, `clusters[${cluster.name}].cluster.proxy-url is not supported; remove it and make the server reachable directly`);
+    throw wrong(
+      file,
+      `clusters[${cluster.name}].cluster.proxy-url is not supported; remove it and make the server reachable directly`,
+    );
   }
   const user = config.getUsers().find(candidate => candidate.name === context.user);
   if (context.user && user === undefined) throw dangling(file, name, 'user', context.user, config.getUsers());
@@ -59,7 +66,13 @@ function tokenFileOf(raw: RawObject, userName: string | undefined, file: string)
   return typeof path === 'string' && path !== '' ? resolve(dirname(file), path) : '';
 }
 
-function dangling(file: string, context: string, field: string, name: string, there: readonly { readonly name: string }[]): FairwayError {
+function dangling(
+  file: string,
+  context: string,
+  field: string,
+  name: string,
+  there: readonly { readonly name: string }[],
+): FairwayError {
   const names = there.map(candidate => candidate.name).join(', ') || 'none';
   return wrong(file, `contexts[${context}].context.${field}: there is no ${field} ${JSON.stringify(name)} (there: ${names})`);
 }

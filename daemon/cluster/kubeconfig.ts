@@ -9,9 +9,9 @@ import { dirname, join } from 'node:path';
 import { createSecureContext } from 'node:tls';
 import type { User } from '@kubernetes/client-node';
 import { FairwayError, messageOf } from '../errors.ts';
-import type { Credentials, CredentialSource, TlsIdentity } from './credentials.ts';
-import { PluginLogin } from './plugin-login.ts';
+import type { CredentialSource, Credentials, TlsIdentity } from './credentials.ts';
 import { parseKubeconfig, type SelectedContext } from './kubeconfig-file.ts';
+import { PluginLogin } from './plugin-login.ts';
 
 export interface KubeconfigOptions {
   /** `--kubeconfig`; '' where not given. */
@@ -59,7 +59,9 @@ class InClusterCredentials implements CredentialSource {
     const host = environment['KUBERNETES_SERVICE_HOST'];
     const port = environment['KUBERNETES_SERVICE_PORT'] ?? '443';
     if (host === undefined || host === '') {
-      throw wrong('not in a cluster: KUBERNETES_SERVICE_HOST is not set; give --kubeconfig FILE, --master URL, or --manifests DIRECTORY');
+      throw wrong(
+        'not in a cluster: KUBERNETES_SERVICE_HOST is not set; give --kubeconfig FILE, --master URL, or --manifests DIRECTORY',
+      );
     }
     const files = new NamedFiles(this.#options.readFile, 'service account');
     const server = serverUrl(`https://${isIPv6(host) ? `[${host}]` : host}:${port}`, 'KUBERNETES_SERVICE_HOST');
@@ -145,7 +147,8 @@ class KubeconfigCredentials implements CredentialSource {
   /** client-go: a token file wins over a token, both over a plugin. */
   async #ownHeaders({ user, tokenFile }: SelectedContext): Promise<Record<string, string>> {
     const headers: Record<string, string> = {};
-    if (user.username) headers['authorization'] = `Basic ${Buffer.from(`${user.username}:${user.password ?? ''}`).toString('base64')}`;
+    if (user.username)
+      headers['authorization'] = `Basic ${Buffer.from(`${user.username}:${user.password ?? ''}`).toString('base64')}`;
     if (user.token) headers['authorization'] = `Bearer ${user.token.trim()}`;
     if (tokenFile !== '') {
       const files = new NamedFiles(this.#options.readFile, this.#origin);
@@ -196,7 +199,10 @@ class NamedFiles {
     try {
       return await this.#readFile(path);
     } catch (error) {
-      throw wrong(`${this.#origin}: ${field}: ${path} cannot be read: ${messageOf(error)}; correct the path or the permissions`, error);
+      throw wrong(
+        `${this.#origin}: ${field}: ${path} cannot be read: ${messageOf(error)}; correct the path or the permissions`,
+        error,
+      );
     }
   }
 

@@ -80,6 +80,7 @@ function remedyOf(code: string, { origin, tls }: Credentials): string {
   if (code === 'ECONNREFUSED') return `nothing listens there: check that the server runs and that ${origin} names its port`;
   if (code === 'ENOTFOUND' || code === 'EAI_AGAIN') return `the name does not resolve: check the server of ${origin}`;
   if (/^(ENETUNREACH|EHOSTUNREACH|ETIMEDOUT)$/.test(code)) return `no way there: check routes and the server of ${origin}`;
-  if (code === 'ERR_SSL_WRONG_VERSION_NUMBER' || code === 'EPROTO') return `that port does not speak TLS: check the server of ${origin}`;
+  if (code === 'ERR_SSL_WRONG_VERSION_NUMBER' || code === 'EPROTO')
+    return `that port does not speak TLS: check the server of ${origin}`;
   return '';
 }

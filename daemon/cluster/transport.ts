@@ -2,9 +2,11 @@
  * Requests to the API server over one TLS connection: HTTP/2, so that all watches are streams of one session. Where the server (or
  * a proxy before it) does not offer HTTP/2, HTTP/1.1 with kept-alive connections, one per running watch.
  */
+import { FairwayError } from '../errors.ts';
 import type { Clock } from '../net/clock.ts';
+import { statusOf } from './api-status.ts';
 import type { Connection } from './connection.ts';
-import { connectionFingerprint, type Credentials, type CredentialSource } from './credentials.ts';
+import { type CredentialSource, type Credentials, connectionFingerprint } from './credentials.ts';
 import { openHttp1 } from './http1-connection.ts';
 import { Http2Connection, type PingTimings } from './http2-connection.ts';
 import { connectTls } from './tls-socket.ts';
@@ -27,13 +29,14 @@ export interface ApiResponse {
   readonly body: AsyncIterable<Buffer>;
 }
 
-/** Who carries requests to the API server. `request` rejects with FairwayError, or with the signal's reason once it aborted. */
+/**
+ * Who carries requests to the API server. `request` rejects with FairwayError (FW_API_DENIED for a 401: everything else the server
+ * says is a response), or with the signal's reason once it aborted.
+ */
 export interface ApiTransport {
   request(request: ApiRequest): Promise<ApiResponse>;
   /** Ends all requests and connections. */
   close(): void;
-  /** The server said 401: plugins log in again, files are read again. */
-  forgetCredentials(): void;
 }
 
 export interface TransportOptions {
@@ -68,16 +71,23 @@ export class Transport implements ApiTransport {
       ...(request.body === undefined ? {} : { 'content-type': request.contentType ?? 'application/json' }),
       ...credentials.headers,
     };
-    return connection.request({ ...request, signal }, headers);
-  }
-
-  forgetCredentials(): void {
-    this.#options.credentials.forget();
+    const response = await connection.request({ ...request, signal }, headers);
+    if (response.status === 401) throw await this.#unauthorized(response, credentials);
+    return response;
   }
 
   close(): void {
     this.#closed.abort(new Error('the transport is closed'));
     this.#retire();
+  }
+
+  /** Plugins log in again and files are read again at the next try: a token that expired is no reason to give up. */
+  async #unauthorized(response: ApiResponse, credentials: Credentials): Promise<FairwayError> {
+    this.#options.credentials.forget();
+    const said = await statusOf(response);
+    const remedy = `its credential is expired, revoked or for another cluster; renew it there (it is read again at the next try)`;
+    const message = `API server ${credentials.server.origin} does not know us (401 ${said.message}): ${credentials.origin}: ${remedy}`;
+    return new FairwayError('FW_API_DENIED', message);
   }
 
   /** The connection there is, unless it is spent or was made with other certificates; then a new one, shared by all who ask meanwhile. */

@@ -107,7 +107,7 @@ function flagDefinition(flag: FlagName, built: ReadonlySet<ModuleName>): Definit
 
 function flagRow(flag: FlagName, built: ReadonlySet<ModuleName>): readonly string[] {
   const option = optionOf(flag);
-  const letter = option.shorthand === undefined || option.shorthand === flag ? '' : `, ${code(`-${option.shorthand}`)}`;
+  const letter = option.shorthand === undefined ? '' : `, ${code(`-${option.shorthand}`)}`;
   const fallback = defaultText(option);
   return [`${code(`--${flag}`)}${letter}`, option.type.label, fallback === '' ? '' : code(fallback), meaningOf(option, built)];
 }

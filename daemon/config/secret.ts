@@ -10,13 +10,9 @@ export class Secret {
     this.#text = text;
   }
 
+  /** The word itself; empty for a peer without a password. */
   reveal(): string {
     return this.#text;
-  }
-
-  /** True for a blank: "no password for this peer". */
-  get isEmpty(): boolean {
-    return this.#text === '';
   }
 
   toString(): string {

@@ -62,12 +62,16 @@ export function nodeContextOf(node: NodeView, host: HostFacts, options: Services
     capabilities: host.capabilities,
     sets: setsOf(families, node, host, options),
     masqueradeAddress: Object.fromEntries(
-      families.map(family => [family, node.primary[family]]).filter(([, address]) => host.addresses.some(held => held.address === address)),
+      families
+        .map(family => [family, node.primary[family]])
+        .filter(([, address]) => host.addresses.some(held => held.address === address)),
     ),
     podCIDRs: byFamily(family => podCIDRsOf(node, family)),
     nodeLinks: byFamily(family => nodeLinksOf(node, host, family)),
     hasPodBridge: host.links.has(POD_BRIDGE),
-    hostAddresses: hostAddressesOf(host).filter(address => families.includes(familyOf(address))).sort(),
+    hostAddresses: hostAddressesOf(host)
+      .filter(address => families.includes(familyOf(address)))
+      .sort(),
     missingFamilies: FAMILIES.filter(family => options.families[family] === 'on' && !hasAddressOf(node, family)),
   };
 }
@@ -93,8 +97,7 @@ export function occupiedAddresses(nodeName: string, host: HostFacts, nodes: Read
 function servedFamilies(node: NodeView, host: HostFacts, options: ServicesOptions): readonly Family[] {
   if (!host.capabilities.ipvs) return [];
   return FAMILIES.filter(
-    family =>
-      options.families[family] !== 'off' && hasAddressOf(node, family) && (family === 'ipv4' || host.capabilities.ipv6),
+    family => options.families[family] !== 'off' && hasAddressOf(node, family) && (family === 'ipv4' || host.capabilities.ipv6),
   );
 }
 

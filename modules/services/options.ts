@@ -1,4 +1,5 @@
 /** What the services module needs of the configuration. */
+import type { FlagName, OptionValues } from '../../daemon/config/options.ts';
 import type { Family } from '../../daemon/net/address.ts';
 import type { IpPrefix } from '../../daemon/net/prefix.ts';
 
@@ -28,3 +29,38 @@ export interface ServicesOptions {
   /** `--ipvs-permit-all`. The name is kube-router's and says the opposite: true installs the firewall in front of virtual addresses. */
   readonly ipvsPermitAll: boolean;
 }
+
+/** Reads the options of this module off the configuration; `explicit` are the flags that were given. */
+export function servicesOptionsOf(config: Pick<OptionValues, ConfigKey>, explicit: ReadonlySet<FlagName>): ServicesOptions {
+  return {
+    families: {
+      ipv4: familySwitch(explicit.has('enable-ipv4'), config.enableIpv4),
+      ipv6: familySwitch(explicit.has('enable-ipv6'), config.enableIpv6),
+    },
+    masqueradeAll: config.masqueradeAll,
+    nodeportBindOnAllIp: config.nodeportBindonAllIp,
+    nodeportAddresses: config.nodeportAddresses,
+    externalIpRanges: config.serviceExternalIpRange,
+    loadBalancerIpRanges: config.loadbalancerIpRange,
+    clusterIpRanges: config.serviceClusterIpRange,
+    strictExternalIpValidation: config.strictExternalIpValidation,
+    ipvsPermitAll: config.ipvsPermitAll,
+  };
+}
+
+function familySwitch(isGiven: boolean, value: boolean): FamilySwitch {
+  if (!isGiven) return 'auto';
+  return value ? 'on' : 'off';
+}
+
+type ConfigKey =
+  | 'enableIpv4'
+  | 'enableIpv6'
+  | 'masqueradeAll'
+  | 'nodeportBindonAllIp'
+  | 'nodeportAddresses'
+  | 'serviceExternalIpRange'
+  | 'loadbalancerIpRange'
+  | 'serviceClusterIpRange'
+  | 'strictExternalIpValidation'
+  | 'ipvsPermitAll';

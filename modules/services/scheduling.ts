@@ -50,11 +50,14 @@ function flagsOf(service: Service, scheduler: string, owner: ObjectRef, diagnost
     diagnostics.push({ code: 'FW_SERVICE_SCHEDULER', object: owner, message: `Service ${owner.key} ${message}` });
   };
   if (!SCHEDULERS_WITH_FLAGS.includes(scheduler)) {
-    complain(`asks for scheduler flags, which ${scheduler} does not have; they are left out. Only ${SCHEDULERS_WITH_FLAGS.join(' and ')} have flags.`);
+    complain(
+      `asks for scheduler flags, which ${scheduler} does not have; they are left out. Only ${SCHEDULERS_WITH_FLAGS.join(' and ')} have flags.`,
+    );
     return NO_FLAGS;
   }
   for (const flag of wanted) {
-    if (!FLAGS.includes(flag)) complain(`asks for scheduler flag '${flag}', which does not exist; it is left out. There are: ${FLAGS.join(', ')}.`);
+    if (!FLAGS.includes(flag))
+      complain(`asks for scheduler flag '${flag}', which does not exist; it is left out. There are: ${FLAGS.join(', ')}.`);
   }
   return FLAGS.filter(flag => wanted.includes(flag));
 }

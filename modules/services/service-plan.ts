@@ -144,7 +144,8 @@ class Draft {
   }
 
   #addElement(role: SetRole, family: Family, value: string): void {
-    if (this.#context.sets[family].includes(role)) this.#add(entry('ipset', { kind: 'element', set: setName(role, family), value }));
+    if (this.#context.sets[family].includes(role))
+      this.#add(entry('ipset', { kind: 'element', set: setName(role, family), value }));
   }
 
   #add(wanted: Entry): void {
@@ -152,4 +153,3 @@ class Draft {
     if (!this.#entries.has(key)) this.#entries.set(key, wanted);
   }
 }
-

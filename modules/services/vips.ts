@@ -40,7 +40,12 @@ export function vipsOf(
   for (const address of service.clusterIPs) {
     const objection = objectionToAddress(address);
     if (objection === undefined) add(address, policies.internal);
-    else diagnostics.push({ code: 'FW_OBJECT_FIELD', object: owner, message: `Service ${owner.key}: ClusterIP ${address} ${objection}` });
+    else
+      diagnostics.push({
+        code: 'FW_OBJECT_FIELD',
+        object: owner,
+        message: `Service ${owner.key}: ClusterIP ${address} ${objection}`,
+      });
   }
   const families = familiesOf(service);
   for (const { address, origin } of externalAddresses(service)) {
@@ -95,7 +100,9 @@ function objectionToExternal(
     };
   }
   const outside = objectionToRange(address, origin, options);
-  return outside === undefined ? undefined : { code: 'FW_SERVICE_ADDRESS_RANGE', object: owner, message: `${subject} is rejected: ${outside}` };
+  return outside === undefined
+    ? undefined
+    : { code: 'FW_SERVICE_ADDRESS_RANGE', object: owner, message: `${subject} is rejected: ${outside}` };
 }
 
 /** Without strict validation every address is taken, as in kube-router. */
@@ -106,7 +113,10 @@ function objectionToRange(address: IpAddress, origin: Origin, options: ServicesO
   }
   const ranges = origin.ranges(options);
   if (anyPrefixContains(ranges, address)) return undefined;
-  const reason = ranges.length === 0 ? `${origin.flag} is not set, so that none is allowed.` : `it is outside ${origin.flag} (${ranges.join(',')}).`;
+  const reason =
+    ranges.length === 0
+      ? `${origin.flag} is not set, so that none is allowed.`
+      : `it is outside ${origin.flag} (${ranges.join(',')}).`;
   return `${reason} Add a range that holds it to ${origin.flag}, or set --strict-external-ip-validation=false.`;
 }
 

@@ -16,7 +16,11 @@ const never = new AbortController().signal;
 
 describe('the process runner', () => {
   const spawned: (readonly string[])[] = [];
-  const runner = processRunner({ environment: { ...process.env, LC_ALL: 'de_DE' }, clock: systemClock(), onSpawn: argv => spawned.push(argv) });
+  const runner = processRunner({
+    environment: { ...process.env, LC_ALL: 'de_DE' },
+    clock: systemClock(),
+    onSpawn: argv => spawned.push(argv),
+  });
 
   it('gives status, output and errors', async () => {
     const result = await runner.run(node('console.log("out"); console.error("err"); process.exitCode = 3'), never);
@@ -24,7 +28,10 @@ describe('the process runner', () => {
   });
 
   it('hands arguments over as they are: nothing is a shell word', async () => {
-    const { stdout } = await runner.run(node('console.log(JSON.stringify(process.argv.slice(1)))', '$HOME; echo "x"', '*'), never);
+    const { stdout } = await runner.run(
+      node('console.log(JSON.stringify(process.argv.slice(1)))', '$HOME; echo "x"', '*'),
+      never,
+    );
     assert.deepEqual(JSON.parse(stdout), ['$HOME; echo "x"', '*']);
   });
 

@@ -1,0 +1,44 @@
+/** The API server as a source: one reflector per kind that is read, all over one transport. */
+import type { Clock } from '../net/clock.ts';
+import type { ClusterSource, Kind, SourceEvents } from './kinds.ts';
+import { Projector } from './project.ts';
+import { REFLECTOR_TIMINGS, Reflector, type ReflectorObserver, type ReflectorTimings } from './reflector.ts';
+import type { ApiTransport } from './transport.ts';
+
+export interface ApiSourceOptions {
+  /** The kinds that enabled modules read; nothing else is listed or watched. */
+  readonly kinds: readonly Kind[];
+  /** Closed by `stop`. */
+  readonly transport: ApiTransport;
+  readonly clock: Clock;
+  /** Numbers in [0, 1). */
+  readonly random: () => number;
+  readonly observer: ReflectorObserver;
+  readonly timings?: Partial<ReflectorTimings>;
+}
+
+export class ApiSource implements ClusterSource {
+  readonly #options: ApiSourceOptions;
+  readonly #stopped = new AbortController();
+  #running: readonly Promise<void>[] = [];
+
+  constructor(options: ApiSourceOptions) {
+    this.#options = options;
+  }
+
+  start(events: SourceEvents): void {
+    const { kinds, transport, clock, random, observer } = this.#options;
+    const projector = new Projector();
+    const timings = { ...REFLECTOR_TIMINGS, ...this.#options.timings };
+    this.#running = kinds.map(kind => {
+      const reflector = new Reflector({ kind, transport, projector, events, clock, random, observer, timings });
+      return reflector.run(this.#stopped.signal);
+    });
+  }
+
+  async stop(): Promise<void> {
+    this.#stopped.abort(new Error('stopped'));
+    await Promise.all(this.#running);
+    this.#options.transport.close();
+  }
+}

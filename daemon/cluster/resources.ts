@@ -1,0 +1,28 @@
+/** Where the API server keeps the kinds that are watched. */
+import type { Kind } from './kinds.ts';
+
+export interface Resource {
+  /** API group; '' for core. */
+  readonly group: string;
+  /** Plural name, as in RBAC rules. */
+  readonly name: string;
+  readonly path: string;
+  /** Label selector sent with every list and watch; '' for none. */
+  readonly labelSelector: string;
+}
+
+/**
+ * Slices of headless Services are never balanced, and the controller labels them. The label of another service proxy is no reason to
+ * leave a slice out: its values `kube-router` and `fairway` are ours, and a selector cannot say "absent or one of these". Services
+ * are watched whole: the label is not on them.
+ */
+export const RESOURCES: Readonly<Record<Kind, Resource>> = {
+  Service: { group: '', name: 'services', path: '/api/v1/services', labelSelector: '' },
+  EndpointSlice: {
+    group: 'discovery.k8s.io',
+    name: 'endpointslices',
+    path: '/apis/discovery.k8s.io/v1/endpointslices',
+    labelSelector: '!service.kubernetes.io/headless',
+  },
+  Node: { group: '', name: 'nodes', path: '/api/v1/nodes', labelSelector: '' },
+};

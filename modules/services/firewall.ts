@@ -1,0 +1,45 @@
+/**
+ * The firewall in front of virtual addresses. They are local addresses of the host: without it every port that a process of the host
+ * listens on would answer under them too. Rules are as `iptables-save` prints them.
+ */
+import type { Family } from '../../daemon/net/address.ts';
+import { type Entry, entry } from '../../daemon/reconcile/fragment.ts';
+import type { NodeContext } from './context.ts';
+import { CHAINS, HOOK_ORDER, setName } from './names.ts';
+
+/** Echo request, destination unreachable, time exceeded; IPv6 also needs neighbour discovery (as kube-router; ICMP types by number). */
+const ICMP_ACCEPTS: Readonly<Record<Family, readonly string[]>> = {
+  ipv4: ['8', '3', '11'].map(type => `-p icmp -m icmp --icmp-type ${type} -j ACCEPT`),
+  ipv6: ['128', '1', '3', '135', '136', '129'].map(type => `-p ipv6-icmp -m icmp6 --icmpv6-type ${type} -j ACCEPT`),
+};
+
+const REJECT: Readonly<Record<Family, string>> = {
+  ipv4: '-j REJECT --reject-with icmp-port-unreachable',
+  ipv6: '-j REJECT --reject-with icmp6-port-unreachable',
+};
+
+/**
+ * In the filter table's INPUT, which packets pass before IPVS takes them (IPVS hooks in behind, at the place of source NAT). First what
+ * a Local policy drops, also on the node's own addresses; then, where the operator wants the firewall, all that is for a virtual address.
+ */
+export function firewallEntries(node: NodeContext, family: Family): readonly Entry[] {
+  const roles = node.sets[family];
+  if (!roles.includes('dropped')) return [];
+  const hasFirewall = roles.includes('vipPorts');
+  const input = [
+    `-m set --match-set ${setName('dropped', family)} dst,dst -j DROP`,
+    ...(hasFirewall ? [`-m set --match-set ${setName('vips', family)} dst -j ${CHAINS.services}`] : []),
+  ];
+  const services = [
+    ...ICMP_ACCEPTS[family],
+    `-m set --match-set ${setName('vipPorts', family)} dst,dst -j ACCEPT`,
+    `-m set ! --match-set ${setName('hostAddresses', family)} dst ${REJECT[family]}`,
+  ];
+  return [
+    ...(hasFirewall
+      ? [entry('iptables', { kind: 'chain', family, table: 'filter', name: CHAINS.services, rules: services })]
+      : []),
+    entry('iptables', { kind: 'chain', family, table: 'filter', name: CHAINS.input, rules: input }),
+    entry('iptables', { kind: 'hook', family, table: 'filter', from: 'INPUT', to: CHAINS.input, order: HOOK_ORDER, match: '' }),
+  ];
+}

@@ -1,0 +1,160 @@
+/**
+ * Services on IPVS: Services, their EndpointSlices and this node in; virtual servers, addresses, sets, chains and settings out. One
+ * fragment a Service, and one for what the module needs itself. One event costs what it changed, apart from comparisons by identity.
+ */
+import type { EndpointSlice, ObjectKey, Service } from '../../daemon/cluster/kinds.ts';
+import type { Snapshot } from '../../daemon/cluster/snapshot.ts';
+import type { IpAddress } from '../../daemon/net/address.ts';
+import { type Fragment, type OwnerKey, ownerKey } from '../../daemon/reconcile/fragment.ts';
+import type { Module, Plan } from '../../daemon/reconcile/module.ts';
+import { Contest } from './contest.ts';
+import type { ServicesContext } from './context.ts';
+import { ElementCounts } from './element-counts.ts';
+import { planNode } from './node-plan.ts';
+import type { ServicesOptions } from './options.ts';
+import { type Drop, isServed, planService, type ServicePlan } from './service-plan.ts';
+import { sameList } from './stable.ts';
+import { type Surroundings, SurroundingsMemory } from './surroundings.ts';
+
+export function servicesModule(options: ServicesOptions): Module {
+  return new ServicesModule(options);
+}
+
+/** A Service as it was planned last, with all that the plan came from. */
+interface ServiceRecord {
+  readonly service: Service;
+  readonly slices: readonly EndpointSlice[];
+  readonly context: ServicesContext;
+  /** The occupied addresses it was last compared with, and which of the Service's own were among them. */
+  occupied: ReadonlySet<IpAddress>;
+  readonly ownOccupied: readonly IpAddress[];
+  /** Undefined for a Service that is not ours to serve. */
+  readonly plan: ServicePlan | undefined;
+}
+
+const NO_SLICES: readonly EndpointSlice[] = [];
+const NO_DROPS: readonly Drop[] = [];
+
+class ServicesModule implements Module {
+  readonly name = 'services';
+  readonly reads = ['Service', 'EndpointSlice', 'Node'] as const;
+  readonly #options: ServicesOptions;
+  readonly #surroundings: SurroundingsMemory;
+  readonly #records = new Map<ObjectKey, ServiceRecord>();
+  readonly #contest = new Contest();
+  readonly #counts = new ElementCounts();
+  /** Plans with drops, and which of those were granted. */
+  readonly #dropping = new Map<ServicePlan, readonly Drop[]>();
+  #nodeFragment: { readonly from: readonly unknown[]; readonly fragment: Fragment } | undefined;
+  #fragments: ReadonlyMap<OwnerKey, Fragment> = new Map();
+
+  constructor(options: ServicesOptions) {
+    this.#options = options;
+    this.#surroundings = new SurroundingsMemory(options);
+  }
+
+  plan(snapshot: Snapshot): Plan {
+    const surroundings = this.#surroundings.of(snapshot);
+    const changes = new Map<OwnerKey, Fragment | undefined>();
+    let present = 0;
+    for (const [key, service] of snapshot.services) {
+      present++;
+      const slices = snapshot.endpointSlicesOf.get(key) ?? NO_SLICES;
+      const former = this.#records.get(key);
+      if (former !== undefined && isCurrent(former, service, slices, surroundings)) continue;
+      this.#put(key, former, this.#record(service, slices, surroundings), changes);
+    }
+    if (this.#records.size > present) {
+      for (const [key, record] of this.#records) if (!snapshot.services.has(key)) this.#put(key, record, undefined, changes);
+    }
+    if (changes.size > 0) this.#grantDrops(changes);
+    this.#planNode(surroundings, changes);
+    if (changes.size > 0) this.#fragments = withChanges(this.#fragments, changes);
+    return { fragments: this.#fragments };
+  }
+
+  #record(service: Service, slices: readonly EndpointSlice[], { services, occupied }: Surroundings): ServiceRecord {
+    const plan = isServed(service) ? planService(service, slices, services, this.#options, occupied) : undefined;
+    return { service, slices, context: services, occupied, ownOccupied: occupiedOf(service, occupied), plan };
+  }
+
+  #put(
+    key: ObjectKey,
+    former: ServiceRecord | undefined,
+    record: ServiceRecord | undefined,
+    changes: Map<OwnerKey, Fragment | undefined>,
+  ): void {
+    if (record === undefined) this.#records.delete(key);
+    else this.#records.set(key, record);
+    if (former?.plan !== undefined) {
+      this.#contest.leave(former.plan);
+      this.#counts.subtract(former.plan);
+      this.#dropping.delete(former.plan);
+      changes.set(ownerKey(former.plan.owner), undefined);
+    }
+    if (record?.plan !== undefined) {
+      this.#contest.enter(record.plan);
+      this.#counts.add(record.plan);
+      if (record.plan.drops.length > 0) this.#dropping.set(record.plan, NO_DROPS);
+      changes.set(ownerKey(record.plan.owner), fragmentOf(record.plan, NO_DROPS));
+    }
+  }
+
+  /** After any change, since one Service's change decides what another may drop. */
+  #grantDrops(changes: Map<OwnerKey, Fragment | undefined>): void {
+    for (const [plan, former] of this.#dropping) {
+      const granted = this.#contest.granted(plan);
+      if (sameList(former, granted)) continue;
+      this.#dropping.set(plan, granted);
+      changes.set(ownerKey(plan.owner), fragmentOf(plan, granted));
+    }
+  }
+
+  #planNode({ node }: Surroundings, changes: Map<OwnerKey, Fragment | undefined>): void {
+    const from = [node, this.#counts.sizes()];
+    if (this.#nodeFragment !== undefined && sameList(this.#nodeFragment.from, from)) return;
+    const fragment = planNode(node, this.#counts.sizes(), this.#options);
+    this.#nodeFragment = { from, fragment };
+    changes.set(ownerKey(fragment.owner), fragment);
+  }
+}
+
+function isCurrent(
+  record: ServiceRecord,
+  service: Service,
+  slices: readonly EndpointSlice[],
+  { services, occupied }: Surroundings,
+): boolean {
+  if (record.service !== service || record.slices !== slices || record.context !== services) return false;
+  if (record.occupied === occupied) return true;
+  if (!sameList(record.ownOccupied, occupiedOf(service, occupied))) return false;
+  record.occupied = occupied;
+  return true;
+}
+
+function occupiedOf(service: Service, occupied: ReadonlySet<IpAddress>): readonly IpAddress[] {
+  const isOccupied = (address: IpAddress): boolean => occupied.has(address);
+  return [
+    ...service.clusterIPs.filter(isOccupied),
+    ...service.externalIPs.filter(isOccupied),
+    ...service.loadBalancerIPs.filter(isOccupied),
+  ];
+}
+
+function fragmentOf(plan: ServicePlan, drops: readonly Drop[]): Fragment {
+  const entries = drops.length === 0 ? plan.entries : [...plan.entries, ...drops.map(drop => drop.entry)];
+  return { owner: plan.owner, entries, diagnostics: plan.diagnostics };
+}
+
+/** A plan once handed out is never changed. */
+function withChanges(
+  fragments: ReadonlyMap<OwnerKey, Fragment>,
+  changes: ReadonlyMap<OwnerKey, Fragment | undefined>,
+): ReadonlyMap<OwnerKey, Fragment> {
+  const next = new Map(fragments);
+  for (const [owner, fragment] of changes) {
+    if (fragment === undefined) next.delete(owner);
+    else next.set(owner, fragment);
+  }
+  return next;
+}

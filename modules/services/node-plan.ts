@@ -1,0 +1,130 @@
+/** What the module wants on its own account, whatever the Services: settings, the link, sets, chains. */
+import type { Family } from '../../daemon/net/address.ts';
+import {
+  type Diagnostic,
+  type DiagnosticCode,
+  type Entry,
+  entry,
+  type Fragment,
+  type ObjectRef,
+} from '../../daemon/reconcile/fragment.ts';
+import type { NodeContext } from './context.ts';
+import { firewallEntries } from './firewall.ts';
+import { masqueradeEntries } from './masquerade.ts';
+import { SETS, type SetRole, setName, VIP_LINK } from './names.ts';
+import type { ServicesOptions } from './options.ts';
+import { sysctlEntries } from './sysctls.ts';
+
+const OWNER: ObjectRef = { kind: 'Module', key: 'services', since: 0 };
+
+/** `maxElements` of each set, by name. */
+export type SetSizes = Readonly<Record<string, number>>;
+
+export function planNode(node: NodeContext, sizes: SetSizes, options: ServicesOptions): Fragment {
+  const entries: readonly Entry[] =
+    node.families.length === 0
+      ? []
+      : [
+          ...sysctlEntries(node),
+          ...(node.capabilities.dummyLink ? [entry('link', { name: VIP_LINK, type: 'dummy' })] : []),
+          ...node.families.flatMap(family => [
+            ...setEntries(node, sizes, family),
+            ...firewallEntries(node, family),
+            ...masqueradeEntries(node, options, family),
+          ]),
+        ];
+  return { owner: OWNER, entries, diagnostics: diagnosticsOf(node) };
+}
+
+function setEntries(node: NodeContext, sizes: SetSizes, family: Family): readonly Entry[] {
+  return node.sets[family].flatMap(role => [
+    entry('ipset', {
+      kind: 'set',
+      name: setName(role, family),
+      type: SETS[role].type,
+      family,
+      maxElements: sizes[setName(role, family)] ?? maxElementsFor(0),
+    }),
+    ...(role === 'hostAddresses' ? hostAddressEntries(node, role, family) : []),
+  ]);
+}
+
+function hostAddressEntries(node: NodeContext, role: SetRole, family: Family): readonly Entry[] {
+  return node.hostAddresses
+    .filter(address => address.includes(':') === (family === 'ipv6'))
+    .map(address => entry('ipset', { kind: 'element', set: setName(role, family), value: address }));
+}
+
+/**
+ * A set that must grow is made anew and filled again, while a high limit costs nothing (memory follows the content). So there are few
+ * steps, sixteen-fold each, with a fourth of the limit as the most that is in use: 65,536 elements, 1,048,576, 16,777,216 ... Shrinking
+ * back over a step changes nothing in the kernel, where a larger set is as good.
+ */
+export function maxElementsFor(count: number): number {
+  let limit = 65_536;
+  while (count > limit / 4) limit *= 16;
+  return limit;
+}
+
+function diagnosticsOf(node: NodeContext): readonly Diagnostic[] {
+  const found: Diagnostic[] = [];
+  const report = (code: DiagnosticCode, message: string): void => {
+    found.push({ code, object: OWNER, message });
+  };
+  for (const family of node.missingFamilies) {
+    report(
+      'FW_NODE_ADDRESS',
+      `Node ${node.nodeName} has no ${title(family)} address although --enable-${family} is set: no Service is served on ${title(family)} here.`,
+    );
+  }
+  if (!node.capabilities.ipvs) {
+    report(
+      'FW_HOST_CAPABILITY',
+      'No Service is served: the kernel lacks IPVS (CONFIG_IP_VS, module ip_vs) or ipvsadm is not installed.',
+    );
+    return found;
+  }
+  if (node.families.length === 0 && node.missingFamilies.length === 0) {
+    report('FW_NODE_ADDRESS', `Node ${node.nodeName} has no address of an enabled family: no Service is served here.`);
+  }
+  for (const message of missingFacilities(node)) report('FW_HOST_CAPABILITY', message);
+  return found;
+}
+
+/** One sentence a facility: what is missing, and what does not work for it. */
+function missingFacilities(node: NodeContext): readonly string[] {
+  const { dummyLink, ipset, iptables, xtIpvs, bridgeNetfilter } = node.capabilities;
+  const hasPodCIDRs = node.families.some(family => node.podCIDRs[family].length > 0);
+  return [
+    ...(dummyLink
+      ? []
+      : [
+          `The kernel makes no dummy links (CONFIG_DUMMY, module dummy): virtual addresses answer to processes of this node only, node ports work.`,
+        ]),
+    ...(ipset
+      ? []
+      : [
+          'ipset is not installed or the kernel lacks it (CONFIG_IP_SET, CONFIG_NETFILTER_XT_SET): virtual addresses have no firewall, endpoints do not reach themselves through their Service, nor the node remote endpoints, and what a Local policy would drop is refused.',
+        ]),
+    ...node.families
+      .filter(family => !iptables[family])
+      .map(
+        family =>
+          `${family === 'ipv6' ? 'ip6tables' : 'iptables'} is not installed or the kernel lacks its tables filter and nat: ${title(family)} virtual addresses have no firewall and no client is masqueraded.`,
+      ),
+    ...(xtIpvs
+      ? []
+      : [
+          'iptables cannot match balanced packets (CONFIG_NETFILTER_XT_MATCH_IPVS, module xt_ipvs): no client is masqueraded, so that clients outside do not reach endpoints on other nodes.',
+        ]),
+    ...(bridgeNetfilter || !hasPodCIDRs
+      ? []
+      : [
+          'Bridged packets do not pass iptables (CONFIG_BRIDGE_NETFILTER, module br_netfilter): pods that reach another pod of this node through a Service are masqueraded.',
+        ]),
+  ];
+}
+
+function title(family: Family): string {
+  return family === 'ipv6' ? 'IPv6' : 'IPv4';
+}
