@@ -5,6 +5,7 @@ export const ERROR_CODES = {
   FW_CONFIG_KUBECONFIG: 'The kubeconfig cannot be used: the message names the file, the field and the remedy. Exit status 78.',
   FW_CAPABILITY_TOOL_MISSING: 'A tool that an enabled module needs is not installed; the message names the package.',
   FW_CAPABILITY_KERNEL: 'The kernel lacks a facility that an enabled module needs; the message names the option or module.',
+  FW_CAPABILITY_PRIVILEGE: 'We are not root and cannot change the network of the host.',
   FW_API_UNREACHABLE: 'The API server cannot be reached; what is programmed stays, listing goes on being tried.',
   FW_API_DENIED: 'The API server refuses our credentials (401) or a verb (403); the message names verb and resource.',
   FW_API_PROTOCOL: 'The API server answered something that is not its API; the connection is made anew.',

@@ -42,34 +42,8 @@ export class FirstList {
       if (projection.object === undefined) unusable.push(projection);
       else usable.push({ object: projection.object, complaints: projection.complaints });
     }
-    replaceAll(events, this.#kind, usable);
+    events.replace(this.#kind, usable);
     for (const { key, complaints } of unusable) events.reject(this.#kind, key, complaints);
-  }
-}
-
-type Listed<T> = readonly { object: T; complaints: readonly Complaint[] }[];
-
-/** `replace` with the kind known only at run time: all objects of one list are of its kind. */
-export function replaceAll(events: SourceEvents, kind: Kind, listed: Listed<ClusterObject>): void {
-  switch (kind) {
-    case 'Service':
-      events.replace(
-        kind,
-        listed.flatMap(({ object, complaints }) => (object.kind === kind ? [{ object, complaints }] : [])),
-      );
-      return;
-    case 'EndpointSlice':
-      events.replace(
-        kind,
-        listed.flatMap(({ object, complaints }) => (object.kind === kind ? [{ object, complaints }] : [])),
-      );
-      return;
-    case 'Node':
-      events.replace(
-        kind,
-        listed.flatMap(({ object, complaints }) => (object.kind === kind ? [{ object, complaints }] : [])),
-      );
-      return;
   }
 }
 

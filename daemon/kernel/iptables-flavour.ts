@@ -49,7 +49,7 @@ const TRIAL = ['filter', 'nat'].map(table => `*${table}\n:${PROBE_CHAIN} - [0:0]
 export async function probeIptables(runner: CommandRunner, signal: AbortSignal): Promise<IptablesTools> {
   const surveys = await Promise.all((['nft', 'legacy'] as const).map(flavour => survey(runner, flavour, signal)));
   const installed = surveys.filter(({ isInstalled }) => isInstalled);
-  const candidates: { readonly flavour: IptablesFlavour; readonly reason: string }[] =
+  const candidates: readonly { readonly flavour: IptablesFlavour; readonly reason: string }[] =
     installed.length === 0 ? [{ flavour: 'default', reason: 'the only one installed' }] : preferred(installed);
   const complaints: string[] = [];
   for (const { flavour, reason } of candidates) {
@@ -67,9 +67,7 @@ export async function probeIptables(runner: CommandRunner, signal: AbortSignal):
 }
 
 /** The flavours, best first, each with the reason to take it. */
-export function preferred(
-  surveys: readonly Survey[],
-): readonly { readonly flavour: IptablesFlavour; readonly reason: string }[] {
+export function preferred(surveys: readonly Survey[]): readonly { readonly flavour: IptablesFlavour; readonly reason: string }[] {
   const nft = surveys.find(({ flavour }) => flavour === 'nft');
   const legacy = surveys.find(({ flavour }) => flavour === 'legacy');
   const reasonFor = (one: Survey, other: Survey | undefined): string => {
@@ -79,8 +77,7 @@ export function preferred(
     return one.flavour === 'nft' ? 'the one to use where nothing speaks for the other' : 'the other does not work';
   };
   const isLegacyFirst =
-    nft === undefined ||
-    (legacy !== undefined && !nft.hasKubeletHint && (legacy.hasKubeletHint || legacy.rules > nft.rules));
+    nft === undefined || (legacy !== undefined && !nft.hasKubeletHint && (legacy.hasKubeletHint || legacy.rules > nft.rules));
   const order = isLegacyFirst ? [legacy, nft] : [nft, legacy];
   return order.flatMap((one, index) =>
     one === undefined ? [] : [{ flavour: one.flavour, reason: reasonFor(one, order[1 - index]) }],
@@ -115,7 +112,12 @@ async function survey(runner: CommandRunner, flavour: 'nft' | 'legacy', signal: 
 }
 
 /** Undefined where the tool can write to its filter and nat tables, else what is wrong. */
-async function trial(runner: CommandRunner, flavour: IptablesFlavour, family: Family, signal: AbortSignal): Promise<string | undefined> {
+async function trial(
+  runner: CommandRunner,
+  flavour: IptablesFlavour,
+  family: Family,
+  signal: AbortSignal,
+): Promise<string | undefined> {
   const [program] = toolOf(flavour, family).restore;
   try {
     const result = await runner.run({ argv: [program, '--noflush', '-w', '5'], stdin: TRIAL }, signal);

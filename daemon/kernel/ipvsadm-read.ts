@@ -55,8 +55,9 @@ function serviceOfSave(text: string, assembly: VirtualServerAssembly): void {
     const word = words[index] ?? '';
     const protocol = PROTOCOL_OF_OPTION[word];
     if (protocol !== undefined) listener = listenerOf(protocol, words[++index] ?? '');
+    // Marks from 2^31 on are printed as negative numbers.
     else if (word === '-f')
-      listener = { by: 'mark', mark: Number(words[++index]), family: words[index + 1] === '-6' ? 'ipv6' : 'ipv4' };
+      listener = { by: 'mark', mark: Number(words[++index]) >>> 0, family: words[index + 1] === '-6' ? 'ipv6' : 'ipv4' };
     else if (word === '-s') scheduler = words[++index] ?? '';
     else if (word === '-p') persistenceSeconds = Number(words[++index]);
     else if (word === '-b') flags = (words[++index] ?? '').split(',').map(name => FLAG_OF_NAME[name] ?? name);

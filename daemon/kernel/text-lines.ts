@@ -22,7 +22,7 @@ export function procLines(now: () => number): ReadLines {
     try {
       let sliceEnd = now() + SLICE_MS;
       for (let length = readSync(file, buffer); length > 0; length = readSync(file, buffer)) {
-        splitter.push(buffer.latin1Slice(0, length));
+        splitter.push(buffer.toString('latin1', 0, length));
         if (now() < sliceEnd) continue;
         await nextTurn();
         signal.throwIfAborted();

@@ -1,5 +1,7 @@
 /** Prometheus metrics, prefix `kube_router_` where kube-router has one of that meaning, else `fairway_`. */
 import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client';
+import type { Kind } from '../cluster/kinds.ts';
+import type { FirstListWay, ReflectorObserver, RelistReason } from '../cluster/reflector.ts';
 import type { Applied, Drift, Failure } from '../reconcile/table.ts';
 
 export interface MetricsOptions {
@@ -16,7 +18,7 @@ export interface MetricsStatus {
 /** Seconds: kube-router's end at 10, too coarse for a busy node and too short for a large one. */
 const SECONDS = [0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120];
 
-export class Metrics {
+export class Metrics implements ReflectorObserver {
   readonly registry = new Registry();
   readonly #changes: Counter<'table' | 'op'>;
   readonly #failures: Counter<'table'>;
@@ -25,6 +27,11 @@ export class Metrics {
   readonly #planSeconds: Histogram<'module'>;
   readonly #latency: Histogram;
   readonly #spawns: Counter<'command'>;
+  readonly #lists: Counter<'kind' | 'way'>;
+  readonly #watches: Counter<'kind'>;
+  readonly #events: Counter<'kind'>;
+  readonly #relists: Counter<'kind' | 'reason'>;
+  readonly #apiFailures: Counter<'kind' | 'code'>;
 
   constructor(options: MetricsOptions) {
     const registers = [this.registry];
@@ -99,6 +106,40 @@ export class Metrics {
       registers,
     });
     this.#spawns = new Counter({ name: 'fairway_spawns_total', help: 'Tools run', labelNames: ['command'], registers });
+    this.#lists = new Counter({ name: 'fairway_api_lists_total', help: 'Full lists taken in', labelNames: ['kind', 'way'], registers });
+    this.#watches = new Counter({ name: 'fairway_api_watches_total', help: 'Watches begun', labelNames: ['kind'], registers });
+    this.#events = new Counter({ name: 'fairway_api_events_total', help: 'Watch events', labelNames: ['kind'], registers });
+    this.#relists = new Counter({ name: 'fairway_api_relists_total', help: 'Lists taken again', labelNames: ['kind', 'reason'], registers });
+    this.#apiFailures = new Counter({
+      name: 'fairway_api_failures_total',
+      help: 'Lists and watches that failed',
+      labelNames: ['kind', 'code'],
+      registers,
+    });
+  }
+
+  listed(kind: Kind, way: FirstListWay): void {
+    this.#lists.inc({ kind, way });
+  }
+
+  watching(kind: Kind): void {
+    this.#watches.inc({ kind });
+  }
+
+  event(kind: Kind): void {
+    this.#events.inc({ kind });
+  }
+
+  bookmark(): void {
+    // A bookmark is no event: it says that there was none.
+  }
+
+  relist(kind: Kind, reason: RelistReason): void {
+    this.#relists.inc({ kind, reason });
+  }
+
+  failed(kind: Kind, code: string): void {
+    this.#apiFailures.inc({ kind, code });
   }
 
   planned(module: string, milliseconds: number): void {

@@ -10,6 +10,7 @@ import type { Module, Plan } from '../../daemon/reconcile/module.ts';
 import { Contest } from './contest.ts';
 import type { ServicesContext } from './context.ts';
 import { ElementCounts } from './element-counts.ts';
+import { MapDifferences } from './map-differences.ts';
 import { planNode } from './node-plan.ts';
 import type { ServicesOptions } from './options.ts';
 import { type Drop, isServed, planService, type ServicePlan } from './service-plan.ts';
@@ -20,13 +21,12 @@ export function servicesModule(options: ServicesOptions): Module {
   return new ServicesModule(options);
 }
 
-/** A Service as it was planned last, with all that the plan came from. */
+/** A Service as it was planned last, with what of the surroundings the plan came from. */
 interface ServiceRecord {
   readonly service: Service;
-  readonly slices: readonly EndpointSlice[];
   readonly context: ServicesContext;
-  /** The occupied addresses it was last compared with, and which of the Service's own were among them. */
-  occupied: ReadonlySet<IpAddress>;
+  /** The occupied addresses then, and which of the Service's own were among them. */
+  readonly occupied: ReadonlySet<IpAddress>;
   readonly ownOccupied: readonly IpAddress[];
   /** Undefined for a Service that is not ours to serve. */
   readonly plan: ServicePlan | undefined;
@@ -40,6 +40,11 @@ class ServicesModule implements Module {
   readonly reads = ['Service', 'EndpointSlice', 'Node'] as const;
   readonly #options: ServicesOptions;
   readonly #surroundings: SurroundingsMemory;
+  readonly #services = new MapDifferences<Service>();
+  readonly #slices = new MapDifferences<readonly EndpointSlice[]>();
+  /** Services to be planned again; kept until done, so that a plan that fails forgets none. */
+  readonly #stale = new Set<ObjectKey>();
+  #lastSurroundings: Surroundings | undefined;
   readonly #records = new Map<ObjectKey, ServiceRecord>();
   readonly #contest = new Contest();
   readonly #counts = new ElementCounts();
@@ -56,16 +61,10 @@ class ServicesModule implements Module {
   plan(snapshot: Snapshot): Plan {
     const surroundings = this.#surroundings.of(snapshot);
     const changes = new Map<OwnerKey, Fragment | undefined>();
-    let present = 0;
-    for (const [key, service] of snapshot.services) {
-      present++;
-      const slices = snapshot.endpointSlicesOf.get(key) ?? NO_SLICES;
-      const former = this.#records.get(key);
-      if (former !== undefined && isCurrent(former, service, slices, surroundings)) continue;
-      this.#put(key, former, this.#record(service, slices, surroundings), changes);
-    }
-    if (this.#records.size > present) {
-      for (const [key, record] of this.#records) if (!snapshot.services.has(key)) this.#put(key, record, undefined, changes);
+    this.#noteStale(snapshot, surroundings);
+    for (const key of this.#stale) {
+      this.#replan(key, snapshot, surroundings, changes);
+      this.#stale.delete(key);
     }
     if (changes.size > 0) this.#grantDrops(changes);
     this.#planNode(surroundings, changes);
@@ -73,9 +72,29 @@ class ServicesModule implements Module {
     return { fragments: this.#fragments };
   }
 
+  #noteStale({ services, endpointSlicesOf }: Snapshot, surroundings: Surroundings): void {
+    for (const key of this.#services.since(services)) this.#stale.add(key);
+    for (const key of this.#slices.since(endpointSlicesOf)) this.#stale.add(key);
+    if (surroundings === this.#lastSurroundings) return;
+    for (const [key, record] of this.#records) if (!fits(record, surroundings)) this.#stale.add(key);
+    this.#lastSurroundings = surroundings;
+  }
+
+  #replan(
+    key: ObjectKey,
+    { services, endpointSlicesOf }: Snapshot,
+    surroundings: Surroundings,
+    changes: Map<OwnerKey, Fragment | undefined>,
+  ): void {
+    const service = services.get(key);
+    const record =
+      service === undefined ? undefined : this.#record(service, endpointSlicesOf.get(key) ?? NO_SLICES, surroundings);
+    this.#put(key, this.#records.get(key), record, changes);
+  }
+
   #record(service: Service, slices: readonly EndpointSlice[], { services, occupied }: Surroundings): ServiceRecord {
     const plan = isServed(service) ? planService(service, slices, services, this.#options, occupied) : undefined;
-    return { service, slices, context: services, occupied, ownOccupied: occupiedOf(service, occupied), plan };
+    return { service, context: services, occupied, ownOccupied: occupiedOf(service, occupied), plan };
   }
 
   #put(
@@ -119,17 +138,10 @@ class ServicesModule implements Module {
   }
 }
 
-function isCurrent(
-  record: ServiceRecord,
-  service: Service,
-  slices: readonly EndpointSlice[],
-  { services, occupied }: Surroundings,
-): boolean {
-  if (record.service !== service || record.slices !== slices || record.context !== services) return false;
-  if (record.occupied === occupied) return true;
-  if (!sameList(record.ownOccupied, occupiedOf(service, occupied))) return false;
-  record.occupied = occupied;
-  return true;
+/** Whether the plan would come out the same in these surroundings. */
+function fits(record: ServiceRecord, { services, occupied }: Surroundings): boolean {
+  if (record.context !== services) return false;
+  return record.occupied === occupied || sameList(record.ownOccupied, occupiedOf(record.service, occupied));
 }
 
 function occupiedOf(service: Service, occupied: ReadonlySet<IpAddress>): readonly IpAddress[] {

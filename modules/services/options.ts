@@ -34,8 +34,8 @@ export interface ServicesOptions {
 export function servicesOptionsOf(config: Pick<OptionValues, ConfigKey>, explicit: ReadonlySet<FlagName>): ServicesOptions {
   return {
     families: {
-      ipv4: familySwitch(explicit.has('enable-ipv4'), config.enableIpv4),
-      ipv6: familySwitch(explicit.has('enable-ipv6'), config.enableIpv6),
+      ipv4: explicit.has('enable-ipv4') ? givenSwitch(config.enableIpv4) : 'auto',
+      ipv6: explicit.has('enable-ipv6') ? givenSwitch(config.enableIpv6) : 'auto',
     },
     masqueradeAll: config.masqueradeAll,
     nodeportBindOnAllIp: config.nodeportBindonAllIp,
@@ -48,8 +48,7 @@ export function servicesOptionsOf(config: Pick<OptionValues, ConfigKey>, explici
   };
 }
 
-function familySwitch(isGiven: boolean, value: boolean): FamilySwitch {
-  if (!isGiven) return 'auto';
+function givenSwitch(value: boolean): FamilySwitch {
   return value ? 'on' : 'off';
 }
 

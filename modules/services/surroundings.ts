@@ -16,6 +16,9 @@ export class SurroundingsMemory {
   readonly #services = new Stable<ServicesContext>(sameText);
   readonly #node = new Stable<NodeContext>(sameText);
   readonly #occupied = new Stable<ReadonlySet<IpAddress>>(sameSet);
+  readonly #surroundings = new Stable<Surroundings>(
+    (former, now) => former.services === now.services && former.node === now.node && former.occupied === now.occupied,
+  );
   #last: { readonly from: Pick<Snapshot, 'node' | 'host' | 'nodes'>; readonly surroundings: Surroundings } | undefined;
 
   constructor(options: ServicesOptions) {
@@ -26,11 +29,11 @@ export class SurroundingsMemory {
     const last = this.#last;
     if (last !== undefined && last.from.node === node && last.from.host === host && last.from.nodes === nodes)
       return last.surroundings;
-    const surroundings = {
+    const surroundings = this.#surroundings.of({
       services: this.#services.of(servicesContextOf(node, host, this.#options)),
       node: this.#node.of(nodeContextOf(node, host, this.#options)),
       occupied: this.#occupied.of(occupiedAddresses(node.name, host, nodes)),
-    };
+    });
     this.#last = { from: { node, host, nodes }, surroundings };
     return surroundings;
   }

@@ -11,9 +11,10 @@
 # the exchange, the second what is asked or told; agent.ts has the other side of every verb.
 use strict;
 use warnings;
+use Config;
 use Socket qw(:DEFAULT inet_pton inet_ntop pack_sockaddr_in6 unpack_sockaddr_in6 AF_INET6 IPPROTO_TCP TCP_NODELAY);
 
-my %SYS = `uname -m` =~ /aarch64/
+my %SYS = $Config{archname} =~ /aarch64/
     ? (unshare => 97, setns => 268, mount => 40, prctl => 167, clock_gettime => 113, exit_group => 94, setsid => 157)
     : (unshare => 272, setns => 308, mount => 165, prctl => 157, clock_gettime => 228, exit_group => 231, setsid => 112);
 my ($CLONE_NEWNS, $CLONE_NEWNET) = (0x20000, 0x40000000);
@@ -52,11 +53,15 @@ sub one_turn {
     my $time = now();
     for (values %timers) { my $left = $_->[0] - $time; $left = 0 if $left < 0; $wait = $left if !defined $wait || $left < $wait }
     my $ready = select $r, $w, undef, $wait;
-    reap();
     if ($ready > 0) {
-        for my $fd (keys %on_read)  { my $action = $on_read{$fd};  $action->() if $action && vec($r, $fd, 1) }
-        for my $fd (keys %on_write) { my $action = $on_write{$fd}; $action->() if $action && vec($w, $fd, 1) }
+        my %due = ((map { ("r$_" => $on_read{$_}) } grep { vec $r, $_, 1 } keys %on_read), (map { ("w$_" => $on_write{$_}) } grep { vec $w, $_, 1 } keys %on_write));
+        # An action may close a descriptor whose number the next one opens again: only what was waited for is called.
+        for (keys %due) {
+            my $watching = /^r(\d+)/ ? $on_read{$1} : $on_write{ substr $_, 1 };
+            $watching->() if $watching && $watching == $due{$_};
+        }
     }
+    reap() if %child;
     $time = now();
     for my $number (keys %timers) {
         my $timer = $timers{$number} or next;
@@ -70,7 +75,7 @@ sub forget { for (@_) { next unless defined $_ && defined fileno $_; delete $on_
 
 # ---- frames -------------------------------------------------------------------------------------------------------------------
 
-sub tell {
+sub report {
     my $payload = pack '(N/a*)*', @_;
     my $frame = pack 'N/a*', $payload;
     my $sent = 0;
@@ -90,7 +95,7 @@ sub listen_to_controller {
         last if length $received < 4 + $length;
         my ($id, $verb, @fields) = unpack '(N/a*)*', substr $received, 4, $length;
         substr($received, 0, 4 + $length) = '';
-        eval { handle($id, $verb, @fields); 1 } or tell($id, 'error', $@ =~ s/ at \S+ line \d+\.?\n//r);
+        eval { handle($id, $verb, @fields); 1 } or report($id, 'error', $@ =~ s/ at \S+ line \d+\.?\n//r);
     }
 }
 
@@ -206,7 +211,7 @@ sub pass_on {
     my $handle = $exchange{$id}{$which} or return 0;
     my $n = sysread $handle, my $bytes, 1 << 16;
     return 0 if !defined $n && ($! == $EAGAIN || $! == $EINTR);
-    if ($n) { tell($id, $which, $bytes); return 1 }
+    if ($n) { report($id, $which, $bytes); return 1 }
     forget($handle);
     delete $exchange{$id}{$which};
     return 0;
@@ -233,7 +238,7 @@ sub reap {
         for my $which (qw(out err)) { 1 while pass_on($id, $which) }
         my $process = delete $exchange{$id};
         forget(grep { defined } @$process{qw(in out err)});
-        tell($id, 'exit', $status);
+        report($id, 'exit', $status);
     }
 }
 
@@ -281,7 +286,7 @@ sub serve {
         listen $socket, 1024 or die "listen: $!\n";
         $on_read{ fileno $socket } = sub { greet($server, $identity, $socket) };
     }
-    tell($id, 'done');
+    report($id, 'done');
 }
 
 sub greet {
@@ -321,7 +326,8 @@ sub reach {
     }
     if ($transport eq 'udp') {
         # Without it a connected socket learns of "port unreachable" only, not of the other refusals.
-        setsockopt $socket, $address =~ /:/ ? ($IPPROTO_IPV6, $IPV6_RECVERR) : ($IPPROTO_IP, $IP_RECVERR), 1;
+        if ($address =~ /:/) { setsockopt $socket, $IPPROTO_IPV6, $IPV6_RECVERR, 1 }
+        else                 { setsockopt $socket, $IPPROTO_IP,   $IP_RECVERR,   1 }
     }
     unless (connect $socket, endpoint($address, $port)) {
         return $then->('errno ' . ($! + 0), 'connect') if $! != $EINPROGRESS;
@@ -377,7 +383,7 @@ sub burst {
     my @results;
     my $next;
     $next = sub {
-        if ($count-- <= 0) { undef $next; return tell($id, 'results', @results) }
+        if ($count-- <= 0) { undef $next; return report($id, 'results', @results) }
         my $again = $next;
         reach(\@target, sub {
             my ($outcome, $text, $socket) = @_;
@@ -397,18 +403,18 @@ sub hold {
         my ($outcome, $text, $socket) = @_;
         if ($held->{ended}) { forget($socket) if $socket; return }
         $held->{socket} = $socket;
-        tell($id, 'result', $outcome, $text);
+        report($id, 'result', $outcome, $text);
     });
 }
 
 sub say_on {
     my ($id, $text, $limit) = @_;
     my $held = $exchange{$id} or die "no such connection\n";
-    my $socket = $held->{socket} or return tell($id, 'result', 'closed', 'send');
+    my $socket = $held->{socket} or return report($id, 'result', 'closed', 'send');
     converse($socket, "$text\n", $limit, sub {
         my ($outcome, $answer, $open) = @_;
         $held->{socket} = $open;
-        tell($id, 'result', $outcome, $answer);
+        report($id, 'result', $outcome, $answer);
     });
 }
 
@@ -428,16 +434,16 @@ sub forward {
         setsockopt $socket, IPPROTO_TCP, TCP_NODELAY, 1;
         my $connection = ++$number;
         $forward->{sockets}{$connection} = $socket;
-        tell($id, 'accepted', $connection);
+        report($id, 'accepted', $connection);
         $on_read{ fileno $socket } = sub {
             my $n = sysread $socket, my $bytes, 65536;
             return if !defined $n && $! == $EAGAIN;
-            return tell($id, 'data', $connection, $bytes) if $n;
+            return report($id, 'data', $connection, $bytes) if $n;
             end_forwarded($forward, $connection);
-            tell($id, 'closed', $connection);
+            report($id, 'closed', $connection);
         };
     };
-    tell($id, 'done');
+    report($id, 'done');
 }
 
 sub end_forwarded {
@@ -475,18 +481,18 @@ sub handle {
     elsif ($verb eq 'stdin')   { if ($this) { $this->{queue} .= $fields[0]; feed($this) } }
     elsif ($verb eq 'eof')     { if ($this) { $this->{closing} = 1; feed($this) } }
     elsif ($verb eq 'signal')  { kill $fields[0], -$this->{pid} if $this }
-    elsif ($verb eq 'write')   { write_files(@fields); tell($id, 'done') }
-    elsif ($verb eq 'read')    { tell($id, 'done', read_file(@fields)) }
-    elsif ($verb eq 'remove')  { unlink path_in(@fields) or die "$fields[1]: $!\n"; tell($id, 'done') }
+    elsif ($verb eq 'write')   { write_files(@fields); report($id, 'done') }
+    elsif ($verb eq 'read')    { report($id, 'done', read_file(@fields)) }
+    elsif ($verb eq 'remove')  { unlink path_in(@fields) or die "$fields[1]: $!\n"; report($id, 'done') }
     elsif ($verb eq 'serve')   { serve($id, @fields) }
-    elsif ($verb eq 'connect') { reach(\@fields, sub { forget($_[2]) if $_[2]; tell($id, 'result', @_[0, 1]) }) }
+    elsif ($verb eq 'connect') { reach(\@fields, sub { forget($_[2]) if $_[2]; report($id, 'result', @_[0, 1]) }) }
     elsif ($verb eq 'burst')   { burst($id, @fields) }
     elsif ($verb eq 'hold')    { hold($id, @fields) }
     elsif ($verb eq 'say')     { say_on($id, @fields) }
     elsif ($verb eq 'forward') { forward($id, @fields) }
     elsif ($verb eq 'data')    { send_forwarded($this, @fields) if $this }
     elsif ($verb eq 'closed')  { if ($this) { $this->{ending}{ $fields[0] } = 1; send_forwarded($this, $fields[0], '') } }
-    elsif ($verb eq 'end')     { end($id); tell($id, 'done') }
+    elsif ($verb eq 'end')     { end($id); report($id, 'done') }
     elsif ($verb eq 'leave')   { leave() }
     else                       { die "no such verb: $verb\n" }
 }
@@ -513,6 +519,6 @@ if (($ARGV[0] // '') eq 'apart') {
 make_folders("/run/$_") for qw(lock netns lab);
 binmode STDIN;
 binmode STDOUT;
-tell('', 'ready');
+report('', 'ready');
 $on_read{0} = \&listen_to_controller;
 one_turn() while 1;

@@ -1,0 +1,55 @@
+/** `fairway cleanup`: the same loop with nothing wanted. Everything of ours goes, nothing of anyone else's. */
+import { setImmediate as breathe } from 'node:timers/promises';
+import { systemClock } from '../net/clock.ts';
+import { exponentialBackoff } from '../reconcile/backoff.ts';
+import { type ReconcileObserver, Reconciler } from '../reconcile/reconciler.ts';
+import type { Failure } from '../reconcile/table.ts';
+import { openHost } from './host.ts';
+import type { Invocation } from './invocation.ts';
+import { requireRoot } from './privilege.ts';
+
+/** Exit status 0 when nothing of ours is left, 1 when something could not be removed (named on standard error). */
+export async function cleanup({ config, environment }: Invocation): Promise<number> {
+  requireRoot();
+  const signal = new AbortController().signal;
+  const clock = systemClock();
+  const host = await openHost({ config, environment, clock, onSpawn: () => undefined }, signal);
+  const observer = new CleanupReport();
+  const { drivers } = host;
+  const reconciler = new Reconciler({ modules: [], drivers, clock, backoff: exponentialBackoff(Math.random), breathe: () => breathe(), observer });
+  await reconciler.converge(signal);
+  const left = reconciler.status().flatMap(({ failures }) => failures);
+  // What a host has no facility for cannot have been left on it.
+  const unread = reconciler.status().flatMap(({ unreadable }) => (unreadable === undefined || isAbsent(unreadable) ? [] : [unreadable]));
+  for (const { table, key, error } of [...left, ...unread]) process.stderr.write(`not removed: ${table} ${key}: ${error.message}\n`);
+  process.stdout.write(observer.lines.length === 0 ? 'nothing of ours was there\n' : observer.lines.join(''));
+  return left.length + unread.length === 0 ? 0 : 1;
+}
+
+function isAbsent({ error }: Failure): boolean {
+  return error.code === 'FW_CAPABILITY_KERNEL' || error.code === 'FW_CAPABILITY_TOOL_MISSING';
+}
+
+class CleanupReport implements ReconcileObserver {
+  readonly lines: string[] = [];
+
+  applied({ table, deletes }: Parameters<ReconcileObserver['applied']>[0]): void {
+    if (deletes > 0) this.lines.push(`removed ${deletes} of ${table}\n`);
+  }
+
+  planned(): void {
+    // Nothing is planned: nothing is wanted.
+  }
+
+  planFailed(): void {
+    // There is no module that could.
+  }
+
+  drifted(): void {
+    // Everything is read once.
+  }
+
+  unreadable(): void {
+    // Told at the end, from the status.
+  }
+}

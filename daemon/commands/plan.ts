@@ -1,0 +1,106 @@
+/** `fairway plan`: what would be changed on this host now, as the scripts that would do it. Changes nothing. */
+import { setImmediate as breathe } from 'node:timers/promises';
+import { NodeViewer } from '../cluster/node-view.ts';
+import type { HostFacts } from '../cluster/snapshot.ts';
+import { Store } from '../cluster/store.ts';
+import { type HostFactsSource, kindsRead } from '../daemon.ts';
+import { FairwayError } from '../errors.ts';
+import { type Clock, systemClock } from '../net/clock.ts';
+import { exponentialBackoff } from '../reconcile/backoff.ts';
+import { type ReconcileObserver, Reconciler } from '../reconcile/reconciler.ts';
+import { openHost } from './host.ts';
+import type { Invocation } from './invocation.ts';
+import { enabledModules } from './modules.ts';
+import { openSource, UNOBSERVED } from './source.ts';
+
+/** Exit status 0 when nothing would change, 2 when something would. */
+const NOTHING_TO_DO = 0;
+const CHANGES_PENDING = 2;
+
+export async function plan(invocation: Invocation): Promise<number> {
+  const { config, environment, nodeName } = invocation;
+  const clock = systemClock();
+  const signal = new AbortController().signal;
+  const modules = enabledModules(invocation);
+  const kinds = kindsRead(modules);
+  const source = await openSource({ config, environment, kinds, clock, observer: UNOBSERVED });
+  const host = await openHost({ config, environment, clock, onSpawn: () => undefined }, signal);
+  const arrived = new Arrivals(clock, config.cacheSyncTimeout);
+  const store = new Store({ kinds, nodeViewer: new NodeViewer(nodeName), onChange: () => { arrived.look(); } });
+  host.facts.start(() => { arrived.look(); });
+  source.start(store);
+  try {
+    const facts = await arrived.wait(() => (store.isSynced() ? host.facts.current() : undefined), () => missing(store, host.facts));
+    const observer = new PlanReport();
+    const { drivers } = host;
+    const reconciler = new Reconciler({ modules, drivers, clock, backoff: exponentialBackoff(Math.random), breathe: () => breathe(), observer });
+    reconciler.plan(store.snapshot(clock.now(), facts));
+    await reconciler.refresh(signal);
+    for (const { message } of store.complaints()) process.stderr.write(`${message}\n`);
+    for (const { message } of reconciler.diagnostics()) process.stderr.write(`${message}\n`);
+    const scripts = reconciler.pending();
+    for (const [table, script] of scripts) process.stdout.write(`# ${table}\n${script.endsWith('\n') ? script : `${script}\n`}`);
+    return scripts.size === 0 ? NOTHING_TO_DO : CHANGES_PENDING;
+  } finally {
+    await Promise.all([source.stop(), host.facts.stop()]);
+  }
+}
+
+function missing(store: Store, facts: HostFactsSource): string {
+  const reasons = [...store.degradations()].map(([kind, reason]) => `${kind}: ${reason}`);
+  const awaited = [...store.unlisted(), ...(facts.current() === undefined ? ['host facts'] : [])];
+  return `still waiting for ${awaited.join(', ')}${reasons.length === 0 ? '' : ` (${reasons.join('; ')})`}`;
+}
+
+/** Waits for something that events bring about. */
+class Arrivals {
+  readonly #clock: Clock;
+  readonly #limitMs: number;
+  #look: () => void = () => undefined;
+
+  constructor(clock: Clock, limitMs: number) {
+    this.#clock = clock;
+    this.#limitMs = limitMs;
+  }
+
+  look(): void {
+    this.#look();
+  }
+
+  wait(find: () => HostFacts | undefined, complaint: () => string): Promise<HostFacts> {
+    return new Promise((resolve, reject) => {
+      const cancel = this.#clock.after(this.#limitMs, () => {
+        reject(new FairwayError('FW_API_UNREACHABLE', complaint()));
+      });
+      this.#look = () => {
+        const found = find();
+        if (found === undefined) return;
+        cancel();
+        resolve(found);
+      };
+      this.#look();
+    });
+  }
+}
+
+class PlanReport implements ReconcileObserver {
+  unreadable({ table, error }: Parameters<ReconcileObserver['unreadable']>[0]): void {
+    process.stderr.write(`${table} cannot be read: ${error.message}\n`);
+  }
+
+  planFailed(_module: string, error: FairwayError): void {
+    process.stderr.write(`${error.message}\n`);
+  }
+
+  planned(): void {
+    // The scripts say what was planned.
+  }
+
+  applied(): void {
+    // Nothing is applied.
+  }
+
+  drifted(): void {
+    // Everything is read once.
+  }
+}

@@ -1,0 +1,108 @@
+/** `fairway run`: the daemon, until a signal ends it. */
+import { setImmediate as breathe } from 'node:timers/promises';
+import { Daemon, kindsRead } from '../daemon.ts';
+import { FairwayError, messageOf } from '../errors.ts';
+import { setTimeouts } from '../kernel/ipvsadm.ts';
+import { systemClock } from '../net/clock.ts';
+import { healthPages, type HttpListener, listenHttp, metricsPages, type Page } from '../observe/http.ts';
+import { createLog, type Log } from '../observe/log.ts';
+import { Metrics } from '../observe/metrics.ts';
+import { exponentialBackoff } from '../reconcile/backoff.ts';
+import { VERSION } from '../version.ts';
+import { openHost } from './host.ts';
+import type { Invocation } from './invocation.ts';
+import { enabledModules } from './modules.ts';
+import { requireRoot } from './privilege.ts';
+import { openSource } from './source.ts';
+
+/** Resolves with the exit status after SIGINT or SIGTERM; rejects where the configuration cannot work. */
+export async function run(invocation: Invocation): Promise<number> {
+  const { config, environment, nodeName } = invocation;
+  requireRoot();
+  const log = createLog({ verbosity: Number(config.v), format: config.logFormat, descriptor: 2 });
+  log.info(`fairway ${VERSION} starts`, { node: nodeName, nodejs: process.version });
+  for (const warning of invocation.warnings) log.warn(warning.message);
+
+  const stopping = new AbortController();
+  const stopped = stopSignal(log);
+  const clock = systemClock();
+  const modules = enabledModules(invocation);
+  let daemon: Daemon | undefined;
+  const metrics = new Metrics({ version: VERSION, status: () => metricsStatus(daemon) });
+  const source = await openSource({ config, environment, kinds: kindsRead(modules), clock, observer: metrics });
+  const host = await openHost({ config, environment, clock, onSpawn: argv => { metrics.spawned(argv[0] ?? ''); } }, stopping.signal);
+  for (const { ok, message } of host.report.findings) if (!ok) log.warn(message, { code: 'FW_CAPABILITY_KERNEL' });
+  log.info(`iptables: ${host.report.iptables.reason}`);
+
+  daemon = new Daemon({
+    nodeName,
+    modules,
+    drivers: host.drivers,
+    source,
+    hostFacts: host.facts,
+    clock,
+    backoff: exponentialBackoff(Math.random),
+    breathe: () => breathe(),
+    log,
+    metrics,
+    auditPeriodMs: config.auditPeriod,
+  });
+  const listeners = await listen(invocation, daemon, metrics, log);
+  await setTimeouts(host.runner, ipvsTimeouts(invocation), stopping.signal).catch((thrown: unknown) => {
+    log.error(`the IPVS timeouts stay as they are: ${messageOf(thrown)}`);
+  });
+  daemon.start();
+  await stopped;
+  await daemon.stop();
+  stopping.abort();
+  await Promise.all(listeners.map(listener => listener.close()));
+  log.info('stopped; what is programmed stays in force');
+  return 0;
+}
+
+function metricsStatus(daemon: Daemon | undefined): ReturnType<ConstructorParameters<typeof Metrics>[0]['status']> {
+  const diagnostics = new Map<string, number>();
+  for (const { code } of daemon?.diagnostics() ?? []) diagnostics.set(code, (diagnostics.get(code) ?? 0) + 1);
+  const tables = (daemon?.tables() ?? []).map(({ table, entries, failures }) => ({ table, entries, failures: failures.length }));
+  return { tables, diagnostics };
+}
+
+/** Seconds, as ipvsadm takes them; flags are in milliseconds. */
+function ipvsTimeouts({ config }: Invocation): { tcp: number; tcpFin: number; udp: number } {
+  const seconds = (milliseconds: number): number => Math.round(milliseconds / 1000);
+  return {
+    tcp: seconds(config.serviceTcpTimeout),
+    tcpFin: seconds(config.serviceTcpfinTimeout),
+    udp: seconds(config.serviceUdpTimeout),
+  };
+}
+
+/** Health and metrics pages; on one port where both are given the same. Port 0 is off. A port in use is told and is no reason to leave the node without Services. */
+async function listen({ config }: Invocation, daemon: Daemon, metrics: Metrics, log: Log): Promise<readonly HttpListener[]> {
+  const wanted: readonly { address: string; port: number; pages: ReadonlyMap<string, Page>; flag: string }[] = [
+    { address: config.healthAddr, port: config.healthPort, pages: healthPages(() => daemon.health()), flag: '--health-port' },
+    { address: config.metricsAddr, port: config.metricsPort, pages: metricsPages(config.metricsPath, metrics), flag: '--metrics-port' },
+  ];
+  const listeners: HttpListener[] = [];
+  for (const { address, port, pages, flag } of wanted) {
+    if (port === 0) continue;
+    try {
+      listeners.push(await listenHttp(address, port, pages));
+    } catch (thrown) {
+      log.error(`${flag}=${port} cannot be listened on: ${messageOf(thrown)}. Free it or choose another; everything else works.`);
+    }
+  }
+  return listeners;
+}
+
+/** Resolves at the first SIGINT or SIGTERM; the second ends the process at once. */
+function stopSignal(log: Log): Promise<void> {
+  return new Promise(resolve => {
+    const stop = (signal: NodeJS.Signals): void => {
+      log.info(`${signal}: stopping after the round under way`);
+      resolve();
+    };
+    process.once('SIGINT', stop);
+    process.once('SIGTERM', stop);
+  });
+}

@@ -1,0 +1,161 @@
+/**
+ * What the host can do, found by doing it: a kernel has a facility built in or as a module, and only use tells. Nothing of it stays
+ * behind. Loading a module is tried where something is missing, and its failure means nothing.
+ */
+import type { Capabilities } from '../cluster/snapshot.ts';
+import { messageOf } from '../errors.ts';
+import type { Command, CommandRunner } from './command.ts';
+import { type IptablesTools, PROBE_CHAIN, probeIptables } from './iptables-flavour.ts';
+import { reasonOf } from './iptables-refusal.ts';
+
+export interface CapabilityOptions {
+  readonly runner: CommandRunner;
+  /** Rejects where there is no such file. */
+  readonly files: { readFile(path: string): Promise<string> };
+}
+
+/** One line of `fairway check`. */
+export interface FacilityReport {
+  /** `IPVS`, `iptables (ipv4)` ... */
+  readonly facility: string;
+  readonly ok: boolean;
+  /** What is wrong and what to do; for what is well, how it was found. */
+  readonly remark: string;
+}
+
+export interface HostProbe {
+  readonly capabilities: Capabilities;
+  readonly iptables: IptablesTools;
+  readonly reports: readonly FacilityReport[];
+}
+
+const FILES = {
+  ipvs: '/proc/net/ip_vs',
+  bridge: '/proc/sys/net/bridge/bridge-nf-call-iptables',
+  ipv6: '/proc/net/if_inet6',
+};
+
+const MODULES: readonly string[] = ['ip_vs', 'br_netfilter', 'dummy', 'xt_ipvs', 'xt_set'];
+
+/** Names nobody else takes; a probe that was killed half way is cleared up by the next one. */
+const PROBE_LINK = 'fairway-probe';
+const PROBE_SETS: readonly (readonly [name: string, type: string])[] = [
+  ['fairway-probe', 'hash:ip'],
+  ['fairway-probe-2', 'hash:ip,port'],
+  ['fairway-probe-3', 'hash:ip,port,ip'],
+  ['fairway-probe-net', 'hash:net'],
+];
+const PROBE_SET_IPV6: readonly [name: string, type: string] = ['inet6:fairway-probe', 'hash:ip family inet6'];
+
+/** Probes; about ten short processes. Throws only for an aborted signal. */
+export async function probeHost(options: CapabilityOptions, signal: AbortSignal): Promise<HostProbe> {
+  const isThere = (path: string): Promise<boolean> =>
+    options.files.readFile(path).then(
+      () => true,
+      () => false,
+    );
+  const run = (command: Command): Promise<string | undefined> => complaintOf(options.runner, command, signal);
+  if (!((await isThere(FILES.ipvs)) && (await isThere(FILES.bridge)))) await run({ argv: ['modprobe', '-a', '-q', ...MODULES] });
+  const [ipvs, bridge, ipv6] = await Promise.all([isThere(FILES.ipvs), isThere(FILES.bridge), isThere(FILES.ipv6)]);
+  const iptables = await probeIptables(options.runner, signal);
+  const dummy = await probeDummy(run);
+  const probeSets = ipv6 ? [...PROBE_SETS, PROBE_SET_IPV6] : PROBE_SETS;
+  const sets = await run({
+    argv: ['ipset', 'restore', '-exist'],
+    stdin: probeSets.map(([name, type]) => `create ${name} ${type}\n`).join(''),
+  });
+  const matches = await probeMatches(options.runner, iptables, signal);
+  await run({ argv: ['ipset', 'restore'], stdin: probeSets.map(([name]) => `destroy ${name}\n`).join('') });
+  const reports: FacilityReport[] = [
+    report(
+      'IPVS',
+      ipvs,
+      `${FILES.ipvs} is there`,
+      `${FILES.ipvs} is missing: load ip_vs with modprobe, or use a kernel with CONFIG_IP_VS`,
+    ),
+    report('dummy links', dummy === undefined, 'one was made and deleted', `${dummy}: load dummy with modprobe (CONFIG_DUMMY)`),
+    report('ipset', sets === undefined, 'sets of all our types were made and deleted', `${sets}: load ip_set and ip_set_hash_*`),
+    ...(['ipv4', 'ipv6'] as const).map(family =>
+      report(`iptables (${family})`, iptables.byFamily[family] !== undefined, iptables.reason, iptables.reason),
+    ),
+    report("iptables' match on IPVS", matches.ipvs === undefined, 'a rule was made and deleted', `${matches.ipvs}: load xt_ipvs`),
+    report("iptables' match on sets", matches.set === undefined, 'a rule was made and deleted', `${matches.set}: load xt_set`),
+    report(
+      'iptables on bridges',
+      bridge,
+      `${FILES.bridge} is there`,
+      `${FILES.bridge} is missing: load br_netfilter, or replies between two pods of one node bypass IPVS`,
+    ),
+    report(
+      'IPv6',
+      ipv6,
+      `${FILES.ipv6} is there`,
+      `${FILES.ipv6} is missing: IPv6 is switched off (ipv6.disable=1) or not built in`,
+    ),
+  ];
+  const capabilities: Capabilities = {
+    ipvs,
+    // Sets are there to be matched on: without that match they are of no use.
+    ipset: sets === undefined && matches.set === undefined,
+    dummyLink: dummy === undefined,
+    iptables: { ipv4: iptables.byFamily.ipv4 !== undefined, ipv6: iptables.byFamily.ipv6 !== undefined },
+    xtIpvs: matches.ipvs === undefined,
+    bridgeNetfilter: bridge,
+    ipv6,
+  };
+  return { capabilities, iptables, reports };
+}
+
+function report(facility: string, ok: boolean, how: string, remedy: string): FacilityReport {
+  return { facility, ok, remark: ok ? how : remedy };
+}
+
+/** Undefined where the command succeeds, else why not. */
+async function complaintOf(runner: CommandRunner, command: Command, signal: AbortSignal): Promise<string | undefined> {
+  try {
+    const result = await runner.run(command, signal);
+    if (result.status === 0) return undefined;
+    return `${command.argv[0]}: ${result.stderr.trim().split('\n')[0] || `exit status ${result.status}`}`;
+  } catch (thrown) {
+    if (signal.aborted) throw thrown;
+    return messageOf(thrown);
+  }
+}
+
+/** One batch makes and deletes a dummy; with `-force` the deletion is tried whatever became of the making. */
+async function probeDummy(run: (command: Command) => Promise<string | undefined>): Promise<string | undefined> {
+  const stdin = `link add ${PROBE_LINK} type dummy\nlink delete ${PROBE_LINK}\n`;
+  const complaint = await run({ argv: ['ip', '-force', '-batch', '-'], stdin });
+  // One left behind shows as much as one made.
+  return complaint?.includes('File exists') ? undefined : complaint;
+}
+
+interface MatchComplaints {
+  readonly ipvs: string | undefined;
+  readonly set: string | undefined;
+}
+
+/**
+ * Commits a rule with each match in a chain that nothing jumps to, and deletes the chain in a second commit of the same run: the legacy
+ * flavour shows the kernel only what is left at a commit, and neither flavour's `--test` asks the kernel.
+ */
+async function probeMatches(runner: CommandRunner, iptables: IptablesTools, signal: AbortSignal): Promise<MatchComplaints> {
+  const tool = iptables.byFamily.ipv4 ?? iptables.byFamily.ipv6;
+  const set = iptables.byFamily.ipv4 === undefined ? 'inet6:fairway-probe' : 'fairway-probe';
+  if (tool === undefined) return { ipvs: iptables.reason, set: iptables.reason };
+  const tryRules = async (rules: readonly string[]): Promise<string | undefined> => {
+    const added = rules.map(rule => `-A ${PROBE_CHAIN} ${rule}\n`).join('');
+    const stdin = `*nat\n:${PROBE_CHAIN} - [0:0]\n${added}COMMIT\n*nat\n:${PROBE_CHAIN} - [0:0]\n-X ${PROBE_CHAIN}\nCOMMIT\n`;
+    try {
+      const result = await runner.run({ argv: [tool.restore[0], '--noflush', '-w', '5'], stdin }, signal);
+      return result.status === 0 ? undefined : reasonOf(result);
+    } catch (thrown) {
+      if (signal.aborted) throw thrown;
+      return messageOf(thrown);
+    }
+  };
+  const ipvsRule = '-m ipvs --vdir ORIGINAL --vmethod MASQ -j RETURN';
+  const setRule = `-m set --match-set ${set} dst -j RETURN`;
+  if ((await tryRules([ipvsRule, setRule])) === undefined) return { ipvs: undefined, set: undefined };
+  return { ipvs: await tryRules([ipvsRule]), set: await tryRules([setRule]) };
+}

@@ -1,0 +1,224 @@
+/** What the host is like, followed: read once, then again whenever `ip monitor` tells of a change. */
+import type { Capabilities, HostAddress, HostFacts } from '../cluster/snapshot.ts';
+import { FairwayError, messageOf } from '../errors.ts';
+import { parseAddress } from '../net/address.ts';
+import type { Clock } from '../net/clock.ts';
+import type { CommandRunner } from './command.ts';
+
+export interface HostFactsOptions {
+  readonly runner: CommandRunner;
+  readonly clock: Clock;
+  readonly hostname: string;
+  readonly capabilities: Capabilities;
+  /** Links that we fill ourselves: neither they nor their addresses are facts about the host, and no change of them is looked at. */
+  readonly ownLinks: ReadonlySet<string>;
+  /** Called with every new picture; never for one equal to the last. */
+  readonly onChange: (facts: HostFacts) => void;
+  /** Why the host is not followed at the moment; undefined when it is again. What was last known stays. */
+  readonly onTrouble: (error: FairwayError | undefined) => void;
+}
+
+export interface HostFactsSource {
+  /** The latest picture. */
+  readonly facts: HostFacts;
+  /** Reads again soon, as if the kernel had told of a change. */
+  refresh(): void;
+  /** Resolves when nothing of it runs any more. */
+  stop(): Promise<void>;
+}
+
+/** Milliseconds from a change to the reading: a new pod's link makes five or six changes at once. */
+const SETTLE_MS = 100;
+
+/** Milliseconds to wait before a monitor that ended is started again: doubling, afresh after one that ran longer than the longest wait. */
+const RESTART_MS = { first: 1_000, longest: 60_000 };
+
+/** The longest time limit a timer takes, 24.8 days: the monitor is to run for ever, and is started again when it ends. */
+const NO_LIMIT_MS = 2 ** 31 - 1;
+
+/** Reads the host and follows it from then on. Throws a FairwayError where `ip` cannot be asked at all. */
+export async function followHostFacts(options: HostFactsOptions, signal: AbortSignal): Promise<HostFactsSource> {
+  const facts = factsOf(await readHost(options.runner, signal), options);
+  return new Follower(options, facts, signal);
+}
+
+class Follower implements HostFactsSource {
+  readonly #options: HostFactsOptions;
+  readonly #stopping = new AbortController();
+  readonly #signal: AbortSignal;
+  readonly #monitoring: Promise<void>;
+  #facts: HostFacts;
+  #reading: Promise<void> = Promise.resolve();
+  #cancelRead: (() => void) | undefined;
+
+  constructor(options: HostFactsOptions, facts: HostFacts, signal: AbortSignal) {
+    this.#options = options;
+    this.#facts = facts;
+    this.#signal = AbortSignal.any([signal, this.#stopping.signal]);
+    this.#monitoring = this.#monitor();
+  }
+
+  get facts(): HostFacts {
+    return this.#facts;
+  }
+
+  refresh(): void {
+    if (this.#signal.aborted) return;
+    this.#cancelRead ??= this.#options.clock.after(SETTLE_MS, () => {
+      this.#cancelRead = undefined;
+      // One at a time: what is read later is what counts.
+      this.#reading = this.#reading.then(() => this.#read());
+    });
+  }
+
+  async stop(): Promise<void> {
+    this.#stopping.abort(new Error('the host is no longer followed'));
+    this.#cancelRead?.();
+    await this.#monitoring;
+    await this.#reading;
+  }
+
+  async #read(): Promise<void> {
+    if (this.#signal.aborted) return;
+    try {
+      const next = factsOf(await readHost(this.#options.runner, this.#signal), this.#options);
+      this.#options.onTrouble(undefined);
+      if (sameFacts(next, this.#facts)) return;
+      this.#facts = next;
+      this.#options.onChange(next);
+    } catch (thrown) {
+      if (this.#signal.aborted) return;
+      this.#options.onTrouble(asFairwayError(thrown));
+    }
+  }
+
+  /** Keeps a monitor running until stopped. */
+  async #monitor(): Promise<void> {
+    const { clock, runner, ownLinks, onTrouble } = this.#options;
+    for (let wait = RESTART_MS.first; !this.#signal.aborted; ) {
+      const startedAt = clock.now();
+      // Changes before the new monitor listens are in no line of its: hence one reading for each start.
+      this.refresh();
+      const argv = ['ip', '-o', 'monitor', 'link', 'address'] as const;
+      const onLine = (line: string): void => {
+        const link = monitoredLink(line);
+        if (link === undefined || !ownLinks.has(link)) this.refresh();
+      };
+      try {
+        const result = await runner.lines({ argv, timeoutMs: NO_LIMIT_MS }, onLine, this.#signal);
+        const reason = result.stderr.trim() || `exit status ${result.status}`;
+        onTrouble(new FairwayError('FW_COMMAND_FAILED', `'${argv.join(' ')}' ended: ${reason}; it is started again`));
+      } catch (thrown) {
+        if (this.#signal.aborted) return;
+        onTrouble(asFairwayError(thrown));
+      }
+      if (clock.now() - startedAt > RESTART_MS.longest) wait = RESTART_MS.first;
+      await this.#pause(wait);
+      wait = Math.min(wait * 2, RESTART_MS.longest);
+    }
+  }
+
+  #pause(milliseconds: number): Promise<void> {
+    return new Promise(resolve => {
+      if (this.#signal.aborted) {
+        resolve();
+        return;
+      }
+      const done = (): void => {
+        cancel();
+        this.#signal.removeEventListener('abort', done);
+        resolve();
+      };
+      const cancel = this.#options.clock.after(milliseconds, done);
+      this.#signal.addEventListener('abort', done, { once: true });
+    });
+  }
+}
+
+/** The link that a line of `ip -o monitor link address` is about: `8: eth0    inet ...`, `9: veth1@if2: <...`, `Deleted 9: ...`. */
+export function monitoredLink(line: string): string | undefined {
+  return /^(?:Deleted )?[0-9]+: ([^\s:@]+)/.exec(line)?.[1];
+}
+
+interface Host {
+  readonly addresses: readonly HostAddress[];
+  readonly links: readonly string[];
+}
+
+function factsOf(host: Host, options: HostFactsOptions): HostFacts {
+  const { hostname, capabilities, ownLinks } = options;
+  return {
+    hostname,
+    capabilities,
+    addresses: host.addresses.filter(({ link }) => !ownLinks.has(link)),
+    links: new Set(host.links.filter(link => !ownLinks.has(link))),
+  };
+}
+
+function sameFacts(one: HostFacts, other: HostFacts): boolean {
+  return (
+    one.hostname === other.hostname &&
+    one.links.size === other.links.size &&
+    one.links.isSubsetOf(other.links) &&
+    one.addresses.length === other.addresses.length &&
+    one.addresses.every((address, index) => {
+      const counterpart = other.addresses[index];
+      return (
+        address.link === counterpart?.link &&
+        address.address === counterpart.address &&
+        address.prefixLength === counterpart.prefixLength
+      );
+    })
+  );
+}
+
+async function readHost(runner: CommandRunner, signal: AbortSignal): Promise<Host> {
+  const result = await runner.run({ argv: ['ip', '-j', 'addr', 'show'] }, signal);
+  if (result.status !== 0) throw new FairwayError('FW_COMMAND_FAILED', `'ip -j addr show' failed: ${result.stderr.trim()}`);
+  return parseHost(result.stdout);
+}
+
+/**
+ * Links and addresses from `ip -j addr show`, in the kernel's order. Addresses that failed duplicate address detection are in nobody's use.
+ * Throws FW_READ_UNPARSABLE.
+ */
+export function parseHost(json: string): Host {
+  const addresses: HostAddress[] = [];
+  const links: string[] = [];
+  for (const link of listOf(parseJson(json))) {
+    const name = link['ifname'];
+    if (typeof name !== 'string') continue;
+    links.push(name);
+    for (const entry of listOf(link['addr_info'] ?? [])) {
+      const local = entry['local'];
+      const prefixlen = entry['prefixlen'];
+      const address = typeof local === 'string' ? parseAddress(local) : undefined;
+      if (address === undefined || typeof prefixlen !== 'number' || entry['dadfailed'] === true) continue;
+      addresses.push({ link: name, address, prefixLength: prefixlen });
+    }
+  }
+  return { addresses, links };
+}
+
+function parseJson(json: string): unknown {
+  try {
+    return JSON.parse(json);
+  } catch (cause) {
+    throw new FairwayError('FW_READ_UNPARSABLE', "'ip -j addr show' printed no JSON: iproute2 4.17 or newer is needed", {
+      cause,
+    });
+  }
+}
+
+function listOf(value: unknown): readonly Readonly<Record<string, unknown>>[] {
+  if (!Array.isArray(value)) throw new FairwayError('FW_READ_UNPARSABLE', "'ip -j addr show' printed no list of links");
+  return value.filter(isRecord);
+}
+
+function isRecord(value: unknown): value is Readonly<Record<string, unknown>> {
+  return typeof value === 'object' && value !== null;
+}
+
+function asFairwayError(thrown: unknown): FairwayError {
+  return thrown instanceof FairwayError ? thrown : new FairwayError('FW_COMMAND_FAILED', messageOf(thrown), { cause: thrown });
+}

@@ -1,0 +1,306 @@
+/**
+ * A Kubernetes API server as far as reflectors can tell: list, paging, watch with replay, WatchList, bookmarks and 410 over real TLS,
+ * HTTP/2 or HTTP/1.1, and every fault a real one has shown. A relay before it makes the faults of the network.
+ */
+import { once } from 'node:events';
+import { mkdirSync, writeFileSync } from 'node:fs';
+import { createServer as createHttp1Server, type IncomingMessage, type ServerResponse } from 'node:http';
+import { createSecureServer, type Http2ServerRequest, type Http2ServerResponse } from 'node:http2';
+import { createServer as createHttpsServer, type Server } from 'node:https';
+import type { AddressInfo } from 'node:net';
+import { join } from 'node:path';
+import { TLSSocket } from 'node:tls';
+import { CertificateAuthority } from './certificates.ts';
+import { type ApiObject, type Change, ObjectStore, type ResourceName, type Stored } from './object-store.ts';
+import { TcpRelay } from './tcp-relay.ts';
+import { Watch } from './watch.ts';
+
+export interface FakeApiServerOptions {
+  /** For keys, certificates and the kubeconfig. Made where it is not there. */
+  readonly directory: string;
+  /** Address to listen on, also in the certificate and the kubeconfig. Default 127.0.0.1. */
+  readonly host?: string;
+  /** Default: any free port. */
+  readonly port?: number;
+  /** What the server offers (ALPN), or no TLS at all. Default `h2`, with HTTP/1.1 for clients that want it. */
+  readonly protocol?: 'h2' | 'http/1.1' | 'plain';
+  /** Bearer token it knows. */
+  readonly token?: string;
+}
+
+/** How the server answers from now on; change it while it runs. */
+export interface Behaviour {
+  /** A number is the status with which a WatchList is refused; `ignored` is a server that does not know the parameter. */
+  watchList: 'supported' | 'ignored' | 400 | 403 | 422;
+  /** Milliseconds between bookmarks; 0 for none. */
+  bookmarkMs: number;
+  /** Where a watch from a compacted revision learns of it. */
+  gone: 'status' | 'event' | 'event-then-silence';
+  /** Milliseconds by which events are late. */
+  eventDelayMs: number;
+  /** How often each event is sent. */
+  eventCopies: number;
+  /** True: the next use of a continue token finds it expired. */
+  continueExpired: boolean;
+  /** Bearer token it knows. */
+  token: string;
+  /** `VERB RESOURCE` pairs that RBAC denies. */
+  forbidden: Set<string>;
+}
+
+/** An answer that a request gets instead of the real one. */
+export interface CannedAnswer {
+  readonly status: number;
+  readonly message?: string;
+  readonly headers?: Readonly<Record<string, string>>;
+}
+
+/** One request as it came. */
+export interface SeenRequest {
+  readonly verb: 'list' | 'watch';
+  readonly resource: string;
+  readonly query: URLSearchParams;
+  readonly userAgent: string;
+  readonly protocol: string;
+  /** performance.now() of its arrival. */
+  readonly at: number;
+}
+
+type Request = IncomingMessage | Http2ServerRequest;
+type Response = ServerResponse | Http2ServerResponse;
+
+const PATHS: Readonly<Record<string, { readonly resource: ResourceName; readonly apiVersion: string; readonly kind: string }>> = {
+  '/api/v1/services': { resource: 'services', apiVersion: 'v1', kind: 'Service' },
+  '/api/v1/nodes': { resource: 'nodes', apiVersion: 'v1', kind: 'Node' },
+  '/apis/discovery.k8s.io/v1/endpointslices': {
+    resource: 'endpointslices',
+    apiVersion: 'discovery.k8s.io/v1',
+    kind: 'EndpointSlice',
+  },
+};
+
+export class FakeApiServer {
+  readonly store = new ObjectStore();
+  readonly requests: SeenRequest[] = [];
+  readonly behaviour: Behaviour;
+  readonly relay: TcpRelay;
+  readonly authority: CertificateAuthority;
+  readonly url: string;
+  readonly #server: Server;
+  readonly #directory: string;
+  readonly #watches = new Set<Watch>();
+  readonly #answers: { readonly match: string; readonly answer: CannedAnswer }[] = [];
+  readonly #pages = new Map<string, { readonly rest: readonly Stored[]; readonly revision: number }>();
+  readonly #waiting = new Set<() => void>();
+
+  private constructor(options: FakeApiServerOptions, parts: { server: Server; relay: TcpRelay; authority: CertificateAuthority }) {
+    this.#directory = options.directory;
+    this.#server = parts.server;
+    this.relay = parts.relay;
+    this.authority = parts.authority;
+    const host = options.host ?? '127.0.0.1';
+    const scheme = options.protocol === 'plain' ? 'http' : 'https';
+    this.url = `${scheme}://${host.includes(':') ? `[${host}]` : host}:${parts.relay.port}`;
+    this.behaviour = {
+      watchList: 'supported',
+      bookmarkMs: 0,
+      gone: 'status',
+      eventDelayMs: 0,
+      eventCopies: 1,
+      continueExpired: false,
+      token: options.token ?? 'token-of-the-test',
+      forbidden: new Set(),
+    };
+    this.store.onChange((resource, change) => this.#publish(resource, change));
+  }
+
+  static async start(options: FakeApiServerOptions): Promise<FakeApiServer> {
+    mkdirSync(options.directory, { recursive: true });
+    const host = options.host ?? '127.0.0.1';
+    const authority = new CertificateAuthority(options.directory, 'kubernetes-ca');
+    const { cert, key } = authority.issue('apiserver', { addresses: [...new Set([host, '127.0.0.1', '::1'])], names: ['localhost'] });
+    const tls = { cert, key, ca: authority.own.cert, requestCert: true, rejectUnauthorized: false };
+    const server = serverFor(options.protocol ?? 'h2', tls);
+    server.listen(0, '127.0.0.1');
+    await once(server, 'listening');
+    const { port } = server.address() as AddressInfo;
+    const relay = await TcpRelay.open({ host, port: options.port ?? 0 }, port);
+    const fake = new FakeApiServer(options, { server, relay, authority });
+    server.on('request', (request: Request, response: Response) => fake.#handle(request, response));
+    return fake;
+  }
+
+  put(...objects: readonly ApiObject[]): void {
+    for (const object of objects) this.store.put(object);
+  }
+
+  delete(kind: string, namespace: string, name: string): void {
+    this.store.delete(kind, namespace, name);
+  }
+
+  /** The next request with this `VERB RESOURCE` gets the answer; call it again for more. */
+  answerNext(match: string, answer: CannedAnswer): void {
+    this.#answers.push({ match, answer });
+  }
+
+  /** Text on every open watch of a resource, as it is. */
+  sendRaw(resource: ResourceName, text: string): void {
+    for (const watch of this.#watchesOf(resource)) watch.write(text);
+  }
+
+  /** `clean`: the body ends as after timeoutSeconds. `reset`: RST_STREAM, or a cut body over HTTP/1.1. */
+  endWatches(resource: ResourceName, how: 'clean' | 'reset'): void {
+    for (const watch of this.#watchesOf(resource)) watch.end(how);
+  }
+
+  /** Half an event, then FIN on the connection. */
+  async cutMidLine(resource: ResourceName): Promise<void> {
+    await Promise.all(this.#watchesOf(resource).map(watch => watch.writeFlushed('{"type":"MODIFIED","object":{"kind":"Ser')));
+    this.relay.cut('fin');
+  }
+
+  openWatches(resource: ResourceName): number {
+    return this.#watchesOf(resource).length;
+  }
+
+  seen(verb: SeenRequest['verb'], resource: ResourceName): readonly SeenRequest[] {
+    return this.requests.filter(request => request.verb === verb && request.resource === resource);
+  }
+
+  /** Resolves with the requests of this sort once there are so many. */
+  async awaitRequests(verb: SeenRequest['verb'], resource: ResourceName, count: number): Promise<readonly SeenRequest[]> {
+    while (this.seen(verb, resource).length < count) await new Promise<void>(resolve => this.#waiting.add(resolve));
+    return this.seen(verb, resource);
+  }
+
+  /** Writes a kubeconfig for this server and gives its path. `changes` replace fields of its cluster and user. */
+  writeKubeconfig(changes: { readonly name?: string; readonly cluster?: object; readonly user?: object } = {}): string {
+    const file = join(this.#directory, changes.name ?? 'kubeconfig');
+    const cluster = { server: this.url, 'certificate-authority': 'kubernetes-ca.crt', ...changes.cluster };
+    const user = changes.user ?? { token: this.behaviour.token };
+    const config = {
+      apiVersion: 'v1',
+      kind: 'Config',
+      'current-context': 'fake',
+      clusters: [{ name: 'fake', cluster }],
+      users: [{ name: 'daemon', user }],
+      contexts: [{ name: 'fake', context: { cluster: 'fake', user: 'daemon' } }],
+    };
+    writeFileSync(file, JSON.stringify(config, undefined, 2));
+    return file;
+  }
+
+  async stop(): Promise<void> {
+    for (const watch of this.#watches) watch.close();
+    this.relay.close();
+    this.#server.closeAllConnections?.();
+    await new Promise(resolve => this.#server.close(resolve));
+  }
+
+  #watchesOf(resource: ResourceName): readonly Watch[] {
+    return [...this.#watches].filter(watch => watch.resource === resource);
+  }
+
+  #publish(resource: ResourceName, change: Change): void {
+    for (const watch of this.#watchesOf(resource)) watch.publish(change);
+  }
+
+  #handle(request: Request, response: Response): void {
+    request.resume();
+    const url = new URL(request.url ?? '/', 'http://fake');
+    const place = PATHS[url.pathname];
+    const verb = url.searchParams.get('watch') === 'true' ? 'watch' : 'list';
+    if (place === undefined) return sendStatus(response, { status: 404, message: 'the server could not find the requested resource' });
+    this.#note(request, verb, place.resource, url.searchParams);
+    const refusal = this.#refusal(request, verb, place.resource);
+    if (refusal !== undefined) return sendStatus(response, refusal);
+    if (verb === 'list') this.#list(place, url.searchParams, response);
+    else this.#watch(place, url.searchParams, response);
+  }
+
+  #note(request: Request, verb: SeenRequest['verb'], resource: string, query: URLSearchParams): void {
+    const userAgent = request.headers['user-agent'] ?? '';
+    this.requests.push({ verb, resource, query, userAgent, protocol: request.httpVersion, at: performance.now() });
+    for (const wake of this.#waiting) wake();
+    this.#waiting.clear();
+  }
+
+  #refusal(request: Request, verb: string, resource: ResourceName): CannedAnswer | undefined {
+    const index = this.#answers.findIndex(({ match }) => match === `${verb} ${resource}`);
+    const [canned] = index < 0 ? [] : this.#answers.splice(index, 1);
+    if (canned !== undefined) return canned.answer;
+    if (!this.#isKnown(request)) return { status: 401, message: 'Unauthorized' };
+    if (!this.behaviour.forbidden.has(`${verb} ${resource}`)) return undefined;
+    return { status: 403, message: `${resource} is forbidden: User "daemon" cannot ${verb} resource "${resource}" at the cluster scope` };
+  }
+
+  #isKnown(request: Request): boolean {
+    if (request.headers.authorization === `Bearer ${this.behaviour.token}`) return true;
+    const socket = 'stream' in request ? request.stream.session?.socket : request.socket;
+    return socket instanceof TLSSocket && socket.authorized;
+  }
+
+  #list(place: { resource: ResourceName; apiVersion: string; kind: string }, query: URLSearchParams, response: Response): void {
+    const token = query.get('continue');
+    if (token !== null && (this.behaviour.continueExpired || !this.#pages.has(token))) {
+      this.behaviour.continueExpired = false;
+      return sendStatus(response, { status: 410, message: 'The provided continue parameter is too old' });
+    }
+    const page = token === null ? undefined : this.#pages.get(token);
+    const all = page?.rest ?? this.store.list(place.resource).filter(stored => matches(stored, query.get('labelSelector')));
+    const revision = page?.revision ?? this.store.revision;
+    const limit = Number(query.get('limit') ?? 0) || all.length;
+    const next = `${place.resource}-${this.#pages.size}`;
+    if (all.length > limit) this.#pages.set(next, { rest: all.slice(limit), revision });
+    const metadata = { resourceVersion: String(revision), ...(all.length > limit ? { continue: next } : {}) };
+    const items = all.slice(0, limit).map(stored => stored.json);
+    const head = JSON.stringify({ kind: `${place.kind}List`, apiVersion: place.apiVersion, metadata }).slice(0, -1);
+    response.writeHead(200, { 'content-type': 'application/json' });
+    response.end(`${head},"items":[${items.join(',')}]}\n`);
+  }
+
+  #watch(place: { resource: ResourceName; apiVersion: string; kind: string }, query: URLSearchParams, response: Response): void {
+    const { watchList, gone } = this.behaviour;
+    const isWatchList = query.get('sendInitialEvents') === 'true';
+    if (isWatchList && typeof watchList === 'number') {
+      const message = 'sendInitialEvents: Forbidden: sendInitialEvents is forbidden for watch unless the WatchList feature gate is enabled';
+      return sendStatus(response, { status: watchList, message });
+    }
+    const from = query.get('resourceVersion') ?? '';
+    const isGone = from !== '' && from !== '0' && Number(from) < this.store.compacted;
+    if (isGone && gone === 'status') return sendStatus(response, { status: 410, message: `too old resource version: ${from}` });
+    const selector = query.get('labelSelector');
+    const watch = new Watch({ ...place, response, query, behaviour: this.behaviour, store: this.store, matches: stored => matches(stored, selector) });
+    this.#watches.add(watch);
+    response.on('close', () => this.#watches.delete(watch));
+    if (isGone) return watch.sendGone(gone === 'event');
+    if (from === '') watch.sendAll(isWatchList && watchList === 'supported');
+    else for (const change of this.store.changesSince(place.resource, Number(from))) watch.publish(change);
+  }
+}
+
+type TlsSettings = { cert: Buffer; key: Buffer; ca: Buffer; requestCert: boolean; rejectUnauthorized: boolean };
+
+function serverFor(protocol: 'h2' | 'http/1.1' | 'plain', tls: TlsSettings): Server {
+  // The three servers share what is used of them here.
+  if (protocol === 'h2') return createSecureServer({ ...tls, allowHTTP1: true }) as unknown as Server;
+  if (protocol === 'http/1.1') return createHttpsServer({ ...tls, ALPNProtocols: ['http/1.1'] });
+  return createHttp1Server() as unknown as Server;
+}
+
+function sendStatus(response: Response, { status, message = '', headers = {} }: CannedAnswer): void {
+  response.writeHead(status, { 'content-type': 'application/json', ...headers });
+  response.end(JSON.stringify({ kind: 'Status', apiVersion: 'v1', metadata: {}, status: 'Failure', message, code: status }));
+}
+
+/** `key`, `!key` and `key=value`, joined by commas. */
+function matches(stored: Stored, selector: string | null): boolean {
+  return (selector ?? '')
+    .split(',')
+    .filter(term => term !== '')
+    .every(term => {
+      if (term.startsWith('!')) return stored.labels[term.slice(1)] === undefined;
+      const [key = '', value] = term.split('=');
+      return value === undefined ? stored.labels[key] !== undefined : stored.labels[key] === value;
+    });
+}

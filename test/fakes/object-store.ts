@@ -1,0 +1,126 @@
+/** The storage under the fake API server: objects of the watched kinds with one revision for all, a log of changes, compaction. */
+
+/** Any API object; only these fields mean something to the server. */
+export interface ApiObject {
+  readonly apiVersion?: string;
+  readonly kind?: string;
+  readonly metadata?: { readonly name?: string; readonly namespace?: string; readonly labels?: Readonly<Record<string, string>> };
+  readonly [field: string]: unknown;
+}
+
+export type ResourceName = 'services' | 'endpointslices' | 'nodes';
+
+export interface Change {
+  readonly revision: number;
+  readonly type: 'ADDED' | 'MODIFIED' | 'DELETED';
+  readonly stored: Stored;
+}
+
+/** An object as it is sent: its text is made once. */
+export interface Stored {
+  readonly key: string;
+  readonly json: string;
+  readonly labels: Readonly<Record<string, string>>;
+  readonly revision: number;
+}
+
+export const RESOURCE_OF_KIND: Readonly<Record<string, ResourceName>> = {
+  Service: 'services',
+  EndpointSlice: 'endpointslices',
+  Node: 'nodes',
+};
+
+interface Table {
+  readonly objects: Map<string, Stored>;
+  changes: Change[];
+}
+
+export class ObjectStore {
+  readonly #tables: Readonly<Record<ResourceName, Table>> = {
+    services: { objects: new Map(), changes: [] },
+    endpointslices: { objects: new Map(), changes: [] },
+    nodes: { objects: new Map(), changes: [] },
+  };
+  readonly #listeners = new Set<(resource: ResourceName, change: Change) => void>();
+  #revision = 1000;
+  #compacted = 1000;
+
+  get revision(): number {
+    return this.#revision;
+  }
+
+  /** Revisions up to this one can no longer be watched from. */
+  get compacted(): number {
+    return this.#compacted;
+  }
+
+  /** Stores the object under its kind and name, as it is, plus its resourceVersion. Gives its revision. */
+  put(object: ApiObject): number {
+    const resource = resourceOf(object);
+    const table = this.#tables[resource];
+    const key = keyOf(object.metadata?.namespace, object.metadata?.name);
+    const type = table.objects.has(key) ? 'MODIFIED' : 'ADDED';
+    const stored = this.#stored(object, key);
+    table.objects.set(key, stored);
+    this.#record(resource, { revision: stored.revision, type, stored });
+    return stored.revision;
+  }
+
+  /** Does nothing where there is no such object. */
+  delete(kind: string, namespace: string, name: string): number {
+    const resource = resourceOf({ kind });
+    const key = keyOf(namespace, name);
+    const former = this.#tables[resource].objects.get(key);
+    if (former === undefined) return this.#revision;
+    this.#tables[resource].objects.delete(key);
+    const last = this.#stored(JSON.parse(former.json) as ApiObject, key);
+    this.#record(resource, { revision: last.revision, type: 'DELETED', stored: last });
+    return last.revision;
+  }
+
+  /** A gap in the numbers, as changes of other kinds make them. */
+  advance(): number {
+    return ++this.#revision;
+  }
+
+  /** Forgets the log: watches from before now get 410. */
+  compact(): void {
+    this.#compacted = this.#revision;
+    for (const table of Object.values(this.#tables)) table.changes = [];
+  }
+
+  /** In the order of their keys, as etcd lists them. */
+  list(resource: ResourceName): readonly Stored[] {
+    return [...this.#tables[resource].objects.values()].sort((a, b) => (a.key < b.key ? -1 : 1));
+  }
+
+  changesSince(resource: ResourceName, revision: number): readonly Change[] {
+    return this.#tables[resource].changes.filter(change => change.revision > revision);
+  }
+
+  onChange(listener: (resource: ResourceName, change: Change) => void): () => void {
+    this.#listeners.add(listener);
+    return () => this.#listeners.delete(listener);
+  }
+
+  #record(resource: ResourceName, change: Change): void {
+    this.#tables[resource].changes.push(change);
+    for (const listener of this.#listeners) listener(resource, change);
+  }
+
+  #stored(object: ApiObject, key: string): Stored {
+    const revision = ++this.#revision;
+    const metadata = object.metadata === undefined ? undefined : { ...object.metadata, resourceVersion: String(revision) };
+    return { key, json: JSON.stringify({ ...object, metadata }), labels: object.metadata?.labels ?? {}, revision };
+  }
+}
+
+function resourceOf(object: ApiObject): ResourceName {
+  const resource = RESOURCE_OF_KIND[object.kind ?? ''];
+  if (resource === undefined) throw new TypeError(`the fake API server keeps no ${JSON.stringify(object.kind)}`);
+  return resource;
+}
+
+function keyOf(namespace: string | undefined, name: string | undefined): string {
+  return `${namespace ?? ''}/${name ?? ''}`;
+}
