@@ -20,20 +20,13 @@ import { type Drivers, Reconciler, type TableStatus } from './reconcile/reconcil
 import { Scheduler } from './reconcile/scheduler.ts';
 import { STAGES } from './reconcile/tables.ts';
 
-/** Where {@link HostFacts} come from. */
-export interface HostFactsSource {
-  /** The facts now; undefined before the first look. */
-  current(): HostFacts | undefined;
-  start(onChange: () => void): void;
-  stop(): Promise<void>;
-}
-
 export interface DaemonParts {
   readonly nodeName: string;
   readonly modules: readonly Module[];
   readonly drivers: Drivers;
   readonly source: ClusterSource;
-  readonly hostFacts: HostFactsSource;
+  /** The host as it is at the start; later pictures come through {@link Daemon.hostChanged}. */
+  readonly host: HostFacts;
   readonly clock: Clock;
   readonly backoff: Backoff;
   readonly breathe: () => Promise<void>;
@@ -61,6 +54,7 @@ export class Daemon {
   readonly #reporter: Reporter;
   readonly #abort = new AbortController();
   readonly #degradedSince = new Map<string, number>();
+  #host: HostFacts;
   #cancelAudit: (() => void) | undefined;
   #hasConverged = false;
   #roundSince: Instant | undefined;
@@ -69,6 +63,7 @@ export class Daemon {
 
   constructor(parts: DaemonParts) {
     this.#parts = parts;
+    this.#host = parts.host;
     this.#reporter = new Reporter(parts.log, parts.metrics);
     this.#store = new Store({
       kinds: kindsRead(parts.modules),
@@ -82,17 +77,20 @@ export class Daemon {
   }
 
   start(): void {
-    this.#parts.hostFacts.start(() => {
-      this.#changed();
-    });
     this.#parts.source.start(this.#events());
     this.#armAudit(0);
+  }
+
+  /** Addresses or links of the host are now others. */
+  hostChanged(facts: HostFacts): void {
+    this.#host = facts;
+    this.#changed();
   }
 
   /** Finishes the round under way and leaves the data path in place. */
   async stop(): Promise<void> {
     this.#cancelAudit?.();
-    await Promise.all([this.#parts.source.stop(), this.#parts.hostFacts.stop(), this.#scheduler.stop()]);
+    await Promise.all([this.#parts.source.stop(), this.#scheduler.stop()]);
     this.#abort.abort();
   }
 
@@ -135,15 +133,14 @@ export class Daemon {
   }
 
   async #round(): Promise<Instant | undefined> {
-    const { clock, hostFacts, log, metrics } = this.#parts;
-    const host = hostFacts.current();
+    const { clock, log, metrics } = this.#parts;
     // The start barrier: no plan before every list is full, or a restart would delete what it has not heard of yet.
-    if (host === undefined || !this.#store.isSynced()) return undefined;
+    if (!this.#store.isSynced()) return undefined;
     const changedAt = this.#changedAt;
     this.#changedAt = undefined;
     this.#roundSince = clock.now();
     try {
-      const dueAt = await this.#reconciler.round(this.#store.snapshot(clock.now(), host), this.#abort.signal);
+      const dueAt = await this.#reconciler.round(this.#store.snapshot(clock.now(), this.#host), this.#abort.signal);
       if (changedAt !== undefined) metrics.programmed(clock.now() - changedAt);
       this.#settled();
       return dueAt;

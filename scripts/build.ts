@@ -4,26 +4,32 @@
  * The file also starts on the older Node.js of a Debian release, where it hands over to the pinned one; see `launch.mjs`. So nothing of the
  * bundle may be linked before the launcher has run: built-in modules are required, not imported.
  */
-import { build, type Plugin } from 'esbuild';
+
 import { existsSync } from 'node:fs';
 import { chmod, mkdir, readFile, rm, stat, symlink, writeFile } from 'node:fs/promises';
 import { builtinModules } from 'node:module';
 import { join, resolve } from 'node:path';
 import { parseArgs } from 'node:util';
+import { build, type Plugin } from 'esbuild';
 
 const root = resolve(import.meta.dirname, '..');
 
 /** `import ... from 'node:x'` becomes a `require` at the point of evaluation. */
 const builtinsByRequire: Plugin = {
   name: 'builtins-by-require',
-  setup({ onResolve, onLoad }) {
-    const names = builtinModules.filter(name => !name.startsWith('_') && !name.startsWith('node:')).map(name => name.replace('/', '\\/'));
-    onResolve({ filter: new RegExp(`^(node:.*|${names.join('|')})$`) }, ({ path, kind }) =>
+  setup(bundler) {
+    const names = builtinModules
+      .filter(name => !name.startsWith('_') && !name.startsWith('node:'))
+      .map(name => name.replace('/', '\\/'));
+    bundler.onResolve({ filter: new RegExp(`^(node:.*|${names.join('|')})$`) }, ({ path, kind }) =>
       kind === 'require-call'
         ? { path, external: true }
         : { path: path.replace(/^node:/, ''), namespace: 'builtin', sideEffects: false },
     );
-    onLoad({ filter: /.*/, namespace: 'builtin' }, ({ path }) => ({ contents: `module.exports = require('node:${path}')`, loader: 'js' }));
+    bundler.onLoad({ filter: /.*/, namespace: 'builtin' }, ({ path }) => ({
+      contents: `module.exports = require('node:${path}')`,
+      loader: 'js',
+    }));
   },
 };
 
@@ -75,14 +81,21 @@ const result = await build({
   banner: { js: await readFile(join(import.meta.dirname, 'launch.mjs'), 'utf8') },
   plugins: [builtinsByRequire],
   logLevel: 'warning',
+}).catch(() => {
+  // esbuild has said where and why.
+  process.exit(1);
 });
 await chmod(values.outfile, 0o755);
 
-const linked = Object.values(result.metafile.outputs).flatMap(output => output.imports.filter(({ kind }) => kind === 'import-statement'));
+const linked = Object.values(result.metafile.outputs).flatMap(output =>
+  output.imports.filter(({ kind }) => kind === 'import-statement'),
+);
 if (linked.length > 0) {
   console.error(`The launcher would not run first: the bundle imports ${linked.map(({ path }) => path).join(', ')}`);
   process.exit(1);
 }
 const { size } = await stat(values.outfile);
 const seconds = ((performance.now() - started) / 1000).toFixed(1);
-console.log(`${values.outfile}: ${(size / 1e6).toFixed(2)} MB, ${Object.keys(result.metafile.inputs).length} files, ${seconds} s`);
+console.log(
+  `${values.outfile}: ${(size / 1e6).toFixed(2)} MB, ${Object.keys(result.metafile.inputs).length} files, ${seconds} s`,
+);

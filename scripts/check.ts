@@ -16,7 +16,10 @@ const lanes: readonly (readonly Step[])[] = [
   [{ name: 'eslint', argv: ['node_modules/eslint/bin/eslint.js', '--max-warnings=0', '.'] }],
   [
     { name: 'types', argv: ['node_modules/typescript7/bin/tsc', '--noEmit', '--pretty', 'false'] },
-    { name: 'biome', argv: ['node_modules/@biomejs/biome/bin/biome', 'check', '--error-on-warnings', '--max-diagnostics=50', '.'] },
+    {
+      name: 'biome',
+      argv: ['node_modules/@biomejs/biome/bin/biome', 'check', '--error-on-warnings', '--max-diagnostics=50', '.'],
+    },
     { name: 'knip', argv: ['node_modules/knip/bin/knip.js', '--no-progress'] },
     { name: 'structure', argv: ['node_modules/mocha/bin/mocha.js', '--reporter=dot', 'test/structure/**/*.test.ts'] },
   ],

@@ -2,6 +2,7 @@
 // The head of dist/fairway.js: it runs before anything of the bundle is evaluated.
 import { createRequire as __fairwayRequire } from 'node:module';
 import { fileURLToPath as __fairwayPath } from 'node:url';
+
 const require = __fairwayRequire(import.meta.url);
 const __filename = __fairwayPath(import.meta.url);
 const __dirname = __fairwayPath(new URL('.', import.meta.url));

@@ -9,6 +9,7 @@ import {
 import { Agent as HttpsAgent, request as httpsRequest } from 'node:https';
 import type { Connection } from './connection.ts';
 import type { Credentials } from './credentials.ts';
+import { reasonOf } from './pause.ts';
 import { hostOf, KEEPALIVE_MS, tlsOptions, unreachable } from './tls-socket.ts';
 import type { ApiRequest, ApiResponse } from './transport.ts';
 
@@ -63,13 +64,13 @@ class Http1Connection implements Connection {
   async *#body(request: ApiRequest, response: IncomingMessage): AsyncGenerator<Buffer, void> {
     try {
       yield* response;
-    } catch (error) {
-      throw this.#failure(request, error);
+    } catch {
+      throw this.#failure(request, new Error('the connection was lost'));
     }
     if (!response.complete) throw this.#failure(request, new Error('the connection was lost'));
   }
 
-  #failure(request: ApiRequest, error: unknown): unknown {
-    return request.signal.aborted ? request.signal.reason : unreachable(error, this.#credentials);
+  #failure(request: ApiRequest, error: unknown): Error {
+    return request.signal.aborted ? reasonOf(request.signal) : unreachable(error, this.#credentials);
   }
 }

@@ -4,6 +4,7 @@ import type { TLSSocket } from 'node:tls';
 import type { Clock } from '../net/clock.ts';
 import type { Connection } from './connection.ts';
 import type { Credentials } from './credentials.ts';
+import { reasonOf } from './pause.ts';
 import { unreachable } from './tls-socket.ts';
 import type { ApiRequest, ApiResponse } from './transport.ts';
 
@@ -85,8 +86,8 @@ export class Http2Connection implements Connection {
     }
   }
 
-  #failure(request: ApiRequest, error: unknown): unknown {
-    return request.signal.aborted ? request.signal.reason : unreachable(this.#loss ?? error, this.#credentials);
+  #failure(request: ApiRequest, error: unknown): Error {
+    return request.signal.aborted ? reasonOf(request.signal) : unreachable(this.#loss ?? error, this.#credentials);
   }
 
   /** One timer per connection: bytes that came meanwhile are answer enough. */

@@ -12,6 +12,7 @@ import { FairwayError, messageOf } from '../errors.ts';
 import type { CredentialSource, Credentials, TlsIdentity } from './credentials.ts';
 import { parseKubeconfig, type SelectedContext } from './kubeconfig-file.ts';
 import { PluginLogin } from './plugin-login.ts';
+import { isRawObject } from './raw-object.ts';
 
 export interface KubeconfigOptions {
   /** `--kubeconfig`; '' where not given. */
@@ -39,7 +40,7 @@ export async function openCredentials(options: KubeconfigOptions): Promise<Crede
   }
   if (options.master !== '') {
     const credentials = { server: serverUrl(options.master, '--master'), tls: NO_TLS, headers: {}, origin: '--master' };
-    return { current: async () => credentials, forget: () => undefined };
+    return { current: () => Promise.resolve(credentials), forget: () => undefined };
   }
   const source = new InClusterCredentials(options);
   await source.current();
@@ -161,17 +162,22 @@ class KubeconfigCredentials implements CredentialSource {
 
 /** The user as a plugin needs it; what is read here is not read twice. Relative commands are relative to the kubeconfig. */
 function loginOf({ user }: SelectedContext, directory: string): User {
-  const login: User = { name: user.name, authProvider: user.authProvider };
-  if (typeof user.exec !== 'object' || user.exec === null) return login;
-  const { command, env, apiVersion } = user.exec;
+  const authProvider: unknown = user.authProvider;
+  const login: User = { name: user.name, authProvider };
+  const exec: unknown = user.exec;
+  if (!isRawObject(exec)) return login;
+  const { command, env, apiVersion } = exec;
   const execInfo = { apiVersion, kind: 'ExecCredential', spec: { interactive: false } };
   const isRelative = typeof command === 'string' && command.includes('/') && !command.startsWith('/');
   return {
     ...login,
     exec: {
-      ...user.exec,
+      ...exec,
       command: isRelative ? join(directory, command) : command,
-      env: [{ name: 'KUBERNETES_EXEC_INFO', value: JSON.stringify(execInfo) }, ...(Array.isArray(env) ? env : [])],
+      env: [
+        { name: 'KUBERNETES_EXEC_INFO', value: JSON.stringify(execInfo) },
+        ...(Array.isArray(env) ? env.filter(isRawObject) : []),
+      ],
     },
   };
 }

@@ -18,6 +18,12 @@ export function pause(clock: Clock, milliseconds: number, signal: AbortSignal): 
   });
 }
 
+/** Why a signal aborted, as something to reject with. */
+export function reasonOf(signal: AbortSignal): Error {
+  const reason: unknown = signal.reason;
+  return reason instanceof Error ? reason : new Error(String(reason));
+}
+
 /** Between 75 % and 125 % of the given milliseconds, so that many nodes do not come at once. `random` gives [0, 1). */
 export function jittered(milliseconds: number, random: () => number): number {
   return milliseconds * (0.75 + random() * 0.5);

@@ -2,6 +2,7 @@
 import type { RequestOptions } from 'node:https';
 import { KubeConfig, type User } from '@kubernetes/client-node';
 import { FairwayError, messageOf } from '../errors.ts';
+import { isRawObject } from './raw-object.ts';
 
 /** What a plugin answered. */
 export interface PluginCredentials {
@@ -30,7 +31,8 @@ export class PluginLogin {
     try {
       await this.#config.applyToHTTPSOptions(options);
     } catch (error) {
-      const field = this.#user.exec ? `exec (${this.#user.exec.command})` : 'auth-provider';
+      const exec: unknown = this.#user.exec;
+      const field = isRawObject(exec) ? `exec (${String(exec['command'])})` : 'auth-provider';
       const message = `${this.#origin}: users[${this.#user.name}].user.${field} gave no credential: ${messageOf(error)}`;
       throw new FairwayError('FW_API_DENIED', message, { cause: error });
     }

@@ -102,7 +102,8 @@ export class Reflector {
   /** Mirrors until the signal aborts. Never rejects. */
   async run(signal: AbortSignal): Promise<void> {
     const { clock } = this.#options;
-    while (!signal.aborted) {
+    const isStopped = (): boolean => signal.aborted;
+    while (!isStopped()) {
       const since = clock.now();
       this.#hasProgressed = false;
       let wait: number;
@@ -110,7 +111,7 @@ export class Reflector {
         await this.#round(signal);
         wait = this.#waitAfterEnd(clock.now() - since);
       } catch (error) {
-        if (signal.aborted) return;
+        if (isStopped()) return;
         wait = this.#waitAfter(troubleOf(error));
       }
       await pause(clock, wait, signal);
@@ -119,9 +120,11 @@ export class Reflector {
 
   /** A full list where one is needed, then one watch to its end. */
   async #round(signal: AbortSignal): Promise<void> {
-    if (this.#version !== undefined) return await this.#watch(undefined, signal);
-    if (this.#way === 'watch-list') return await this.#watch(new FirstList(this.#options), signal);
-    await this.#list(signal);
+    if (this.#version === undefined && this.#way === 'watch-list') {
+      await this.#watch(new FirstList(this.#options), signal);
+      return;
+    }
+    if (this.#version === undefined) await this.#list(signal);
     await this.#watch(undefined, signal);
   }
 
@@ -267,7 +270,7 @@ export class Reflector {
 
   #path(query: Query): string {
     const selector = this.#resource.labelSelector === '' ? {} : { labelSelector: this.#resource.labelSelector };
-    return `${this.#resource.path}?${new URLSearchParams({ ...query, ...selector })}`;
+    return `${this.#resource.path}?${new URLSearchParams({ ...query, ...selector }).toString()}`;
   }
 
   /** Servers before 1.27 refuse the parameters of WatchList as invalid (400, 422), some as forbidden. */
@@ -275,7 +278,7 @@ export class Reflector {
     const status = await statusOf(response);
     const isWatchList = query['sendInitialEvents'] === 'true';
     const isParameter =
-      status.code === 400 || status.code === 422 || (status.code === 403 && /sendInitialEvents/.test(status.message));
+      status.code === 400 || status.code === 422 || (status.code === 403 && status.message.includes('sendInitialEvents'));
     if (isWatchList && isParameter) return unsupported(status.message);
     return troubleOfStatus(status, verb, this.#resource);
   }

@@ -9,6 +9,7 @@ import type { Connection } from './connection.ts';
 import { type CredentialSource, type Credentials, connectionFingerprint } from './credentials.ts';
 import { openHttp1 } from './http1-connection.ts';
 import { Http2Connection, type PingTimings } from './http2-connection.ts';
+import { reasonOf } from './pause.ts';
 import { connectTls } from './tls-socket.ts';
 
 export interface ApiRequest {
@@ -85,7 +86,7 @@ export class Transport implements ApiTransport {
   async #unauthorized(response: ApiResponse, credentials: Credentials): Promise<FairwayError> {
     this.#options.credentials.forget();
     const said = await statusOf(response);
-    const remedy = `its credential is expired, revoked or for another cluster; renew it there (it is read again at the next try)`;
+    const remedy = 'its credential is expired, revoked or for another cluster; renew it there (it is read again at the next try)';
     const message = `API server ${credentials.server.origin} does not know us (401 ${said.message}): ${credentials.origin}: ${remedy}`;
     return new FairwayError('FW_API_DENIED', message);
   }
@@ -133,7 +134,7 @@ export class Transport implements ApiTransport {
 /** Rejects with the signal's reason as soon as it aborts; what was awaited goes on for whoever else wants it. */
 function unlessAborted<T>(promise: Promise<T>, signal: AbortSignal): Promise<T> {
   return new Promise((resolve, reject) => {
-    const abort = (): void => reject(signal.reason);
+    const abort = (): void => reject(reasonOf(signal));
     if (signal.aborted) abort();
     signal.addEventListener('abort', abort, { once: true });
     promise.then(resolve, reject).finally(() => signal.removeEventListener('abort', abort));

@@ -5,8 +5,7 @@ import type { Invocation } from './invocation.ts';
 
 /** Exit status 0 when nothing is missing, 1 when something is. */
 export async function check({ config, environment }: Invocation): Promise<number> {
-  const { report } = await openHost({ config, environment, clock: systemClock(), onSpawn: () => undefined }, new AbortController().signal);
-  for (const { ok, message } of report.findings) process.stdout.write(`${ok ? 'ok     ' : 'missing'} ${message}\n`);
-  process.stdout.write(`iptables: ${report.iptables.reason}\n`);
-  return report.findings.every(({ ok }) => ok) ? 0 : 1;
+  const { probe } = await openHost({ config, environment, clock: systemClock(), onSpawn: () => undefined }, new AbortController().signal);
+  for (const { ok, facility, remark } of probe.reports) process.stdout.write(`${ok ? 'ok     ' : 'missing'} ${facility}: ${remark}\n`);
+  return probe.reports.every(({ ok }) => ok) ? 0 : 1;
 }

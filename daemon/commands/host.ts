@@ -1,30 +1,27 @@
 /** This host, opened for a command: the runner of tools, what the host can do, and one driver per table. */
-import { hostname } from 'node:os';
 import { readFile, writeFile } from 'node:fs/promises';
 import type { OptionValues } from '../config/options.ts';
-import { type CapabilityReport, probeCapabilities } from '../kernel/capabilities.ts';
+import { type HostProbe, probeHost } from '../kernel/capabilities.ts';
 import type { CommandRunner } from '../kernel/command.ts';
-import { HostFactsReader } from '../kernel/host-facts.ts';
 import { addressDriver, linkDriver } from '../kernel/ip.ts';
 import { ipsetDriver } from '../kernel/ipset.ts';
 import { iptablesDriver } from '../kernel/iptables.ts';
 import { ipvsDriver } from '../kernel/ipvsadm.ts';
 import { processRunner } from '../kernel/process-runner.ts';
 import { sysctlDriver } from '../kernel/sysctl.ts';
-import { readLines } from '../kernel/text-lines.ts';
+import { procLines } from '../kernel/text-lines.ts';
 import type { Clock } from '../net/clock.ts';
 import type { Drivers } from '../reconcile/reconciler.ts';
 
 /** Links, chains and sets that are ours by name, whichever process of ours (or kube-router's, for sets and links) made them. */
-const OWN_LINKS: ReadonlySet<string> = new Set(['kube-dummy-if']);
+export const OWN_LINKS: ReadonlySet<string> = new Set(['kube-dummy-if']);
 const OWN_SETS = /^(inet6:)?(kube-router-svip|kube-router-svip-prt|kube-router-local-ips|fairway-.*)$/;
 const OWN_CHAINS = /^FAIRWAY-/;
 
 export interface Host {
   readonly runner: CommandRunner;
-  readonly report: CapabilityReport;
+  readonly probe: HostProbe;
   readonly drivers: Drivers;
-  readonly facts: HostFactsReader;
 }
 
 export interface HostOptions {
@@ -38,19 +35,19 @@ export interface HostOptions {
 export async function openHost(options: HostOptions, signal: AbortSignal): Promise<Host> {
   const { config, environment, clock, onSpawn } = options;
   const runner = processRunner({ environment, clock, onSpawn });
-  const report = await probeCapabilities({ runner, readFile: path => readFile(path, 'utf8') }, signal);
+  const files = { readFile: (path: string): Promise<string> => readFile(path, 'utf8'), writeFile: (path: string, text: string): Promise<void> => writeFile(path, text) };
+  const probe = await probeHost({ runner, files }, signal);
   const ip = { runner, ownLinks: OWN_LINKS };
   return {
     runner,
-    report,
+    probe,
     drivers: {
-      sysctl: sysctlDriver({ files: { readFile: path => readFile(path, 'utf8'), writeFile: (path, text) => writeFile(path, text) } }),
+      sysctl: sysctlDriver({ files }),
       link: linkDriver(ip),
       address: addressDriver(ip),
       ipset: ipsetDriver({ runner, owns: name => OWN_SETS.test(name) }),
-      iptables: iptablesDriver({ runner, tools: report.iptables, ownsChain: name => OWN_CHAINS.test(name) }),
-      virtualServer: ipvsDriver({ runner, readLines, excludedCidrs: config.excludedCidrs }),
+      iptables: iptablesDriver({ runner, tools: probe.iptables, ownsChain: name => OWN_CHAINS.test(name) }),
+      virtualServer: ipvsDriver({ runner, readLines: procLines(() => clock.now()), excludedCidrs: config.excludedCidrs }),
     },
-    facts: new HostFactsReader({ runner, clock, hostname: hostname(), capabilities: report.capabilities, ownLinks: OWN_LINKS }),
   };
 }

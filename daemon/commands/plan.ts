@@ -1,14 +1,15 @@
 /** `fairway plan`: what would be changed on this host now, as the scripts that would do it. Changes nothing. */
+import { hostname } from 'node:os';
 import { setImmediate as breathe } from 'node:timers/promises';
 import { NodeViewer } from '../cluster/node-view.ts';
-import type { HostFacts } from '../cluster/snapshot.ts';
 import { Store } from '../cluster/store.ts';
-import { type HostFactsSource, kindsRead } from '../daemon.ts';
+import { kindsRead } from '../daemon.ts';
 import { FairwayError } from '../errors.ts';
+import { followHostFacts } from '../kernel/host-facts.ts';
 import { type Clock, systemClock } from '../net/clock.ts';
 import { exponentialBackoff } from '../reconcile/backoff.ts';
 import { type ReconcileObserver, Reconciler } from '../reconcile/reconciler.ts';
-import { openHost } from './host.ts';
+import { OWN_LINKS, openHost } from './host.ts';
 import type { Invocation } from './invocation.ts';
 import { enabledModules } from './modules.ts';
 import { openSource, UNOBSERVED } from './source.ts';
@@ -27,14 +28,28 @@ export async function plan(invocation: Invocation): Promise<number> {
   const host = await openHost({ config, environment, clock, onSpawn: () => undefined }, signal);
   const arrived = new Arrivals(clock, config.cacheSyncTimeout);
   const store = new Store({ kinds, nodeViewer: new NodeViewer(nodeName), onChange: () => { arrived.look(); } });
-  host.facts.start(() => { arrived.look(); });
+  const follower = await followHostFacts(
+    {
+      runner: host.runner,
+      clock,
+      hostname: hostname(),
+      capabilities: host.probe.capabilities,
+      ownLinks: OWN_LINKS,
+      onChange: () => undefined,
+      onTrouble: () => undefined,
+    },
+    signal,
+  );
   source.start(store);
   try {
-    const facts = await arrived.wait(() => (store.isSynced() ? host.facts.current() : undefined), () => missing(store, host.facts));
+    await arrived.wait(
+      () => store.isSynced(),
+      () => missing(store),
+    );
     const observer = new PlanReport();
     const { drivers } = host;
     const reconciler = new Reconciler({ modules, drivers, clock, backoff: exponentialBackoff(Math.random), breathe: () => breathe(), observer });
-    reconciler.plan(store.snapshot(clock.now(), facts));
+    reconciler.plan(store.snapshot(clock.now(), follower.facts));
     await reconciler.refresh(signal);
     for (const { message } of store.complaints()) process.stderr.write(`${message}\n`);
     for (const { message } of reconciler.diagnostics()) process.stderr.write(`${message}\n`);
@@ -42,14 +57,13 @@ export async function plan(invocation: Invocation): Promise<number> {
     for (const [table, script] of scripts) process.stdout.write(`# ${table}\n${script.endsWith('\n') ? script : `${script}\n`}`);
     return scripts.size === 0 ? NOTHING_TO_DO : CHANGES_PENDING;
   } finally {
-    await Promise.all([source.stop(), host.facts.stop()]);
+    await Promise.all([source.stop(), follower.stop()]);
   }
 }
 
-function missing(store: Store, facts: HostFactsSource): string {
+function missing(store: Store): string {
   const reasons = [...store.degradations()].map(([kind, reason]) => `${kind}: ${reason}`);
-  const awaited = [...store.unlisted(), ...(facts.current() === undefined ? ['host facts'] : [])];
-  return `still waiting for ${awaited.join(', ')}${reasons.length === 0 ? '' : ` (${reasons.join('; ')})`}`;
+  return `still waiting for ${store.unlisted().join(', ')}${reasons.length === 0 ? '' : ` (${reasons.join('; ')})`}`;
 }
 
 /** Waits for something that events bring about. */
@@ -67,16 +81,15 @@ class Arrivals {
     this.#look();
   }
 
-  wait(find: () => HostFacts | undefined, complaint: () => string): Promise<HostFacts> {
+  wait(isThere: () => boolean, complaint: () => string): Promise<void> {
     return new Promise((resolve, reject) => {
       const cancel = this.#clock.after(this.#limitMs, () => {
         reject(new FairwayError('FW_API_UNREACHABLE', complaint()));
       });
       this.#look = () => {
-        const found = find();
-        if (found === undefined) return;
+        if (!isThere()) return;
         cancel();
-        resolve(found);
+        resolve();
       };
       this.#look();
     });

@@ -1,7 +1,9 @@
 /** `fairway run`: the daemon, until a signal ends it. */
+import { hostname } from 'node:os';
 import { setImmediate as breathe } from 'node:timers/promises';
 import { Daemon, kindsRead } from '../daemon.ts';
 import { FairwayError, messageOf } from '../errors.ts';
+import { followHostFacts } from '../kernel/host-facts.ts';
 import { setTimeouts } from '../kernel/ipvsadm.ts';
 import { systemClock } from '../net/clock.ts';
 import { healthPages, type HttpListener, listenHttp, metricsPages, type Page } from '../observe/http.ts';
@@ -9,7 +11,7 @@ import { createLog, type Log } from '../observe/log.ts';
 import { Metrics } from '../observe/metrics.ts';
 import { exponentialBackoff } from '../reconcile/backoff.ts';
 import { VERSION } from '../version.ts';
-import { openHost } from './host.ts';
+import { OWN_LINKS, openHost } from './host.ts';
 import type { Invocation } from './invocation.ts';
 import { enabledModules } from './modules.ts';
 import { requireRoot } from './privilege.ts';
@@ -31,15 +33,29 @@ export async function run(invocation: Invocation): Promise<number> {
   const metrics = new Metrics({ version: VERSION, status: () => metricsStatus(daemon) });
   const source = await openSource({ config, environment, kinds: kindsRead(modules), clock, observer: metrics });
   const host = await openHost({ config, environment, clock, onSpawn: argv => { metrics.spawned(argv[0] ?? ''); } }, stopping.signal);
-  for (const { ok, message } of host.report.findings) if (!ok) log.warn(message, { code: 'FW_CAPABILITY_KERNEL' });
-  log.info(`iptables: ${host.report.iptables.reason}`);
+  for (const { ok, facility, remark } of host.probe.reports) if (!ok) log.warn(`${facility}: ${remark}`, { code: 'FW_CAPABILITY_KERNEL' });
+  const follower = await followHostFacts(
+    {
+      runner: host.runner,
+      clock,
+      hostname: hostname(),
+      capabilities: host.probe.capabilities,
+      ownLinks: OWN_LINKS,
+      onChange: facts => daemon?.hostChanged(facts),
+      onTrouble: error => {
+        if (error === undefined) log.info('the host is followed again');
+        else log.error(`the host is not followed: ${error.message}`, { code: error.code });
+      },
+    },
+    stopping.signal,
+  );
 
   daemon = new Daemon({
     nodeName,
     modules,
     drivers: host.drivers,
     source,
-    hostFacts: host.facts,
+    host: follower.facts,
     clock,
     backoff: exponentialBackoff(Math.random),
     breathe: () => breathe(),
@@ -53,7 +69,7 @@ export async function run(invocation: Invocation): Promise<number> {
   });
   daemon.start();
   await stopped;
-  await daemon.stop();
+  await Promise.all([daemon.stop(), follower.stop()]);
   stopping.abort();
   await Promise.all(listeners.map(listener => listener.close()));
   log.info('stopped; what is programmed stays in force');

@@ -7,10 +7,14 @@ import { type Entry, entry } from '../../daemon/reconcile/fragment.ts';
 import type { NodeContext } from './context.ts';
 import { CHAINS, HOOK_ORDER, setName } from './names.ts';
 
-/** Echo request, destination unreachable, time exceeded; IPv6 also needs neighbour discovery (as kube-router; ICMP types by number). */
+/**
+ * Echo request and errors (RFC 792, RFC 4443), IPv6 also echo reply and neighbour discovery (RFC 4861); types by number, as printed. Errors
+ * to a virtual address are about replies that went out under it. kube-router leaves out IPv6's 2, packet too big, and 4: without the
+ * former, large replies vanish wherever a link on the way is narrow.
+ */
 const ICMP_ACCEPTS: Readonly<Record<Family, readonly string[]>> = {
-  ipv4: ['8', '3', '11'].map(type => `-p icmp -m icmp --icmp-type ${type} -j ACCEPT`),
-  ipv6: ['128', '1', '3', '135', '136', '129'].map(type => `-p ipv6-icmp -m icmp6 --icmpv6-type ${type} -j ACCEPT`),
+  ipv4: ['3', '8', '11'].map(type => `-p icmp -m icmp --icmp-type ${type} -j ACCEPT`),
+  ipv6: ['1', '2', '3', '4', '128', '129', '135', '136'].map(type => `-p ipv6-icmp -m icmp6 --icmpv6-type ${type} -j ACCEPT`),
 };
 
 const REJECT: Readonly<Record<Family, string>> = {

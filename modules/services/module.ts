@@ -13,6 +13,7 @@ import { ElementCounts } from './element-counts.ts';
 import { MapDifferences } from './map-differences.ts';
 import { planNode } from './node-plan.ts';
 import type { ServicesOptions } from './options.ts';
+import { patched } from './patched-map.ts';
 import { type Drop, isServed, planService, type ServicePlan } from './service-plan.ts';
 import { sameList } from './stable.ts';
 import { type Surroundings, SurroundingsMemory } from './surroundings.ts';
@@ -51,6 +52,7 @@ class ServicesModule implements Module {
   /** Plans with drops, and which of those were granted. */
   readonly #dropping = new Map<ServicePlan, readonly Drop[]>();
   #nodeFragment: { readonly from: readonly unknown[]; readonly fragment: Fragment } | undefined;
+  /** As they were handed out last; never changed. */
   #fragments: ReadonlyMap<OwnerKey, Fragment> = new Map();
 
   constructor(options: ServicesOptions) {
@@ -68,7 +70,7 @@ class ServicesModule implements Module {
     }
     if (changes.size > 0) this.#grantDrops(changes);
     this.#planNode(surroundings, changes);
-    if (changes.size > 0) this.#fragments = withChanges(this.#fragments, changes);
+    if (changes.size > 0) this.#fragments = patched(this.#fragments, changes);
     return { fragments: this.#fragments };
   }
 
@@ -156,17 +158,4 @@ function occupiedOf(service: Service, occupied: ReadonlySet<IpAddress>): readonl
 function fragmentOf(plan: ServicePlan, drops: readonly Drop[]): Fragment {
   const entries = drops.length === 0 ? plan.entries : [...plan.entries, ...drops.map(drop => drop.entry)];
   return { owner: plan.owner, entries, diagnostics: plan.diagnostics };
-}
-
-/** A plan once handed out is never changed. */
-function withChanges(
-  fragments: ReadonlyMap<OwnerKey, Fragment>,
-  changes: ReadonlyMap<OwnerKey, Fragment | undefined>,
-): ReadonlyMap<OwnerKey, Fragment> {
-  const next = new Map(fragments);
-  for (const [owner, fragment] of changes) {
-    if (fragment === undefined) next.delete(owner);
-    else next.set(owner, fragment);
-  }
-  return next;
 }

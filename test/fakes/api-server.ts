@@ -4,16 +4,16 @@
  */
 import { once } from 'node:events';
 import { mkdirSync, writeFileSync } from 'node:fs';
-import { createServer as createHttp1Server, type IncomingMessage, type ServerResponse } from 'node:http';
-import { createSecureServer, type Http2ServerRequest, type Http2ServerResponse } from 'node:http2';
-import { createServer as createHttpsServer, type Server } from 'node:https';
-import type { AddressInfo } from 'node:net';
+import { createServer as createHttp1Server, type IncomingMessage } from 'node:http';
+import { constants, createSecureServer, type Http2ServerRequest } from 'node:http2';
+import { createServer as createHttpsServer } from 'node:https';
+import type { AddressInfo, Server } from 'node:net';
 import { join } from 'node:path';
 import { TLSSocket } from 'node:tls';
 import { CertificateAuthority } from './certificates.ts';
 import { type ApiObject, type Change, ObjectStore, type ResourceName, type Stored } from './object-store.ts';
 import { TcpRelay } from './tcp-relay.ts';
-import { Watch } from './watch.ts';
+import { Watch, type WatchResponse } from './watch.ts';
 
 export interface FakeApiServerOptions {
   /** For keys, certificates and the kubeconfig. Made where it is not there. */
@@ -67,9 +67,19 @@ export interface SeenRequest {
 }
 
 type Request = IncomingMessage | Http2ServerRequest;
-type Response = ServerResponse | Http2ServerResponse;
 
-const PATHS: Readonly<Record<string, { readonly resource: ResourceName; readonly apiVersion: string; readonly kind: string }>> = {
+/** The parts of HTTP/1.1 and HTTP/2 responses that are used here. */
+interface Response extends WatchResponse {
+  writeHead(status: number, headers: Readonly<Record<string, string>>): unknown;
+}
+
+interface Place {
+  readonly resource: ResourceName;
+  readonly apiVersion: string;
+  readonly kind: string;
+}
+
+const PATHS: Readonly<Record<string, Place>> = {
   '/api/v1/services': { resource: 'services', apiVersion: 'v1', kind: 'Service' },
   '/api/v1/nodes': { resource: 'nodes', apiVersion: 'v1', kind: 'Node' },
   '/apis/discovery.k8s.io/v1/endpointslices': {
@@ -93,7 +103,10 @@ export class FakeApiServer {
   readonly #pages = new Map<string, { readonly rest: readonly Stored[]; readonly revision: number }>();
   readonly #waiting = new Set<() => void>();
 
-  private constructor(options: FakeApiServerOptions, parts: { server: Server; relay: TcpRelay; authority: CertificateAuthority }) {
+  private constructor(
+    options: FakeApiServerOptions,
+    parts: { server: Server; relay: TcpRelay; authority: CertificateAuthority },
+  ) {
     this.#directory = options.directory;
     this.#server = parts.server;
     this.relay = parts.relay;
@@ -118,7 +131,10 @@ export class FakeApiServer {
     mkdirSync(options.directory, { recursive: true });
     const host = options.host ?? '127.0.0.1';
     const authority = new CertificateAuthority(options.directory, 'kubernetes-ca');
-    const { cert, key } = authority.issue('apiserver', { addresses: [...new Set([host, '127.0.0.1', '::1'])], names: ['localhost'] });
+    const { cert, key } = authority.issue('apiserver', {
+      addresses: [...new Set([host, '127.0.0.1', '::1'])],
+      names: ['localhost'],
+    });
     const tls = { cert, key, ca: authority.own.cert, requestCert: true, rejectUnauthorized: false };
     const server = serverFor(options.protocol ?? 'h2', tls);
     server.listen(0, '127.0.0.1');
@@ -193,7 +209,6 @@ export class FakeApiServer {
   async stop(): Promise<void> {
     for (const watch of this.#watches) watch.close();
     this.relay.close();
-    this.#server.closeAllConnections?.();
     await new Promise(resolve => this.#server.close(resolve));
   }
 
@@ -210,12 +225,15 @@ export class FakeApiServer {
     const url = new URL(request.url ?? '/', 'http://fake');
     const place = PATHS[url.pathname];
     const verb = url.searchParams.get('watch') === 'true' ? 'watch' : 'list';
-    if (place === undefined) return sendStatus(response, { status: 404, message: 'the server could not find the requested resource' });
+    if (place === undefined) {
+      sendStatus(response, { status: 404, message: 'the server could not find the requested resource' });
+      return;
+    }
     this.#note(request, verb, place.resource, url.searchParams);
     const refusal = this.#refusal(request, verb, place.resource);
-    if (refusal !== undefined) return sendStatus(response, refusal);
-    if (verb === 'list') this.#list(place, url.searchParams, response);
-    else this.#watch(place, url.searchParams, response);
+    if (refusal !== undefined) sendStatus(response, refusal);
+    else if (verb === 'list') this.#list(place, url.searchParams, response);
+    else this.#watch(place, url.searchParams, response, () => reset(request));
   }
 
   #note(request: Request, verb: SeenRequest['verb'], resource: string, query: URLSearchParams): void {
@@ -231,7 +249,10 @@ export class FakeApiServer {
     if (canned !== undefined) return canned.answer;
     if (!this.#isKnown(request)) return { status: 401, message: 'Unauthorized' };
     if (!this.behaviour.forbidden.has(`${verb} ${resource}`)) return undefined;
-    return { status: 403, message: `${resource} is forbidden: User "daemon" cannot ${verb} resource "${resource}" at the cluster scope` };
+    return {
+      status: 403,
+      message: `${resource} is forbidden: User "daemon" cannot ${verb} resource "${resource}" at the cluster scope`,
+    };
   }
 
   #isKnown(request: Request): boolean {
@@ -240,11 +261,12 @@ export class FakeApiServer {
     return socket instanceof TLSSocket && socket.authorized;
   }
 
-  #list(place: { resource: ResourceName; apiVersion: string; kind: string }, query: URLSearchParams, response: Response): void {
+  #list(place: Place, query: URLSearchParams, response: Response): void {
     const token = query.get('continue');
     if (token !== null && (this.behaviour.continueExpired || !this.#pages.has(token))) {
       this.behaviour.continueExpired = false;
-      return sendStatus(response, { status: 410, message: 'The provided continue parameter is too old' });
+      sendStatus(response, { status: 410, message: 'The provided continue parameter is too old' });
+      return;
     }
     const page = token === null ? undefined : this.#pages.get(token);
     const all = page?.rest ?? this.store.list(place.resource).filter(stored => matches(stored, query.get('labelSelector')));
@@ -259,33 +281,54 @@ export class FakeApiServer {
     response.end(`${head},"items":[${items.join(',')}]}\n`);
   }
 
-  #watch(place: { resource: ResourceName; apiVersion: string; kind: string }, query: URLSearchParams, response: Response): void {
+  #watch(place: Place, query: URLSearchParams, response: Response, reset: () => void): void {
     const { watchList, gone } = this.behaviour;
     const isWatchList = query.get('sendInitialEvents') === 'true';
     if (isWatchList && typeof watchList === 'number') {
-      const message = 'sendInitialEvents: Forbidden: sendInitialEvents is forbidden for watch unless the WatchList feature gate is enabled';
-      return sendStatus(response, { status: watchList, message });
+      const message =
+        'sendInitialEvents: Forbidden: sendInitialEvents is forbidden for watch unless the WatchList feature gate is enabled';
+      sendStatus(response, { status: watchList, message });
+      return;
     }
     const from = query.get('resourceVersion') ?? '';
     const isGone = from !== '' && from !== '0' && Number(from) < this.store.compacted;
-    if (isGone && gone === 'status') return sendStatus(response, { status: 410, message: `too old resource version: ${from}` });
+    if (isGone && gone === 'status') {
+      sendStatus(response, { status: 410, message: `too old resource version: ${from}` });
+      return;
+    }
     const selector = query.get('labelSelector');
-    const watch = new Watch({ ...place, response, query, behaviour: this.behaviour, store: this.store, matches: stored => matches(stored, selector) });
+    response.writeHead(200, { 'content-type': 'application/json' });
+    response.flushHeaders();
+    const isSelected = (stored: Stored): boolean => matches(stored, selector);
+    const watch = new Watch({
+      ...place,
+      response,
+      reset,
+      query,
+      behaviour: this.behaviour,
+      store: this.store,
+      matches: isSelected,
+    });
     this.#watches.add(watch);
     response.on('close', () => this.#watches.delete(watch));
-    if (isGone) return watch.sendGone(gone === 'event');
-    if (from === '') watch.sendAll(isWatchList && watchList === 'supported');
+    if (isGone) watch.sendGone(gone === 'event');
+    else if (from === '') watch.sendAll(isWatchList && watchList === 'supported');
     else for (const change of this.store.changesSince(place.resource, Number(from))) watch.publish(change);
   }
+}
+
+/** RST_STREAM, or RST on the connection over HTTP/1.1. */
+function reset(request: Request): void {
+  if ('stream' in request) request.stream.close(constants.NGHTTP2_INTERNAL_ERROR);
+  else request.socket.resetAndDestroy();
 }
 
 type TlsSettings = { cert: Buffer; key: Buffer; ca: Buffer; requestCert: boolean; rejectUnauthorized: boolean };
 
 function serverFor(protocol: 'h2' | 'http/1.1' | 'plain', tls: TlsSettings): Server {
-  // The three servers share what is used of them here.
-  if (protocol === 'h2') return createSecureServer({ ...tls, allowHTTP1: true }) as unknown as Server;
+  if (protocol === 'h2') return createSecureServer({ ...tls, allowHTTP1: true });
   if (protocol === 'http/1.1') return createHttpsServer({ ...tls, ALPNProtocols: ['http/1.1'] });
-  return createHttp1Server() as unknown as Server;
+  return createHttp1Server();
 }
 
 function sendStatus(response: Response, { status, message = '', headers = {} }: CannedAnswer): void {

@@ -31,7 +31,10 @@ export class CertificateAuthority {
     const [certFile, keyFile] = this.#files(`${this.#name}-${name}`);
     const request = join(this.#directory, `${name}.csr`);
     const extensions = join(this.#directory, `${name}.ext`);
-    const alternatives = [...(subjects.addresses ?? []).map(ip => `IP:${ip}`), ...(subjects.names ?? []).map(dns => `DNS:${dns}`)];
+    const alternatives = [
+      ...(subjects.addresses ?? []).map(ip => `IP:${ip}`),
+      ...(subjects.names ?? []).map(dns => `DNS:${dns}`),
+    ];
     writeFileSync(extensions, alternatives.length === 0 ? '' : `subjectAltName=${alternatives.join(',')}\n`);
     const key = ['-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:prime256v1', '-nodes', '-keyout', keyFile];
     openssl('req', '-new', ...key, '-subj', `/CN=${name}`, '-out', request);

@@ -1,14 +1,24 @@
 /** One open watch of the fake API server. */
-import type { ServerResponse } from 'node:http';
-import { constants, type Http2ServerResponse } from 'node:http2';
 import type { Behaviour } from './api-server.ts';
 import type { Change, ObjectStore, ResourceName, Stored } from './object-store.ts';
+
+/** The parts of HTTP/1.1 and HTTP/2 responses that a watch uses. */
+export interface WatchResponse {
+  readonly writableEnded: boolean;
+  flushHeaders(): void;
+  write(text: string, done?: () => void): boolean;
+  end(text?: string): unknown;
+  on(event: 'error' | 'close', listener: () => void): unknown;
+}
 
 export interface WatchOptions {
   readonly resource: ResourceName;
   readonly apiVersion: string;
   readonly kind: string;
-  readonly response: ServerResponse | Http2ServerResponse;
+  /** Its head has been sent. */
+  readonly response: WatchResponse;
+  /** Breaks the stream off. */
+  readonly reset: () => void;
   readonly query: URLSearchParams;
   readonly behaviour: Behaviour;
   readonly store: ObjectStore;
@@ -27,10 +37,8 @@ export class Watch {
     this.resource = options.resource;
     this.#options = options;
     const { response, query, behaviour } = options;
-    response.writeHead(200, { 'content-type': 'application/json' });
     response.on('error', () => undefined);
     response.on('close', () => this.close());
-    if ('flushHeaders' in response) response.flushHeaders();
     const seconds = Number(query.get('timeoutSeconds') ?? 0);
     if (seconds > 0) this.#timers.push(setTimeout(() => this.end('clean'), seconds * 1000));
     if (behaviour.bookmarkMs > 0 && query.get('allowWatchBookmarks') === 'true') {
@@ -61,7 +69,14 @@ export class Watch {
   }
 
   sendGone(isEnded: boolean): void {
-    const status = { kind: 'Status', apiVersion: 'v1', status: 'Failure', message: 'too old resource version', reason: 'Expired', code: 410 };
+    const status = {
+      kind: 'Status',
+      apiVersion: 'v1',
+      status: 'Failure',
+      message: 'too old resource version',
+      reason: 'Expired',
+      code: 410,
+    };
     this.write(line('ERROR', JSON.stringify(status)));
     if (isEnded) this.end('clean');
   }
@@ -76,10 +91,8 @@ export class Watch {
   }
 
   end(how: 'clean' | 'reset'): void {
-    const { response } = this.#options;
-    if (how === 'clean') response.end();
-    else if ('stream' in response) response.stream.close(constants.NGHTTP2_INTERNAL_ERROR);
-    else response.socket?.resetAndDestroy();
+    if (how === 'clean') this.#options.response.end();
+    else this.#options.reset();
   }
 
   close(): void {

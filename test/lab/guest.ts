@@ -6,7 +6,7 @@
  * The command's three standard streams are the guest's consoles 1 (in and out) and 2 (err); console 0 is the kernel's own and is kept
  * apart, for the report of a guest that dies. See `user_mode_linux(7)` and the kernel's Documentation/virt/uml.
  */
-import { type ChildProcessByStdio, spawn } from 'node:child_process';
+import { type ChildProcess, spawn } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
 import { constants } from 'node:fs';
 import { access, chmod, cp, mkdir, mkdtemp, open, readFile, rm, statfs, writeFile } from 'node:fs/promises';
@@ -154,7 +154,7 @@ class RunningGuest implements Guest {
   #limitReached = false;
   readonly #killWithUs = (): void => this.kill();
 
-  constructor(child: ChildProcessByStdio<null, null, null>, job: string, consoleLog: { close(): Promise<void> }, options: GuestOptions) {
+  constructor(child: ChildProcess, job: string, consoleLog: { close(): Promise<void> }, options: GuestOptions) {
     this.#pid = child.pid;
     this.stdout = streamAt(child, 3);
     this.stderr = streamAt(child, 4);
@@ -204,8 +204,10 @@ function lastLines(console: string): string {
 }
 
 /** Node makes every extra pipe a socket, open in both directions. Its errors (EPIPE, ECONNRESET) mean that the guest is gone, which `exited` tells. */
-function streamAt(child: ChildProcessByStdio<null, null, null>, index: 3 | 4 | 5): Socket {
-  const stream = child.stdio[index];
+function streamAt(child: ChildProcess, index: 3 | 4 | 5): Socket {
+  // @types/node knows five streams only.
+  const streams: readonly unknown[] = child.stdio;
+  const stream = streams[index];
   if (!(stream instanceof Socket)) throw new TypeError(`standard stream ${index} of the guest is not a socket`);
   stream.on('error', () => {});
   return stream;

@@ -50,7 +50,7 @@ export interface Target {
 /** A server that answers until it is ended. */
 export interface Server {
   /** Closes the listening socket and every connection it has accepted. */
-  end(): Promise<void>;
+  end(): void;
 }
 
 /** A connection (or a UDP socket with a fixed source port) that stays open between exchanges. */
@@ -59,7 +59,7 @@ export interface Connection {
   readonly opened: Reply;
   /** Sends a line and waits for the server's next answer. */
   say(text: string, timeoutMs?: number): Promise<Reply>;
-  close(): Promise<void>;
+  close(): void;
 }
 
 export class Probe {
@@ -83,7 +83,7 @@ export class Probe {
       failed: started.reject,
     });
     await started.promise;
-    return { end: async () => await ended(exchange) };
+    return { end: () => end(exchange) };
   }
 
   /** One fresh connection (or datagram) and its outcome. */
@@ -102,7 +102,8 @@ export class Probe {
 
   /** Opens a connection and keeps it, whatever the outcome: see `opened`. */
   async hold(target: Target): Promise<Connection> {
-    const waiting: PromiseWithResolvers<Reply>[] = [Promise.withResolvers<Reply>()];
+    const first = Promise.withResolvers<Reply>();
+    const waiting = [first];
     const exchange = this.#agent.open('hold', this.#fields(target), {
       told: (verb, [outcome, text]) => {
         if (verb === 'result') waiting.shift()?.resolve(reply(String(outcome), String(text)));
@@ -111,7 +112,7 @@ export class Probe {
         for (const next of waiting.splice(0)) next.reject(error);
       },
     });
-    const opened = await (waiting[0]?.promise ?? Promise.reject(new Error('unreachable')));
+    const opened = await first.promise;
     return {
       opened,
       say: async (text, timeoutMs = 2000) => {
@@ -120,7 +121,7 @@ export class Probe {
         exchange.send('say', text, String(timeoutMs));
         return await next.promise;
       },
-      close: async () => await ended(exchange),
+      close: () => end(exchange),
     };
   }
 
@@ -140,13 +141,13 @@ export function tally(replies: readonly Reply[]): ReadonlyMap<string, number> {
   return counts;
 }
 
-async function ended(exchange: Exchange): Promise<void> {
+function end(exchange: Exchange): void {
   // Requests are carried out in order: what is asked after this finds the port free.
   exchange.send('end');
   exchange.close();
 }
 
-const REFUSALS: ReadonlySet<string> = new Set(['ECONNREFUSED', 'EHOSTUNREACH', 'ENETUNREACH', 'EACCES', 'ENOPROTOOPT', 'EPROTO', 'EPERM']);
+const REFUSALS: ReadonlySet<string> = new Set(['ECONNREFUSED', 'EHOSTUNREACH', 'ENETUNREACH', 'EACCES', 'ENOPROTOOPT', 'EPROTO']);
 
 function reply(outcome: string, text: string): Reply {
   if (outcome === 'answer') {

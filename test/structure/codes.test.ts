@@ -20,7 +20,11 @@ function documentation(): string {
     'Codes are stable: alerts and scripts match on them, never on the text beside them. This page is generated from the code',
     '(`UPDATE=1 npm test -- structure/codes`).',
     '',
-    section('Errors', 'Something the daemon itself needs does not work. The message names the object and the remedy.', ERROR_CODES),
+    section(
+      'Errors',
+      'Something the daemon itself needs does not work. The message names the object and the remedy.',
+      ERROR_CODES,
+    ),
     section(
       'Diagnostics',
       "Something is wrong with an object of the user's. It is logged once per change, shown by `fairway status` and counted in a metric.",

@@ -1,10 +1,23 @@
 import assert from 'node:assert/strict';
 import { type Import, parse, type Source, sources } from './sources.ts';
 
-type Layer = 'net' | 'errors' | 'config' | 'cluster' | 'reconcile' | 'kernel' | 'bgp' | 'observe' | 'module' | 'wiring' | 'outside';
+type Layer =
+  | 'net'
+  | 'errors'
+  | 'config'
+  | 'cluster'
+  | 'reconcile'
+  | 'kernel'
+  | 'bgp'
+  | 'observe'
+  | 'module'
+  | 'wiring'
+  | 'outside';
 
 /** What a layer may import at run time, and what besides as types only. Its own files always; `outside` is node:* and npm packages. */
-const RULES: Readonly<Record<Exclude<Layer, 'outside'>, { readonly values: readonly Layer[]; readonly types: readonly Layer[] }>> = {
+const RULES: Readonly<
+  Record<Exclude<Layer, 'outside'>, { readonly values: readonly Layer[]; readonly types: readonly Layer[] }>
+> = {
   net: { values: ['outside', 'errors'], types: [] },
   errors: { values: [], types: [] },
   config: { values: ['net', 'errors', 'outside'], types: [] },
@@ -14,31 +27,26 @@ const RULES: Readonly<Record<Exclude<Layer, 'outside'>, { readonly values: reado
   bgp: { values: ['net', 'errors', 'outside'], types: ['cluster', 'reconcile'] },
   observe: { values: ['net', 'errors', 'outside'], types: ['cluster', 'reconcile'] },
   module: { values: ['net', 'errors', 'cluster', 'reconcile'], types: ['config'] },
-  wiring: { values: ['net', 'errors', 'config', 'cluster', 'reconcile', 'kernel', 'bgp', 'observe', 'module', 'outside'], types: [] },
+  wiring: {
+    values: ['net', 'errors', 'config', 'cluster', 'reconcile', 'kernel', 'bgp', 'observe', 'module', 'outside'],
+    types: [],
+  },
 };
 
 /** `TABLES` (the key and equality of each table's entries) is what a driver and the reconciler must agree on. */
 const SHARED_VALUES = ['daemon/reconcile/tables.ts'];
 
+const LAYER_OF_FOLDER: ReadonlyMap<string, Layer> = new Map([
+  ...(['net', 'config', 'cluster', 'reconcile', 'kernel', 'bgp', 'observe'] as const).map(name => [name, name] as const),
+  ['errors.ts', 'errors'],
+]);
+
 function layerOf(path: string): Layer {
-  const [top, second] = path.split('/');
+  const [top, second = ''] = path.split('/');
   if (top === 'modules') return second === 'index.ts' ? 'wiring' : 'module';
   if (top !== 'daemon') return 'outside';
-  switch (second) {
-    case 'net':
-    case 'config':
-    case 'cluster':
-    case 'reconcile':
-    case 'kernel':
-    case 'bgp':
-    case 'observe':
-      return second;
-    case 'errors.ts':
-      return 'errors';
-    default:
-      // daemon/main.ts, daemon/commands/ and what they share: the composition root.
-      return 'wiring';
-  }
+  // daemon/main.ts, daemon/commands/ and what they share are the composition root.
+  return LAYER_OF_FOLDER.get(second) ?? 'wiring';
 }
 
 function moduleOf(path: string): string {
@@ -51,7 +59,8 @@ function objection(source: Source, { target, typeOnly }: Import): string | undef
   const to = layerOf(target);
   if (from === 'outside') return undefined;
   if (target === 'daemon/main.ts') return 'nobody imports daemon/main.ts';
-  if (from === 'module' && to === 'module') return moduleOf(source.path) === moduleOf(target) ? undefined : 'modules do not see each other';
+  if (from === 'module' && to === 'module')
+    return moduleOf(source.path) === moduleOf(target) ? undefined : 'modules do not see each other';
   if (from === to) return undefined;
   const { values, types } = RULES[from];
   if (values.includes(to) || (typeOnly && types.includes(to))) return undefined;
@@ -93,11 +102,14 @@ describe('imports', () => {
       ['daemon/commands/run.ts', "import { x } from '../main.ts';", true],
       ['daemon/config/a.ts', "import type { x } from '../cluster/kinds.ts';", true],
     ];
-    for (const [path, text, refused] of cases) assert.equal(objections([parse(path, text)]).length, refused ? 1 : 0, `${path}: ${text}`);
+    for (const [path, text, refused] of cases)
+      assert.equal(objections([parse(path, text)]).length, refused ? 1 : 0, `${path}: ${text}`);
   });
 
   it('of node:child_process stand in one file of the daemon', () => {
-    const importers = sources('daemon', 'modules').filter(({ imports }) => imports.some(({ target }) => /^(node:)?child_process$/.test(target)));
+    const importers = sources('daemon', 'modules').filter(({ imports }) =>
+      imports.some(({ target }) => /^(node:)?child_process$/.test(target)),
+    );
     const others = importers.filter(({ path }) => !path.startsWith('daemon/kernel/'));
     assert.deepEqual(
       others.map(({ path }) => path),

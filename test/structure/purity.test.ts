@@ -29,7 +29,8 @@ function impurityOf(node: ts.Node): string | undefined {
 function isReference(node: ts.Identifier): boolean {
   const { parent } = node;
   if (ts.isPropertyAccessExpression(parent)) return parent.expression === node;
-  if (ts.isPropertyAssignment(parent) || ts.isPropertySignature(parent) || ts.isMethodDeclaration(parent)) return parent.name !== node;
+  if (ts.isPropertyAssignment(parent) || ts.isPropertySignature(parent) || ts.isMethodDeclaration(parent))
+    return parent.name !== node;
   return !ts.isTypeReferenceNode(parent) && !ts.isQualifiedName(parent);
 }
 
@@ -39,7 +40,16 @@ describe('modules', () => {
   });
 
   it('are found out when they are not', () => {
-    const impure = ['Date.now()', 'new Date()', 'Math.random()', "process.env['X']", 'async () => 1', 'setTimeout(f, 1)', 'globalThis.x', 'f(process)'];
+    const impure = [
+      'Date.now()',
+      'new Date()',
+      'Math.random()',
+      "process.env['X']",
+      'async () => 1',
+      'setTimeout(f, 1)',
+      'globalThis.x',
+      'f(process)',
+    ];
     for (const code of impure) assert.equal(impurities(parse('modules/x/a.ts', `const x = ${code};`)).length, 1, code);
     const pure = ['a.process', '{ Date: 1 }', 'Math.max(1, 2)', "'process'"];
     for (const code of pure) assert.deepEqual(impurities(parse('modules/x/a.ts', `const x = ${code};`)), [], code);

@@ -1,0 +1,170 @@
+/**
+ * Runs the tests: `npm test [-- PATTERN...]`, each PATTERN a part of a file's path.
+ *
+ * First everything that needs no kernel of its own, in one mocha process; then the files of `test/contract` and `test/lab`, each with a
+ * kernel lab of its own, one per CPU. The last line is `N passed, N failed, N skipped`.
+ */
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { existsSync, globSync } from 'node:fs';
+import { availableParallelism } from 'node:os';
+import { join, resolve } from 'node:path';
+import { RECORD_SEPARATOR, type TestRecord } from '../test/reporter.ts';
+
+const root = resolve(import.meta.dirname, '..');
+const HOST_FILES = 'test/{unit,property,scenarios,structure,fakes}/**/*.test.ts';
+const LAB_FILES = 'test/{contract,lab}/**/*.{test,contract,lab}.ts';
+const LAB_RUNNER = 'test/lab/run-in-guest.ts';
+/** Past this a run hangs. */
+const HOST_LIMIT_MS = 10 * 60_000;
+
+const records: TestRecord[] = [];
+let column = 0;
+
+function endLine(): void {
+  if (column > 0) process.stdout.write('\n');
+  column = 0;
+}
+
+/** A failure or a skip with its reason, as it is shown at once and at the end. */
+function describeRecord(record: TestRecord): string {
+  switch (record.outcome) {
+    case 'passed':
+      return `passed: ${record.title}`;
+    case 'failed':
+      return `FAILED: ${record.title}\n${record.message.replace(/^/gm, '    ')}`;
+    case 'skipped':
+    case 'unavailable':
+      return `skipped: ${record.title}: ${record.reason}`;
+  }
+}
+
+function report(record: TestRecord): void {
+  records.push(record);
+  if (record.outcome === 'passed') {
+    process.stdout.write('.');
+    column = (column + 1) % 120;
+    if (column === 0) process.stdout.write('\n');
+  } else {
+    endLine();
+    console.log(describeRecord(record));
+  }
+}
+
+/** Takes one line of a mocha process with our reporter: a record, or something a test printed. */
+function takeLine(line: string): void {
+  if (line.startsWith(RECORD_SEPARATOR)) {
+    report(JSON.parse(line.slice(RECORD_SEPARATOR.length)) as TestRecord);
+  } else if (line !== '') {
+    endLine();
+    console.log(line);
+  }
+}
+
+/** Counts the records that mocha counts as failures, and hands all lines on. */
+function failureCounter(): { readonly onLine: (line: string) => void; readonly failures: () => number } {
+  let failures = 0;
+  return {
+    failures: () => failures,
+    onLine: line => {
+      if (/^\u001e\{"outcome":"(failed|unavailable)"/.test(line)) failures++;
+      takeLine(line);
+    },
+  };
+}
+
+/** Runs files in one mocha process on this machine. `worker` chooses the CPU of a lab they open. */
+async function runOnHost(files: readonly string[], worker: number): Promise<void> {
+  const { onLine, failures } = failureCounter();
+  const argv = ['node_modules/mocha/bin/mocha.js', '--reporter', join(root, 'test/reporter.ts'), ...files];
+  const env = { ...process.env, MOCHA_WORKER_ID: String(worker) };
+  const child = spawn(process.execPath, argv, { cwd: root, env, stdio: ['ignore', 'pipe', 'pipe'] });
+  const limit = setTimeout(() => child.kill('SIGKILL'), HOST_LIMIT_MS);
+  let rest = '';
+  child.stdout.setEncoding('utf8').on('data', (text: string) => {
+    const lines = (rest + text).split('\n');
+    rest = lines.pop() ?? '';
+    lines.forEach(onLine);
+  });
+  let errors = '';
+  child.stderr.setEncoding('utf8').on('data', (text: string) => {
+    errors += text;
+  });
+  await once(child, 'close');
+  clearTimeout(limit);
+  onLine(rest);
+  // A file that cannot be loaded or a process that dies has no test to blame.
+  if (child.exitCode !== 0 && failures() === 0) {
+    const title = `${files.length === 1 ? files[0] : 'mocha'} ended with ${child.signalCode ?? `status ${child.exitCode}`}`;
+    report({ outcome: 'failed', title, message: errors.trim() });
+  } else if (errors.trim() !== '') {
+    takeLine(errors.trim());
+  }
+}
+
+/** What `test/lab/run-in-guest.ts` exports: runs one file in a kernel lab pinned to a CPU and hands over the lines its mocha prints. */
+interface LabRunner {
+  readonly runLabFile: (
+    file: string,
+    options: { readonly cpu: number; readonly onLine: (line: string) => void },
+  ) => Promise<{ readonly status: number }>;
+}
+
+/** Runs a file that must itself be inside a lab: a driver against the real tool. */
+async function runInGuest(file: string, cpu: number): Promise<void> {
+  if (!existsSync(join(root, LAB_RUNNER))) {
+    report({ outcome: 'skipped', title: file, reason: `${LAB_RUNNER} is not there` });
+    return;
+  }
+  const lab = (await import(join(root, LAB_RUNNER))) as LabRunner;
+  const { onLine, failures } = failureCounter();
+  try {
+    const { status } = await lab.runLabFile(file, { cpu, onLine });
+    if (status !== 0 && failures() === 0)
+      report({ outcome: 'failed', title: file, message: `the lab ended with status ${status}` });
+  } catch (thrown) {
+    const error = thrown instanceof Error ? thrown : new Error(String(thrown));
+    if (error.name === 'LabUnavailable') report({ outcome: 'unavailable', title: file, reason: error.message });
+    else report({ outcome: 'failed', title: file, message: error.stack ?? error.message });
+  }
+}
+
+/** Two files at once, one per CPU: those of `test/lab` open a lab, those of `test/contract` run in one. */
+async function runWithLabs(files: readonly string[]): Promise<void> {
+  const missing = process.env['FAIRWAY_MISSING_TOOLS'];
+  if (missing !== undefined) {
+    for (const file of files) report({ outcome: 'skipped', title: file, reason: missing });
+    return;
+  }
+  const waiting = [...files];
+  const lane = async (cpu: number): Promise<void> => {
+    for (let file = waiting.shift(); file !== undefined; file = waiting.shift()) {
+      await (file.startsWith('test/contract/') ? runInGuest(file, cpu) : runOnHost([file], cpu));
+    }
+  };
+  await Promise.all(Array.from({ length: Math.min(2, availableParallelism()) }, (_, cpu) => lane(cpu)));
+}
+
+function filesOf(glob: string, patterns: readonly string[]): readonly string[] {
+  const files = globSync(glob, { cwd: root }).sort();
+  return patterns.length === 0 ? files : files.filter(file => patterns.some(pattern => file.includes(pattern)));
+}
+
+const patterns = process.argv.slice(2);
+const hostFiles = filesOf(HOST_FILES, patterns);
+const labFiles = filesOf(LAB_FILES, patterns);
+const started = performance.now();
+if (hostFiles.length + labFiles.length === 0) {
+  report({ outcome: 'failed', title: patterns.join(' '), message: 'no test file matches' });
+}
+if (hostFiles.length > 0) await runOnHost(hostFiles, 0);
+await runWithLabs(labFiles);
+
+endLine();
+const counts = { passed: 0, failed: 0, skipped: 0, unavailable: 0 };
+for (const { outcome } of records) counts[outcome]++;
+if (counts.failed > 0) console.log('\nFailures:\n');
+for (const record of records) if (record.outcome === 'failed') console.log(`${describeRecord(record)}\n`);
+console.log(`${hostFiles.length + labFiles.length} files in ${((performance.now() - started) / 1000).toFixed(1)} s`);
+console.log(`${counts.passed} passed, ${counts.failed} failed, ${counts.skipped + counts.unavailable} skipped`);
+process.exitCode = counts.failed > 0 ? 1 : 0;

@@ -1,0 +1,89 @@
+/** The whole daemon on fakes: tables in memory, a source driven by hand, a clock moved by hand. */
+
+import type { HostFacts } from '../../daemon/cluster/snapshot.ts';
+import { Daemon } from '../../daemon/daemon.ts';
+import type { Fields, Log, LogLevel } from '../../daemon/observe/log.ts';
+import { Metrics } from '../../daemon/observe/metrics.ts';
+import { servicesModule } from '../../modules/services/module.ts';
+import type { ServicesOptions } from '../../modules/services/options.ts';
+import { hostFacts } from '../fixtures/cluster.ts';
+import { ManualClock } from './clock.ts';
+import { FakeSource } from './source.ts';
+import { fakeTables } from './tables.ts';
+
+/** The flags' defaults, with the ranges of the address plan allowed. */
+export const SERVICES_DEFAULTS: ServicesOptions = {
+  families: { ipv4: 'auto', ipv6: 'auto' },
+  masqueradeAll: false,
+  nodeportBindOnAllIp: false,
+  nodeportAddresses: [],
+  externalIpRanges: [],
+  loadBalancerIpRanges: [],
+  clusterIpRanges: [],
+  strictExternalIpValidation: true,
+  ipvsPermitAll: true,
+};
+
+export class LogLines implements Log {
+  readonly lines: string[] = [];
+
+  error(message: string, fields?: Fields): void {
+    this.#add('error', message, fields);
+  }
+
+  warn(message: string, fields?: Fields): void {
+    this.#add('warn', message, fields);
+  }
+
+  info(message: string, fields?: Fields): void {
+    this.#add('info', message, fields);
+  }
+
+  debug(message: string, fields?: Fields): void {
+    this.#add('debug', message, fields);
+  }
+
+  /** Lines that match, for counting how often something was said. */
+  matching(pattern: RegExp): readonly string[] {
+    return this.lines.filter(line => pattern.test(line));
+  }
+
+  #add(level: LogLevel, message: string, fields: Fields = {}): void {
+    this.lines.push(
+      `${level} ${message}${Object.entries(fields)
+        .map(([key, value]) => ` ${key}=${String(value)}`)
+        .join('')}`,
+    );
+  }
+}
+
+export interface World {
+  readonly clock: ManualClock;
+  readonly tables: ReturnType<typeof fakeTables>;
+  readonly source: FakeSource;
+  readonly log: LogLines;
+  readonly daemon: Daemon;
+}
+
+/** A daemon on node-1, started; nothing is listed yet. */
+export function startWorld(options: Partial<ServicesOptions> = {}, host: HostFacts = hostFacts()): World {
+  const clock = new ManualClock();
+  const tables = fakeTables();
+  const source = new FakeSource();
+  const log = new LogLines();
+  const daemon = new Daemon({
+    nodeName: 'node-1',
+    modules: [servicesModule({ ...SERVICES_DEFAULTS, ...options })],
+    drivers: tables,
+    source,
+    host,
+    clock,
+    backoff: { delay: failures => 500 * 2 ** Math.min(failures - 1, 7) },
+    breathe: () => Promise.resolve(),
+    log,
+    metrics: new Metrics({ version: 'test', status: () => ({ tables: [], diagnostics: new Map() }) }),
+    auditPeriodMs: 60_000,
+  });
+  daemon.start();
+  return { clock, tables, source, log, daemon };
+}

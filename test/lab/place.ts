@@ -1,0 +1,167 @@
+/**
+ * Where the lab runs: in namespaces of this machine if its kernel has what the tests need, found by doing it in a throw-away namespace;
+ * else in a User Mode Linux guest, if there is a kernel for one.
+ */
+import { spawn } from 'node:child_process';
+import { access, constants } from 'node:fs/promises';
+import { join } from 'node:path';
+import { Agent, type AgentProcess } from './agent.ts';
+import { type Pinning, startGuest } from './guest.ts';
+import { findLabKernel } from './kernel/find.ts';
+import { runProgram } from './process.ts';
+
+/** What the choice of a place depends on; `machineNow` reads it from this process. */
+export interface Machine {
+  readonly platform: string;
+  readonly architecture: string;
+  /** Effective user id; 0 is root. */
+  readonly userId: number;
+  readonly environment: Readonly<Record<string, string | undefined>>;
+}
+
+export interface PlaceOptions {
+  readonly machine: Machine;
+  /** The CPU of this machine a guest is pinned to. */
+  readonly pinning: Pinning;
+  /** Milliseconds until a guest is ended, whatever it does. */
+  readonly timeLimitMs: number;
+  /** Guest memory in MiB. */
+  readonly memoryMiB?: number;
+  /** Further kernel arguments of a guest, such as `time-travel`. They make a guest necessary. */
+  readonly kernelArguments?: readonly string[];
+}
+
+/** A place with an agent in it. */
+export interface Place {
+  readonly kind: 'machine' | 'guest';
+  readonly agent: Agent;
+  /** Why it is not the machine itself; empty if it is. */
+  readonly because: string;
+}
+
+/** There is no place on this machine; the message says why and what would help. */
+export class LabUnavailable extends Error {
+  override readonly name = 'LabUnavailable';
+}
+
+export const AGENT = join(import.meta.dirname, 'agent.pl');
+
+const TOOLS: Readonly<Record<string, string>> = {
+  ip: 'iproute2',
+  ipvsadm: 'ipvsadm',
+  ipset: 'ipset',
+  iptables: 'iptables',
+  ip6tables: 'iptables',
+  perl: 'perl-base',
+  taskset: 'util-linux',
+  setpriv: 'util-linux',
+};
+
+/** Finds a place and starts the agent in it. Rejects with LabUnavailable. `FAIRWAY_LAB_PLACE=machine|guest` in the environment forces one. */
+export async function openPlace(options: PlaceOptions): Promise<Place> {
+  const missing = await missingPackages();
+  if (missing.length > 0) throw new LabUnavailable(`the lab needs Debian packages that are not here: apt-get install ${missing.join(' ')}`);
+  const forced = options.machine.environment['FAIRWAY_LAB_PLACE'] ?? '';
+  const unfit = forced === 'guest' ? 'FAIRWAY_LAB_PLACE=guest' : await machineUnfitBecause(options);
+  if (unfit === '') return { kind: 'machine', agent: await readyAgent(startApart()), because: '' };
+  if (forced === 'machine') throw new LabUnavailable(`FAIRWAY_LAB_PLACE=machine, but ${unfit}`);
+  return { kind: 'guest', agent: await guestAgent(options, unfit), because: unfit };
+}
+
+/** The machine as this process finds it. */
+export function machineNow(): Machine {
+  return { platform: process.platform, architecture: process.arch, userId: process.geteuid?.() ?? -1, environment: process.env };
+}
+
+async function missingPackages(): Promise<readonly string[]> {
+  const folders = ['/usr/local/sbin', '/usr/local/bin', '/usr/sbin', '/usr/bin', '/sbin', '/bin'];
+  const present = async (tool: string): Promise<boolean> => {
+    const found = await Promise.all(folders.map(folder => access(join(folder, tool), constants.X_OK).then(() => true, () => false)));
+    return found.includes(true);
+  };
+  const missing = new Set<string>();
+  for (const [tool, debianPackage] of Object.entries(TOOLS)) if (!(await present(tool))) missing.add(debianPackage);
+  return [...missing];
+}
+
+/** One command per thing the tests cannot do without. They run in namespaces of the agent's own and vanish with it. */
+const TRIALS: readonly { readonly shows: string; readonly argv: readonly string[]; readonly input?: string }[] = [
+  {
+    shows: 'dummy, ipip, veth and bridge links with IPv6',
+    argv: ['ip', '-batch', '-'],
+    input: [
+      'netns add trial',
+      'link add dummy-trial type dummy',
+      'link set dummy-trial up',
+      'addr add fd00:77::1/64 dev dummy-trial nodad',
+      'link add tunnel-trial type ipip local 10.77.0.1 remote 10.77.0.2',
+      'link add bridge-trial type bridge',
+      'link add veth-trial type veth peer name eth0 netns trial',
+      '',
+    ].join('\n'),
+  },
+  { shows: 'ip_vs for IPv4', argv: ['ipvsadm', '-A', '-t', '10.77.0.9:80', '-s', 'rr'] },
+  { shows: 'ip_vs for IPv6', argv: ['ipvsadm', '-A', '-t', '[fd00:77::9]:80', '-s', 'rr'] },
+  { shows: 'ipset hash:ip,port', argv: ['ipset', 'create', 'trial', 'hash:ip,port'] },
+  ...['iptables', 'ip6tables'].map(tool => ({
+    shows: `${tool} with nat, MASQUERADE and the ipvs match`,
+    argv: [tool, '-w', '-t', 'nat', '-A', 'POSTROUTING', '-m', 'ipvs', '--ipvs', '--vdir', 'ORIGINAL', '--vmethod', 'MASQ', '-j', 'MASQUERADE'],
+  })),
+];
+
+async function machineUnfitBecause(options: PlaceOptions): Promise<string> {
+  const { machine, kernelArguments = [] } = options;
+  if (machine.platform !== 'linux') return `this is ${machine.platform}, not linux`;
+  if (machine.userId !== 0) return 'network namespaces of the machine need root';
+  if (kernelArguments.length > 0) return 'kernel arguments were asked for';
+  const agent = new Agent(startApart());
+  try {
+    await agent.ready();
+    for (const { shows, argv, ...input } of TRIALS) {
+      const { status, stderr } = await runProgram(agent, '', argv, { directory: '/', ...input });
+      if (status !== 0) return `its kernel lacks ${shows} (${stderr.trim().split('\n').at(-1)})`;
+    }
+    return '';
+  } catch (error) {
+    return `it gave no namespace (${error instanceof Error ? error.message : String(error)})`;
+  } finally {
+    await agent.close();
+  }
+}
+
+async function guestAgent(options: PlaceOptions, unfit: string): Promise<Agent> {
+  const { machine } = options;
+  if (machine.platform !== 'linux' || machine.architecture !== 'x64')
+    throw new LabUnavailable(`the machine itself does not do (${unfit}), and a guest needs linux on x86_64`);
+  const kernel = await findLabKernel(machine.environment);
+  if (kernel.path === undefined) throw new LabUnavailable(`the machine itself does not do (${unfit}), and for a guest ${kernel.missing}`);
+  const guest = await startGuest({
+    kernel: kernel.path,
+    argv: ['perl', AGENT, 'here'],
+    // The agent's children write to pipes, but Node looks at the terminal of its ancestors too.
+    environment: { NO_COLOR: '1' },
+    directory: '/',
+    timeLimitMs: options.timeLimitMs,
+    pinning: options.pinning,
+    input: 'pipe',
+    ...(options.memoryMiB === undefined ? {} : { memoryMiB: options.memoryMiB }),
+    ...(options.kernelArguments === undefined ? {} : { kernelArguments: options.kernelArguments }),
+  });
+  return await readyAgent(guest);
+}
+
+async function readyAgent(agentProcess: AgentProcess): Promise<Agent> {
+  const agent = new Agent(agentProcess);
+  await agent.ready();
+  return agent;
+}
+
+/** The agent on this machine, with namespaces of its own. It ends when its standard input does, so it cannot outlive us. */
+function startApart(): AgentProcess {
+  const child = spawn('perl', [AGENT, 'apart'], { stdio: ['pipe', 'pipe', 'pipe'], env: { ...process.env, NO_COLOR: '1' } });
+  child.stdin.on('error', () => {});
+  const exited = Promise.withResolvers<{ status: number; console: string }>();
+  child.once('error', error => exited.resolve({ status: 127, console: error.message }));
+  child.once('close', (code, signal) => exited.resolve({ status: code ?? 128, console: signal ?? '' }));
+  return { stdin: child.stdin, stdout: child.stdout, stderr: child.stderr, exited: exited.promise, kill: () => child.kill('SIGKILL') };
+}

@@ -1,0 +1,411 @@
+import assert from 'node:assert/strict';
+import { afterEach, describe, it } from 'mocha';
+import { apiHarness, type Harness, type HarnessOptions, service, slice } from './api-harness.ts';
+
+describe('watching the API server', () => {
+  let harness: Harness;
+  const open = async (options?: HarnessOptions): Promise<Harness> => {
+    harness = await apiHarness(options);
+    return harness;
+  };
+  afterEach(() => harness.stop());
+
+  for (const protocol of ['h2', 'http/1.1', 'plain'] as const) {
+    it(`shows objects that are there, come, change and go, over ${protocol}`, async () => {
+      const { fake, told, start } = await open({ server: { protocol } });
+      fake.put(service('a'), service('b'));
+      await start();
+      await told.until(() => told.objects.size === 2);
+      fake.put(service('c'), service('a', { externalIPs: ['192.0.2.1'] }));
+      fake.delete('Service', 'shop', 'b');
+      await told.until(() => told.get('Service', 'shop/b') === undefined);
+      assert.deepEqual([...told.keys('Service')].sort(), ['shop/a', 'shop/c']);
+      assert.deepEqual(told.get('Service', 'shop/a'), { ...told.get('Service', 'shop/a'), externalIPs: ['192.0.2.1'] });
+      assert.equal(fake.requests[0]?.protocol, protocol === 'h2' ? '2.0' : '1.1');
+      assert.equal(fake.requests[0]?.userAgent, 'fairway/0.0.0-test');
+    });
+  }
+
+  it('uses one TLS connection for all kinds', async () => {
+    const { fake, told, start } = await open({ kinds: ['Service', 'EndpointSlice', 'Node'] });
+    await start();
+    await told.until(() => told.replaced.length === 3);
+    assert.equal(fake.relay.accepted, 1);
+  });
+
+  it('asks for nothing but the kinds it was told to read', async () => {
+    const { fake, told, start } = await open({ kinds: ['Node'] });
+    await start();
+    await told.until(() => told.replaced.length === 1);
+    assert.deepEqual([...new Set(fake.requests.map(request => request.resource))], ['nodes']);
+  });
+
+  it('gets the first list as one stream (WatchList) and goes on watching in it', async () => {
+    const { fake, told, start } = await open();
+    fake.put(service('a'));
+    await start();
+    await told.until(() => told.lists.length === 1);
+    fake.put(service('b'));
+    await told.until(() => told.objects.size === 2);
+    assert.deepEqual(told.lists, [{ kind: 'Service', way: 'watch-list', objects: 1 }]);
+    assert.equal(fake.requests.length, 1);
+    const seconds = Number(fake.requests[0]?.query.get('timeoutSeconds'));
+    assert.ok(seconds >= 240 && seconds <= 480, `timeoutSeconds ${seconds}`);
+  });
+
+  for (const watchList of [400, 403, 422, 'ignored'] as const) {
+    it(`pages through the list where the server answers WatchList with ${watchList}`, async () => {
+      const { fake, told, start } = await open();
+      fake.behaviour.watchList = watchList;
+      for (let index = 0; index < 1200; index++) fake.put(service(`s${index}`));
+      await start();
+      await told.until(() => told.lists.length === 1);
+      assert.deepEqual(told.lists, [{ kind: 'Service', way: 'pages', objects: 1200 }]);
+      assert.deepEqual(
+        fake
+          .seen('list', 'services')
+          .map(({ query }) => [query.get('limit'), query.get('resourceVersion'), query.has('continue')]),
+        [
+          ['500', '0', false],
+          ['500', null, true],
+          ['500', null, true],
+        ],
+      );
+      fake.put(service('later'));
+      await told.until(() => told.objects.size === 1201);
+      assert.deepEqual(told.relists, ['watch-list-unsupported']);
+      assert.deepEqual(told.reasons, []);
+    });
+  }
+
+  it('publishes nothing of a list before all of it is there', async () => {
+    const { fake, told, start } = await open();
+    fake.behaviour.watchList = 'ignored';
+    fake.put(service('a'));
+    await start();
+    await fake.awaitRequests('watch', 'services', 1);
+    assert.equal(told.objects.size, 0);
+    await told.until(() => told.replaced.length === 1);
+    assert.equal(told.objects.size, 1);
+  });
+
+  it('lists once more in one go when the continue token expires half-way', async () => {
+    const { fake, told, start } = await open();
+    Object.assign(fake.behaviour, { watchList: 400, continueExpired: true });
+    for (let index = 0; index < 600; index++) fake.put(service(`s${index}`));
+    await start();
+    await told.until(() => told.objects.size === 600);
+    assert.deepEqual(
+      fake.seen('list', 'services').map(({ query }) => query.get('limit')),
+      ['500', '500', null],
+    );
+  });
+
+  for (const gone of ['status', 'event', 'event-then-silence'] as const) {
+    it(`lists again when its version is too old (410 as ${gone}), the old state readable meanwhile`, async () => {
+      const { fake, told, start } = await open();
+      fake.behaviour.gone = gone;
+      fake.put(service('a'), service('b'));
+      await start();
+      await told.until(() => told.objects.size === 2);
+      // Missed by the daemon: it is cut off, b goes and c comes, and the log is compacted.
+      fake.relay.freeze();
+      fake.delete('Service', 'shop', 'b');
+      fake.put(service('c'));
+      fake.store.compact();
+      fake.relay.cut('reset');
+      fake.relay.thaw();
+      await told.until(() => told.relists.length === 1);
+      assert.deepEqual([...told.keys('Service')].sort(), ['shop/a', 'shop/b']);
+      await told.until(() => told.replaced.length === 2);
+      assert.deepEqual([...told.keys('Service')].sort(), ['shop/a', 'shop/c']);
+      assert.deepEqual(told.relists, ['gone']);
+    });
+  }
+
+  it('lists the newest state after a 410 where it has to page', async () => {
+    const { fake, told, start } = await open();
+    fake.behaviour.watchList = 422;
+    fake.put(service('a'));
+    await start();
+    await told.until(() => fake.openWatches('services') === 1 && told.objects.size === 1);
+    fake.sendRaw('services', '{"type":"ERROR","object":{"kind":"Status","code":410,"message":"too old"}}\n');
+    await told.until(() => told.replaced.length === 2);
+    assert.deepEqual(
+      fake.seen('list', 'services').map(({ query }) => query.get('resourceVersion')),
+      ['0', null],
+    );
+  });
+
+  for (const how of ['reset', 'fin'] as const) {
+    it(`goes on where it was after the connection ends with ${how.toUpperCase()}`, async () => {
+      const { fake, told, start } = await open();
+      fake.put(service('a'));
+      await start();
+      await told.until(() => told.objects.size === 1);
+      fake.relay.cut(how);
+      fake.put(service('b'));
+      await told.until(() => told.objects.size === 2);
+      assert.equal(told.replaced.length, 1);
+      await told.until(() => told.degradations.size === 0);
+      assert.match(told.reasons[0] ?? '', /API server https:\/\/127\.0\.0\.1:\d+: .*(connection was lost|ECONNRESET)/);
+    });
+  }
+
+  it('goes on where it was after the connection ends in the middle of an event', async () => {
+    for (const protocol of ['h2', 'http/1.1'] as const) {
+      const { fake, told, start, stop } = await open({ server: { protocol } });
+      fake.put(service('a'));
+      await start();
+      await told.until(() => told.objects.size === 1);
+      await fake.cutMidLine('services');
+      fake.put(service('a', { externalIPs: ['192.0.2.7'] }), service('b'));
+      await told.until(() => told.objects.size === 2);
+      assert.equal(told.replaced.length, 1);
+      if (protocol === 'h2') await stop();
+    }
+  });
+
+  it('goes on where it was after the server resets one stream', async () => {
+    const { fake, told, start } = await open();
+    await start();
+    await told.until(() => told.replaced.length === 1);
+    fake.endWatches('services', 'reset');
+    fake.put(service('b'));
+    await told.until(() => told.objects.size === 1);
+    assert.equal(fake.relay.accepted, 1);
+  });
+
+  it('finds a half-open connection by PING and makes a new one', async () => {
+    const { fake, told, start } = await open({ transport: { timings: { quietMs: 40, answerMs: 60 } } });
+    fake.put(service('a'));
+    await start();
+    await told.until(() => told.objects.size === 1);
+    fake.relay.freeze();
+    fake.put(service('b'));
+    await told.until(() => told.degradations.size === 1);
+    assert.match(told.reasons[0] ?? '', /no answer to a PING within 0\.06 s/);
+    fake.relay.thaw();
+    await told.until(() => told.objects.size === 2);
+    assert.ok(fake.relay.accepted >= 2);
+  });
+
+  it('leaves a quiet but living connection alone', async () => {
+    const { fake, told, start } = await open({ transport: { timings: { quietMs: 20, answerMs: 500 } } });
+    await start();
+    await told.until(() => told.replaced.length === 1);
+    await new Promise(resolve => setTimeout(resolve, 150));
+    assert.equal(fake.relay.accepted, 1);
+    assert.equal(fake.requests.length, 1);
+  });
+
+  it('finds a half-open connection by silence over HTTP/1.1, where there is no PING', async () => {
+    const { fake, told, start } = await open({ server: { protocol: 'http/1.1' }, timings: { idleMs: 100 } });
+    fake.behaviour.bookmarkMs = 30;
+    fake.put(service('a'));
+    await start();
+    await told.until(() => told.objects.size === 1 && told.bookmarks > 5);
+    assert.deepEqual(told.reasons, []);
+    fake.relay.freeze();
+    await told.until(() => told.degradations.size === 1);
+    assert.match(told.reasons[0] ?? '', /watch services: nothing came from the API server for 0\.1 s/);
+    fake.relay.thaw();
+    fake.put(service('b'));
+    await told.until(() => told.objects.size === 2);
+  });
+
+  it('comes back at once after the server ends a watch, and slower while that goes on', async () => {
+    const { fake, told, start } = await open({ timings: { firstRetryMs: 60, longestRetryMs: 10_000 } });
+    await start();
+    await told.until(() => told.replaced.length === 1);
+    for (let ends = 2; ends <= 5; ends++) {
+      fake.endWatches('services', 'clean');
+      await fake.awaitRequests('watch', 'services', ends);
+      await told.until(() => told.watches === ends);
+    }
+    const times = fake.seen('watch', 'services').map(request => request.at);
+    const gaps = times.slice(1).map((at, index) => at - (times[index] ?? 0));
+    assert.ok((gaps[0] ?? 99) < 50, `first gap ${gaps[0]} ms`);
+    assert.ok((gaps[2] ?? 0) >= 55 && (gaps[3] ?? 0) >= 110, `gaps ${gaps.map(Math.round).join(', ')} ms`);
+    assert.deepEqual(told.reasons, []);
+  });
+
+  for (const status of [429, 503]) {
+    it(`waits as long as the server asks with ${status} and Retry-After`, async () => {
+      const { fake, told, start } = await open();
+      await start();
+      await told.until(() => told.replaced.length === 1);
+      fake.answerNext('watch services', { status, message: 'too many requests', headers: { 'retry-after': '1' } });
+      const since = performance.now();
+      fake.endWatches('services', 'clean');
+      await fake.awaitRequests('watch', 'services', 3);
+      const waited = performance.now() - since;
+      assert.ok(waited >= 1000 && waited < 1500, `${waited} ms`);
+      assert.match(told.reasons[0] ?? '', new RegExp(`watch services: ${status} too many requests .asked to come back in 1 s`));
+      await told.until(() => told.degradations.size === 0);
+    });
+  }
+
+  it('reports an error 500, in the stream or as the answer, and tries again', async () => {
+    const { fake, told, start } = await open();
+    fake.answerNext('watch services', { status: 500, message: 'etcdserver: leader changed' });
+    await start();
+    await told.until(() => told.replaced.length === 1);
+    assert.match(told.reasons[0] ?? '', /watch services: 500 etcdserver: leader changed/);
+    fake.sendRaw('services', '{"type":"ERROR","object":{"kind":"Status","code":500,"message":"unable to decode"}}\n');
+    await told.until(() => told.watches === 2);
+    assert.match(told.reasons[1] ?? '', /500 unable to decode/);
+    fake.put(service('a'));
+    await told.until(() => told.objects.size === 1);
+    assert.equal(told.replaced.length, 1);
+  });
+
+  it('reports a line that is no event, and goes on with a new watch', async () => {
+    const { fake, told, start } = await open();
+    await start();
+    await told.until(() => told.replaced.length === 1);
+    for (const garbage of ['<html>proxy</html>\n', '{"type":"HELLO"}\n', '[1,2]\n', 'null\n']) {
+      const watches = told.watches;
+      fake.sendRaw('services', garbage);
+      await told.until(() => told.watches > watches);
+    }
+    assert.match(told.reasons[0] ?? '', /sent "<html>proxy<\/html>" where a watch event was due/);
+    fake.put(service('a'));
+    await told.until(() => told.objects.size === 1);
+    assert.deepEqual([...told.degradations], []);
+  });
+
+  it('puts events together that arrive in pieces, between any two bytes', async () => {
+    const { fake, told, start } = await open();
+    await start();
+    await told.until(() => told.replaced.length === 1);
+    const object = {
+      ...service('ü€😀'),
+      metadata: { namespace: 'shop', name: 'a', resourceVersion: '5000', annotations: { 'fairway.dev/x': 'ü€😀' } },
+    };
+    for (const byte of Buffer.from(`${JSON.stringify({ type: 'ADDED', object })}\n`).toString('latin1')) {
+      fake.sendRaw('services', byte);
+    }
+    await told.until(() => told.objects.size === 1);
+  });
+
+  it('is not misled by events that come twice, late or out of order', async () => {
+    const { fake, told, start } = await open();
+    Object.assign(fake.behaviour, { eventCopies: 3, eventDelayMs: 20 });
+    await start();
+    await told.until(() => told.replaced.length === 1);
+    fake.put(service('a'));
+    fake.put(service('a', { externalIPs: ['192.0.2.2'] }));
+    await told.until(() => told.changes.length === 2);
+    const old = { ...service('a'), metadata: { ...service('a').metadata, resourceVersion: '1001' } };
+    fake.sendRaw(
+      'services',
+      `${JSON.stringify({ type: 'MODIFIED', object: old })}\n${JSON.stringify({ type: 'DELETED', object: old })}\n`,
+    );
+    fake.put(service('b'));
+    await told.until(() => told.objects.size === 2);
+    assert.deepEqual(told.changes, ['upsert Service shop/a', 'upsert Service shop/a', 'upsert Service shop/b']);
+    assert.deepEqual(told.get('Service', 'shop/a'), { ...told.get('Service', 'shop/a'), externalIPs: ['192.0.2.2'] });
+  });
+
+  it('follows bookmarks, so that a quiet kind does not fall out of the log', async () => {
+    const { fake, told, start } = await open();
+    fake.behaviour.bookmarkMs = 20;
+    await start();
+    await told.until(() => told.replaced.length === 1);
+    for (let other = 0; other < 100; other++) fake.store.advance();
+    const bookmarks = told.bookmarks;
+    await told.until(() => told.bookmarks > bookmarks);
+    fake.store.compact();
+    fake.endWatches('services', 'clean');
+    await told.until(() => told.watches === 2);
+    assert.equal(fake.seen('watch', 'services')[1]?.query.get('resourceVersion'), '1100');
+    assert.deepEqual(told.relists, []);
+  });
+
+  it('says which verb on which resource RBAC refuses, and goes on with the other kinds', async () => {
+    const { fake, told, start } = await open({ kinds: ['Service', 'Node'] });
+    fake.behaviour.forbidden.add('watch nodes');
+    fake.put(service('a'));
+    await start();
+    await told.until(() => told.objects.size === 1 && told.degradations.size === 1);
+    const reason = told.degradations.get('Node') ?? '';
+    assert.match(reason, /lacks the verb "watch" on "nodes"/);
+    assert.match(reason, /apiGroups: \[""\], resources: \["nodes"\], verbs: \["list", "watch"\]/);
+    fake.behaviour.forbidden.clear();
+    fake.put({ kind: 'Node', apiVersion: 'v1', metadata: { name: 'n1' } });
+    await told.until(() => told.get('Node', 'n1') !== undefined);
+    await told.until(() => told.degradations.size === 0);
+  });
+
+  it('goes on when a listener throws', async () => {
+    const { fake, told, start } = await open();
+    await start();
+    await told.until(() => told.replaced.length === 1);
+    told.onUpsert = ({ meta }) => {
+      if (meta.name === 'bad') throw new Error('no such thing');
+    };
+    fake.put(service('bad'), service('good'));
+    await told.until(() => told.objects.size === 1);
+    assert.deepEqual(told.keys('Service'), ['shop/good']);
+    assert.deepEqual(told.failures, ['a listener for services failed: no such thing']);
+    assert.equal(told.watches, 1);
+  });
+
+  it('takes a new credential after the token expired (401), without a restart', async () => {
+    const { fake, told, start } = await open();
+    fake.put(service('a'));
+    await start();
+    await told.until(() => told.objects.size === 1);
+    fake.behaviour.token = 'renewed';
+    fake.endWatches('services', 'clean');
+    await told.until(() => told.degradations.size === 1);
+    assert.match(
+      told.reasons[0] ?? '',
+      /does not know us \(401 Unauthorized\): kubeconfig .*\/kubeconfig: its credential is expired/,
+    );
+    fake.writeKubeconfig();
+    fake.put(service('b'));
+    await told.until(() => told.objects.size === 2);
+    assert.deepEqual(told.relists, []);
+  });
+
+  it('gives up no kind when one object is malformed', async () => {
+    const { fake, told, start } = await open({ kinds: ['Service', 'EndpointSlice'] });
+    fake.put(
+      service('a'),
+      { kind: 'Service', apiVersion: 'v1' },
+      { kind: 'EndpointSlice', metadata: { name: 'x' }, addressType: 'FQDN' },
+    );
+    await start();
+    await told.until(() => told.replaced.length === 2);
+    fake.put(service('b', { ports: [{ port: 0 }, { port: 81 }] }));
+    await told.until(() => told.objects.size === 2);
+    assert.deepEqual([...told.complaints.keys()].sort(), ['EndpointSlice default/x', 'Service default/?', 'Service shop/b']);
+  });
+
+  it('sees slices of headless Services only when they stop being headless', async () => {
+    const { fake, told, start } = await open({ kinds: ['EndpointSlice'] });
+    const headless = { 'service.kubernetes.io/headless': '' };
+    fake.put(slice('db', 2, { labels: headless }), slice('web', 1));
+    await start();
+    await told.until(() => told.replaced.length === 1);
+    assert.deepEqual(told.keys('EndpointSlice'), ['shop/web-0']);
+    fake.put(slice('db', 2));
+    await told.until(() => told.objects.size === 2);
+    fake.put(slice('db', 2, { labels: headless }));
+    await told.until(() => told.objects.size === 1);
+  });
+
+  it('stops at once and stays stopped', async () => {
+    const { fake, told, start, stop } = await open();
+    await start();
+    await told.until(() => told.replaced.length === 1);
+    const since = performance.now();
+    await stop();
+    assert.ok(performance.now() - since < 500);
+    assert.deepEqual(told.reasons, []);
+    assert.equal(fake.requests.length, 1);
+    harness = await apiHarness();
+  });
+});
