@@ -8,4 +8,6 @@ export interface Connection {
   isUsable(): boolean;
   /** Takes no new requests and closes when the running ones have ended. */
   retire(): void;
+  /** Closes now, whatever runs. */
+  close(): void;
 }

@@ -44,6 +44,10 @@ class Http1Connection implements Connection {
     this.#agent.maxFreeSockets = 0;
   }
 
+  close(): void {
+    this.#agent.destroy();
+  }
+
   request(request: ApiRequest, headers: Readonly<Record<string, string>>): Promise<ApiResponse> {
     const { server } = this.#credentials;
     const place = { host: hostOf(server), ...(server.port === '' ? {} : { port: server.port }) };

@@ -28,6 +28,7 @@ export class Http2Connection implements Connection {
   #cancelPing: () => void = () => undefined;
   #bytesSeen = 0;
   #isRetired = false;
+  #streams = 0;
   /** Why the session ended: says more than the "stream was cancelled" of each of its streams. */
   #loss: unknown;
 
@@ -51,9 +52,17 @@ export class Http2Connection implements Connection {
     return !(this.#isRetired || this.#session.closed || this.#session.destroyed);
   }
 
+  /** Not `session.close()`: after streams were aborted that may never come to its end. */
   retire(): void {
     this.#isRetired = true;
-    this.#session.close();
+    if (this.#streams === 0) this.close();
+  }
+
+  close(): void {
+    this.#isRetired = true;
+    this.#cancelPing();
+    this.#session.destroy();
+    this.#socket.destroy();
   }
 
   request(request: ApiRequest, headers: Readonly<Record<string, string>>): Promise<ApiResponse> {
@@ -63,8 +72,13 @@ export class Http2Connection implements Connection {
     return new Promise((resolve, reject) => {
       const stream = this.#session.request({ ...pseudo, ...headers }, { endStream, signal: request.signal });
       const fail = (error: unknown): void => reject(this.#failure(request, error));
+      this.#streams++;
       stream.on('error', fail);
-      stream.once('close', () => fail(new Error('the connection was closed before the response')));
+      stream.once('close', () => {
+        fail(new Error('the connection was closed before the response'));
+        this.#streams--;
+        if (this.#isRetired && this.#streams === 0) this.close();
+      });
       stream.once('response', response => resolve(this.#response(request, stream, response)));
       if (request.body !== undefined) stream.end(request.body);
     });
@@ -81,7 +95,8 @@ export class Http2Connection implements Connection {
     } catch (error) {
       throw this.#failure(request, error);
     }
-    if (stream.aborted || stream.rstCode !== constants.NGHTTP2_NO_ERROR) {
+    // A session that is destroyed ends its streams as if they had come to their end.
+    if (this.#loss !== undefined || stream.aborted || stream.rstCode !== constants.NGHTTP2_NO_ERROR) {
       throw this.#failure(request, new Error('the connection was lost'));
     }
   }

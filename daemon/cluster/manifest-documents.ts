@@ -91,9 +91,19 @@ function parseJson(text: string): unknown {
   try {
     return JSON.parse(text);
   } catch (error) {
-    const position = /position (\d+)/.exec(messageOf(error))?.[1];
-    const line = position === undefined ? 1 : 1 + newlines(text.slice(0, Number(position)));
-    throw new DocumentError(line, messageOf(error));
+    throw new DocumentError(lineOfJsonError(text, messageOf(error)), messageOf(error));
+  }
+}
+
+/** V8 names the position only for some mistakes; JSON is YAML, whose parser always does. */
+function lineOfJsonError(text: string, message: string): number {
+  const position = /position (\d+)/.exec(message)?.[1];
+  if (position !== undefined) return 1 + newlines(text.slice(0, Number(position)));
+  try {
+    loadAll(text);
+    return 1;
+  } catch (error) {
+    return error instanceof YAMLException ? 1 + (error.mark?.line ?? 0) : 1;
   }
 }
 

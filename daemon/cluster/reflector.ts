@@ -209,6 +209,7 @@ export class Reflector {
   #apply(event: WatchEvent): void {
     const { kind, projector, events, observer } = this.#options;
     if (event.type === 'ERROR') throw troubleOfStatus(event.status, 'watch', this.#resource);
+    if (event.type === 'BOOKMARK') this.#tell(() => observer.bookmark(kind));
     if (!isNewerVersion(event.version, this.#version)) return;
     this.#version = event.version || this.#version;
     this.#hasProgressed = true;
@@ -225,7 +226,6 @@ export class Reflector {
         this.#tell(() => observer.event(kind));
         return;
       case 'BOOKMARK':
-        this.#tell(() => observer.bookmark(kind));
         return;
     }
   }

@@ -79,7 +79,12 @@ export class Transport implements ApiTransport {
 
   close(): void {
     this.#closed.abort(new Error('the transport is closed'));
-    this.#retire();
+    const last = this.#current?.connection;
+    this.#current = undefined;
+    last?.then(
+      connection => connection.close(),
+      () => undefined,
+    );
   }
 
   /** Plugins log in again and files are read again at the next try: a token that expired is no reason to give up. */

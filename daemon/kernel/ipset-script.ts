@@ -111,8 +111,8 @@ function optionOf(options: readonly string[], name: string): string | undefined 
 
 /** An element with its addresses in canonical form. */
 function canonicalElement(value: string): string {
-  // All of IPv4, and IPv6 without a dotted end or zeros: as printed.
-  if (!value.includes(':') || !/::|\./.test(value)) return value;
+  // Only a dotted end of an IPv6 address is not canonical already.
+  if (!/(^|,)[0-9a-f]*:[0-9a-f:]*\./.test(value)) return value;
   return value
     .split(',')
     .map(part => {

@@ -13,8 +13,11 @@ import {
   type ScriptLine,
 } from './ipset-script.ts';
 
-/** How many refused lines of one batch are found by leaving out one after another; beyond, the state tells. */
+/** How many refused lines of one batch are found by leaving out one after another; beyond, the state tells what is left to do. */
 const MAX_REFUSALS = 32;
+
+/** How many of them may be elements of one set; beyond, what is still to be added to it is left out as a whole. */
+const MAX_REFUSALS_OF_SET = 8;
 
 /** Milliseconds `ipset restore` may take for one line, on top of a minute. */
 const TIMEOUT_A_LINE_MS = 1;
@@ -70,8 +73,8 @@ class IpSetDriver implements TableDriver<IpSetEntry> {
 
   /**
    * One `ipset restore -exist`. It stops at the first line refused and names its number: the change of that line is left out and the
-   * rest runs again from the start, which does no harm. Each refusal costs one run, so all elements of a set that is full or could
-   * not be made are left out together.
+   * rest runs again from the start, which does no harm. Each refusal costs one run, so the elements of a set that is full, missing or
+   * not to be made are left out together.
    */
   async apply(changes: readonly Change<IpSetEntry>[], signal: AbortSignal): Promise<ApplyResult> {
     const failed: Failures = new Map();
@@ -90,28 +93,36 @@ class IpSetDriver implements TableDriver<IpSetEntry> {
 
   async #restore(changes: readonly Change<IpSetEntry>[], failed: Failures, signal: AbortSignal): Promise<void> {
     const copy = await this.#copier(changes, failed, signal);
+    const refusalsOf = new Map<string, number>();
     for (let refusals = 0; ; refusals++) {
       const lines = ipSetLines(
         changes.filter(change => !failed.has(change.key)),
         copy,
       );
       if (lines.length === 0) return;
-      const command = {
-        argv: ['ipset', 'restore', '-exist'] as const,
-        stdin: textOf(lines),
-        timeoutMs: 60_000 + TIMEOUT_A_LINE_MS * lines.length,
-      };
-      const result = await this.#options.runner.run(command, signal);
+      const result = await this.#run(lines, signal);
       if (result.status === 0) return;
-      const refusal = refusedLine(result, lines);
+      const failure = failedCommand('ipset restore', result);
+      const refusal = failure.code === 'FW_CAPABILITY_KERNEL' ? undefined : refusedLine(result, lines);
       if (refusal === undefined || refusals === MAX_REFUSALS) {
-        await this.#judge(changes, failed, failedCommand('ipset restore', result), signal);
+        // Lines just before a refused one may not have left the tool yet: without it they do.
+        if (refusal !== undefined) await this.#run(lines.slice(0, refusal.index), signal);
+        await this.#judge(changes, failed, failure, signal);
         return;
       }
       const error = refused(refusal.key, refusal.said);
       fail(failed, changes, refusal.key, error);
-      if (refusal.said.includes('Hash is full')) failFurtherAdds(failed, lines, refusal.index, error);
+      const count = (refusalsOf.get(refusal.target) ?? 0) + 1;
+      refusalsOf.set(refusal.target, count);
+      if (count === MAX_REFUSALS_OF_SET || /Hash is full|name does not exist/.test(refusal.said)) {
+        failFurther(failed, lines, refusal, error);
+      }
     }
+  }
+
+  #run(lines: readonly ScriptLine[], signal: AbortSignal): Promise<CommandResult> {
+    const timeoutMs = 60_000 + TIMEOUT_A_LINE_MS * lines.length;
+    return this.#options.runner.run({ argv: ['ipset', 'restore', '-exist'], stdin: textOf(lines), timeoutMs }, signal);
   }
 
   /** What each set that is made anew holds now. */
@@ -161,10 +172,9 @@ function fail(failed: Failures, changes: readonly Change<IpSetEntry>[], key: str
   }
 }
 
-/** Of a set that is full, all elements that were still to be added. */
-function failFurtherAdds(failed: Failures, lines: readonly ScriptLine[], index: number, error: FairwayError): void {
-  const start = lines[index]?.text.split(' ', 2).join(' ');
-  for (const line of lines.slice(index + 1)) if (line.text.startsWith(`${start} `)) failed.set(line.key, error);
+/** Fails all further lines of that command and set. */
+function failFurther(failed: Failures, lines: readonly ScriptLine[], refusal: Refusal, error: FairwayError): void {
+  for (const { key, text } of lines.slice(refusal.index + 1)) if (text.startsWith(`${refusal.target} `)) failed.set(key, error);
 }
 
 function entryOf(change: Change<IpSetEntry>): IpSetEntry {
@@ -195,15 +205,26 @@ function textOf(lines: readonly ScriptLine[]): string {
   return lines.map(line => `${line.text}\n`).join('');
 }
 
+interface Refusal {
+  readonly key: string;
+  readonly index: number;
+  /** Command and set of the line: `add kube-router-svip`. */
+  readonly target: string;
+  readonly said: string;
+}
+
 /** The line the tool stopped at, where it says so: `ipset v7.17: Error in line 3: Hash is full, cannot add more elements`. */
-function refusedLine(
-  result: CommandResult,
-  lines: readonly ScriptLine[],
-): { key: string; index: number; said: string } | undefined {
+function refusedLine(result: CommandResult, lines: readonly ScriptLine[]): Refusal | undefined {
   const match = /Error in line ([0-9]+): (.*)/.exec(result.stderr);
   const index = Number(match?.[1]) - 1;
   const line = lines[index];
-  return line && { key: line.key, index, said: `ipset said to '${line.text}': ${match?.[2]}` };
+  if (line === undefined) return undefined;
+  const target = line.text.split(' ', 2).join(' ');
+  const said = match?.[2] ?? '';
+  const remedy = said.includes('set type not supported')
+    ? " (load the module of that type, such as 'modprobe ip_set_hash_ip')"
+    : '';
+  return { key: line.key, index, target, said: `ipset said to '${line.text}': ${said}${remedy}` };
 }
 
 function spoken(result: CommandResult): string {
@@ -215,7 +236,7 @@ function refused(key: string, reason: string): FairwayError {
 }
 
 function failedCommand(command: string, result: CommandResult): FairwayError {
-  if (/Cannot open session to kernel|set type not supported|protocol not supported/i.test(result.stderr)) {
+  if (result.stderr.includes('Cannot open session to kernel')) {
     return new FairwayError(
       'FW_CAPABILITY_KERNEL',
       `the kernel has no ipset (${spoken(result)}): load it with 'modprobe ip_set', or use a kernel built with CONFIG_IP_SET`,

@@ -45,14 +45,24 @@ export const PROBE_CHAIN = 'FAIRWAY-PROBE';
 
 const TRIAL = ['filter', 'nat'].map(table => `*${table}\n:${PROBE_CHAIN} - [0:0]\n-X ${PROBE_CHAIN}\nCOMMIT\n`).join('');
 
-/** Asks the host. A flavour that the kernel does not support is never chosen. Throws only for an aborted signal. */
-export async function probeIptables(runner: CommandRunner, signal: AbortSignal): Promise<IptablesTools> {
-  const surveys = await Promise.all((['nft', 'legacy'] as const).map(flavour => survey(runner, flavour, signal)));
-  const installed = surveys.filter(({ isInstalled }) => isInstalled);
-  const candidates: readonly { readonly flavour: IptablesFlavour; readonly reason: string }[] =
-    installed.length === 0 ? [{ flavour: 'default', reason: 'the only one installed' }] : preferred(installed);
+/** What the probe asks. */
+export interface IptablesProbeOptions {
+  readonly runner: CommandRunner;
+  /** Rejects where there is no such file. */
+  readonly files: { readFile(path: string): Promise<string> };
+}
+
+/** Names of the legacy tables in use in this network namespace, one a line; missing or empty where none is. */
+const LEGACY_TABLES: readonly string[] = ['/proc/net/ip_tables_names', '/proc/net/ip6_tables_names'];
+
+/**
+ * Asks the host; two processes where nothing uses the legacy tables, else six. A flavour that the kernel does not support is never
+ * chosen. Throws only for an aborted signal.
+ */
+export async function probeIptables(options: IptablesProbeOptions, signal: AbortSignal): Promise<IptablesTools> {
+  const { runner } = options;
   const complaints: string[] = [];
-  for (const { flavour, reason } of candidates) {
+  for (const { flavour, reason } of await candidates(options, signal)) {
     const trials = await Promise.all(FAMILIES.map(family => trial(runner, flavour, family, signal)));
     const byFamily: Partial<Record<Family, IptablesTool>> = {};
     for (const [index, family] of FAMILIES.entries()) {
@@ -66,8 +76,28 @@ export async function probeIptables(runner: CommandRunner, signal: AbortSignal):
   return { flavour: undefined, reason: complaints.join('; '), byFamily: {} };
 }
 
+interface Candidate {
+  readonly flavour: IptablesFlavour;
+  readonly reason: string;
+}
+
+/** The flavours to try, best first. */
+async function candidates({ runner, files }: IptablesProbeOptions, signal: AbortSignal): Promise<readonly Candidate[]> {
+  const lists = await Promise.all(LEGACY_TABLES.map(path => files.readFile(path).catch(() => '')));
+  const plain: Candidate = { flavour: 'default', reason: 'the only one installed' };
+  if (lists.every(list => list.trim() === '')) {
+    return [
+      { flavour: 'nft', reason: 'nothing on this host uses the legacy tables' },
+      { flavour: 'legacy', reason: 'the nft flavour does not work' },
+      plain,
+    ];
+  }
+  const surveys = await Promise.all((['nft', 'legacy'] as const).map(flavour => survey(runner, flavour, signal)));
+  return [...preferred(surveys.filter(({ isInstalled }) => isInstalled)), plain];
+}
+
 /** The flavours, best first, each with the reason to take it. */
-export function preferred(surveys: readonly Survey[]): readonly { readonly flavour: IptablesFlavour; readonly reason: string }[] {
+export function preferred(surveys: readonly Survey[]): readonly Candidate[] {
   const nft = surveys.find(({ flavour }) => flavour === 'nft');
   const legacy = surveys.find(({ flavour }) => flavour === 'legacy');
   const reasonFor = (one: Survey, other: Survey | undefined): string => {

@@ -16,7 +16,7 @@
  * | IPVS, client to server, masqueraded | `-m ipvs --vdir ORIGINAL --vmethod MASQ` (no `--ipvs`, direction first) |
  * | any packet of IPVS | `-m ipvs --ipvs`, `-m ipvs ! --ipvs` |
  * | mark | `-m mark --mark 0x10000/0x10000`, `-m mark ! --mark 0x1234`: lower-case hexadecimal, no full mask |
- * | connection state | `-m conntrack --ctstate RELATED,ESTABLISHED` (that order; also `INVALID`, `DNAT`) |
+ * | connection state | `-m conntrack --ctstate RELATED,ESTABLISHED` (that order; also `INVALID`, `DNAT`), `-m conntrack --ctdir REPLY` |
  * | local destination | `-m addrtype --dst-type LOCAL`, `-m addrtype ! --dst-type LOCAL` |
  * | rate | `-m limit --limit 10/min --limit-burst 10`; the default burst of 5 is not printed |
  * | comment | `-m comment --comment "x y"`, `--comment "default/web:http"`, `--comment word`: quoted unless all of `A-Za-z0-9_-` |

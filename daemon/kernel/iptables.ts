@@ -3,7 +3,7 @@ import { FairwayError } from '../errors.ts';
 import type { Family } from '../net/address.ts';
 import type { ApplyResult, TableDriver } from '../reconcile/driver.ts';
 import type { IptablesEntry, IptablesTable } from '../reconcile/tables.ts';
-import type { CommandResult, CommandRunner } from './command.ts';
+import type { Command, CommandResult, CommandRunner } from './command.ts';
 import type { IptablesTools } from './iptables-flavour.ts';
 import { dependentsOf, reasonOf, refusalOf, refused } from './iptables-refusal.ts';
 import { IPTABLES_TABLES, type SavedHooks, SaveReader } from './iptables-save.ts';
@@ -115,14 +115,14 @@ class Restore {
   }
 
   async #restore(
-    restore: readonly [string, ...string[]],
+    restore: Command['argv'],
     batch: readonly IptablesChange[],
     patience: 'more runs' | 'last run',
     signal: AbortSignal,
   ): Promise<void> {
     const lines = iptablesScript(batch, await this.#hooksFor(batch, signal));
     const argv = [...restore, '--noflush', '-w', String(LOCK_WAIT_SECONDS)] as const;
-    const result = await this.#options.runner.run({ argv: [argv[0], ...argv.slice(1)], stdin: scriptText(lines) }, signal);
+    const result = await this.#options.runner.run({ argv, stdin: scriptText(lines) }, signal);
     if (result.status !== 0) this.#sort(result, lines, batch, patience);
   }
 
@@ -136,7 +136,7 @@ class Restore {
   /** Takes the refused out of the batch and puts the rest back in line. */
   #sort(
     result: CommandResult,
-    lines: Parameters<typeof refusalOf>[1],
+    lines: readonly ScriptLine[],
     batch: readonly IptablesChange[],
     patience: 'more runs' | 'last run',
   ): void {

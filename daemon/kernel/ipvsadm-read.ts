@@ -199,7 +199,7 @@ function forwardingOfProc(letter: string): Forwarding | undefined {
 
 /** `0A600001` or `[fd00:0000:0000:0000:0000:0000:0000:0001]`. */
 function hexAddress(text: string): IpAddress | undefined {
-  if (text.charAt(0) === '[') return parseAddress(text.slice(1, -1));
+  if (text.startsWith('[')) return parseAddress(text.slice(1, -1));
   return /^[0-9A-F]{8}$/.test(text) ? parseAddress(dottedDecimal(Number.parseInt(text, 16))) : undefined;
 }
 

@@ -44,9 +44,11 @@ class IpvsDriver implements TableDriver<VirtualServer> {
   }
 
   /**
-   * Two sources. `/proc/net/ip_vs` costs no process and a fraction of the processor time, but cannot say everything ({@link procParser});
-   * `ipvsadm -Sn` does, with about seventeen system calls a service. So the file is read where something is expected, and
-   * the tool is asked where nothing is (the first read), where flags are, or where the file leaves a doubt.
+   * Two sources. `/proc/net/ip_vs` costs no process, but cannot say everything ({@link procParser}); `ipvsadm -Sn` does, with about
+   * seventeen system calls a service. So the file is read where something is expected, and the tool is asked where nothing is (the
+   * first read), where flags are, or where the file leaves a doubt. Measured in a User Mode Linux guest, services of 10 destinations,
+   * seconds of processor time: 1,000 services 0.1 (file) and 0.4 + 0.2 (tool and we), 5,000 services 0.4 and 2.0 + 0.7,
+   * 10,000 services 1.8 and 4.2 + 1.0; of ours 0.15 is parsing, the rest is the kernel, which searches its list anew for every page.
    */
   async read(expected: Servers, signal: AbortSignal): Promise<Servers> {
     const reading = expected.size === 0 || anyFlags(expected) ? undefined : await this.#readProc(expected, signal);
@@ -70,15 +72,12 @@ class IpvsDriver implements TableDriver<VirtualServer> {
    */
   async apply(changes: readonly Change<VirtualServer>[], signal: AbortSignal): Promise<ApplyResult> {
     const failed = new Map<string, FairwayError>();
-    let rest = changes.filter(change => {
-      const refusal = change.op === 'delete' ? undefined : refusalOf(change.to);
-      if (refusal !== undefined) failed.set(change.key, refused(change.key, refusal));
-      return refusal === undefined;
-    });
+    let rest = changes;
     for (let stops = 0; rest.length > 0; stops++) {
-      const outcome = await this.#write(rest, signal);
+      const outcome = await this.#write(rest, failed, signal);
       if (outcome.kind === 'silent') break;
-      const undone = await this.#undone(rest, outcome, signal);
+      const written = rest.filter(change => !failed.has(change.key));
+      const undone = await this.#undone(written, outcome, signal);
       const blamed = outcome.kind === 'stopped' && stops < MAX_STOPS ? undone.slice(0, 1) : undone;
       for (const { change, error } of blamed) failed.set(change.key, error);
       rest = undone.slice(blamed.length).map(({ change }) => change);
@@ -86,10 +85,15 @@ class IpvsDriver implements TableDriver<VirtualServer> {
     return { failed };
   }
 
-  async #write(changes: readonly Change<VirtualServer>[], signal: AbortSignal): Promise<Outcome> {
+  /** Writes what ipvsadm takes; the rest has failed. */
+  async #write(
+    changes: readonly Change<VirtualServer>[],
+    failed: Map<string, FairwayError>,
+    signal: AbortSignal,
+  ): Promise<Outcome> {
     const said: string[] = [];
     let hasStopped = false;
-    for (const lines of batches(changes)) {
+    for (const lines of batches(changes, failed)) {
       try {
         const command = {
           argv: ['ipvsadm', '-R'] as const,
@@ -182,10 +186,12 @@ export async function setTimeouts(runner: CommandRunner, timeouts: IpvsTimeouts,
 }
 
 /** The lines of the changes, a spawn's worth at a time. One change is never torn apart. */
-function* batches(changes: readonly Change<VirtualServer>[]): Iterable<readonly string[]> {
+function* batches(changes: readonly Change<VirtualServer>[], failed: Map<string, FairwayError>): Iterable<readonly string[]> {
   let lines: string[] = [];
   for (const change of changes) {
-    for (const line of virtualServerLines(change)) lines.push(`${line}\n`);
+    const refusal = change.op === 'delete' ? undefined : refusalOf(change.to);
+    if (refusal === undefined) for (const line of virtualServerLines(change)) lines.push(`${line}\n`);
+    else failed.set(change.key, refused(change.key, refusal));
     if (lines.length < LINES_A_SPAWN) continue;
     yield lines;
     lines = [];

@@ -143,7 +143,7 @@ class Run {
     if ('code' in error && error.code === 'ENOENT') {
       return new FairwayError(
         'FW_CAPABILITY_TOOL_MISSING',
-        `'${program}' is not installed: install the Debian package '${PACKAGE_OF.get(program) ?? program}'`,
+        `'${program}' is not installed: install the Debian package '${packageOf(program)}'`,
         { cause: error },
       );
     }
@@ -153,6 +153,11 @@ class Run {
   #shown(): string {
     return `'${this.#command.argv.join(' ')}'`;
   }
+}
+
+/** The Debian package that brings a tool. */
+export function packageOf(program: string): string {
+  return PACKAGE_OF.get(program) ?? program;
 }
 
 function withSbin(path: string): string {

@@ -1,6 +1,6 @@
 /** How many elements the Services put into each set, kept up to date plan by plan. */
 import type { Entry } from '../../daemon/reconcile/fragment.ts';
-import { maxElementsFor, type SetSizes } from './node-plan.ts';
+import { LEAST_ELEMENTS, maxElementsFor, type SetSizes } from './node-plan.ts';
 import type { ServicePlan } from './service-plan.ts';
 import { Stable, sameText } from './stable.ts';
 
@@ -16,9 +16,12 @@ export class ElementCounts {
     this.#count(plan, -1);
   }
 
-  /** Limits by set name; the same object while they are the same. An element of two Services counts twice: a limit may be generous. */
+  /** Limits above the smallest, by set name; the same object while they are the same. What two Services put in counts twice. */
   sizes(): SetSizes {
-    return this.#sizes.of(Object.fromEntries([...this.#counts].map(([set, count]) => [set, maxElementsFor(count)])));
+    const sizes = [...this.#counts]
+      .map(([set, count]) => [set, maxElementsFor(count)] as const)
+      .filter(([, limit]) => limit > LEAST_ELEMENTS);
+    return this.#sizes.of(Object.fromEntries(sizes.sort(([a], [b]) => (a < b ? -1 : 1))));
   }
 
   #count(plan: ServicePlan, step: 1 | -1): void {

@@ -27,10 +27,11 @@ export function chooseEndpoints(
   const here = candidates.filter(candidate => candidate.isLocal);
   const cluster = readyElseServing(candidates);
   const local = readyElseServing(here);
+  const chosen = new Set([...cluster, ...local]);
   return {
     cluster: cluster.map(destinationOf),
     local: local.map(destinationOf),
-    onThisNode: here.filter(candidate => cluster.includes(candidate) || local.includes(candidate)).map(destinationOf),
+    onThisNode: here.filter(candidate => chosen.has(candidate)).map(destinationOf),
   };
 }
 

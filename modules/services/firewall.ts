@@ -23,6 +23,12 @@ const REJECT: Readonly<Record<Family, string>> = {
 };
 
 /**
+ * Replies to connections the host itself made: to a virtual address it connects from that very address, and the reply comes back to it,
+ * at a port that is no Service's.
+ */
+const REPLIES = '-m conntrack --ctdir REPLY -j ACCEPT';
+
+/**
  * In the filter table's INPUT, which packets pass before IPVS takes them (IPVS hooks in behind, at the place of source NAT). First what
  * a Local policy drops, also on the node's own addresses; then, where the operator wants the firewall, all that is for a virtual address.
  */
@@ -35,6 +41,7 @@ export function firewallEntries(node: NodeContext, family: Family): readonly Ent
     ...(hasFirewall ? [`-m set --match-set ${setName('vips', family)} dst -j ${CHAINS.services}`] : []),
   ];
   const services = [
+    REPLIES,
     ...ICMP_ACCEPTS[family],
     `-m set --match-set ${setName('vipPorts', family)} dst,dst -j ACCEPT`,
     `-m set ! --match-set ${setName('hostAddresses', family)} dst ${REJECT[family]}`,

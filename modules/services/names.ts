@@ -33,7 +33,6 @@ export const SETS = {
 } as const satisfies Readonly<Record<string, { name: string; type: IpSetType }>>;
 
 export type SetRole = keyof typeof SETS;
-export const SET_ROLES = Object.keys(SETS) as readonly SetRole[];
 
 /** A set holds addresses of one family; IPv6 twins carry kube-router's prefix. */
 export function setName(role: SetRole, family: Family): string {

@@ -17,7 +17,7 @@ import { sysctlEntries } from './sysctls.ts';
 
 const OWNER: ObjectRef = { kind: 'Module', key: 'services', since: 0 };
 
-/** `maxElements` of each set, by name. */
+/** `maxElements` by name of the sets for which {@link LEAST_ELEMENTS} are too few. */
 export type SetSizes = Readonly<Record<string, number>>;
 
 export function planNode(node: NodeContext, sizes: SetSizes, options: ServicesOptions): Fragment {
@@ -43,7 +43,7 @@ function setEntries(node: NodeContext, sizes: SetSizes, family: Family): readonl
       name: setName(role, family),
       type: SETS[role].type,
       family,
-      maxElements: sizes[setName(role, family)] ?? maxElementsFor(0),
+      maxElements: sizes[setName(role, family)] ?? LEAST_ELEMENTS,
     }),
     ...(role === 'hostAddresses' ? hostAddressEntries(node, role, family) : []),
   ]);
@@ -55,13 +55,16 @@ function hostAddressEntries(node: NodeContext, role: SetRole, family: Family): r
     .map(address => entry('ipset', { kind: 'element', set: setName(role, family), value: address }));
 }
 
+/** What ipset(8) gives a set that does not say. */
+export const LEAST_ELEMENTS = 65_536;
+
 /**
  * A set that must grow is made anew and filled again, while a high limit costs nothing (memory follows the content). So there are few
  * steps, sixteen-fold each, with a fourth of the limit as the most that is in use: 65,536 elements, 1,048,576, 16,777,216 ... Shrinking
  * back over a step changes nothing in the kernel, where a larger set is as good.
  */
 export function maxElementsFor(count: number): number {
-  let limit = 65_536;
+  let limit: number = LEAST_ELEMENTS;
   while (count > limit / 4) limit *= 16;
   return limit;
 }

@@ -7,7 +7,7 @@ import type { IpPrefix } from '../../daemon/net/prefix.ts';
  * `auto`: the family is served where the node has an address of it. `on`: likewise, and a node without one is told. `off`: never.
  * A flag left at its default is `auto`, one that was given `on` or `off`.
  */
-export type FamilySwitch = 'auto' | 'on' | 'off';
+type FamilySwitch = 'auto' | 'on' | 'off';
 
 export interface ServicesOptions {
   /** `--enable-ipv4`, `--enable-ipv6`. */

@@ -313,7 +313,7 @@ describe('the probe of the host', () => {
     for (const { facility, ok, remark } of probe.reports) console.log(`      ${ok ? 'ok' : 'NO'} ${facility}: ${remark}`);
     assert.equal(state(), before);
     assert.deepEqual(probe.capabilities, capabilitiesOfGuest());
-    assert.ok(spawned.length <= 11, `${spawned.length} processes`);
+    assert.ok(spawned.length <= 10, `${spawned.length} processes`);
   });
 });
 

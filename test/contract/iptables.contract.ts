@@ -4,6 +4,7 @@ import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
 import { createSocket } from 'node:dgram';
 import { existsSync, mkdtempSync, rmSync } from 'node:fs';
+import { readFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { iptablesDriver } from '../../daemon/kernel/iptables.ts';
@@ -78,6 +79,7 @@ function corpus(family: Family): Record<IptablesTable, readonly string[]> {
       '-m mark ! --mark 0x1234 -j RETURN',
       '-m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT',
       '-m conntrack --ctstate INVALID -j DROP',
+      '-m conntrack --ctdir REPLY -j ACCEPT',
       '-m addrtype --dst-type LOCAL -j RETURN',
       '-m addrtype ! --dst-type LOCAL -j RETURN',
       '-j NFLOG --nflog-prefix "DROP by policy a/b" --nflog-group 100',
@@ -397,7 +399,7 @@ describe('the choice of the iptables flavour', () => {
   });
 
   it('is nft where nothing speaks for the other', async () => {
-    const tools = await probeIptables(runner, never);
+    const tools = await probeIptables({ runner, files: { readFile: path => readFile(path, 'utf8') } }, never);
     assert.equal(tools.flavour, 'nft');
     assert.deepEqual(tools.byFamily.ipv6, { save: ['ip6tables-nft-save'], restore: ['ip6tables-nft-restore'] });
     assert.doesNotMatch(sh('iptables-nft-save', []), /FAIRWAY/);
@@ -405,7 +407,7 @@ describe('the choice of the iptables flavour', () => {
 
   it('is the one with more rules', async () => {
     sh('iptables-legacy', ['-A', 'INPUT', '-j', 'ACCEPT']);
-    const tools = await probeIptables(runner, never);
+    const tools = await probeIptables({ runner, files: { readFile: path => readFile(path, 'utf8') } }, never);
     assert.equal(tools.flavour, 'legacy');
     assert.match(tools.reason, /more rules \(1 to 0\)/);
   });
@@ -413,11 +415,17 @@ describe('the choice of the iptables flavour', () => {
   it("is the kubelet's, against the number of rules", async () => {
     sh('iptables-legacy', ['-A', 'INPUT', '-j', 'ACCEPT']);
     sh('iptables-nft', ['-t', 'mangle', '-N', 'KUBE-KUBELET-CANARY']);
-    assert.match((await probeIptables(runner, never)).reason, /^nft: the kubelet uses it/);
+    assert.match(
+      (await probeIptables({ runner, files: { readFile: path => readFile(path, 'utf8') } }, never)).reason,
+      /^nft: the kubelet uses it/,
+    );
     sh('iptables-nft', ['-t', 'mangle', '-X', 'KUBE-KUBELET-CANARY']);
     sh('iptables-nft', ['-A', 'INPUT', '-j', 'ACCEPT']);
     sh('iptables-legacy', ['-t', 'mangle', '-N', 'KUBE-IPTABLES-HINT']);
-    assert.match((await probeIptables(runner, never)).reason, /^legacy: the kubelet uses it/);
+    assert.match(
+      (await probeIptables({ runner, files: { readFile: path => readFile(path, 'utf8') } }, never)).reason,
+      /^legacy: the kubelet uses it/,
+    );
   });
 
   it('takes the one that is installed', () => {

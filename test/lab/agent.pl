@@ -15,9 +15,9 @@ use Config;
 use Socket qw(:DEFAULT inet_pton inet_ntop pack_sockaddr_in6 unpack_sockaddr_in6 AF_INET6 IPPROTO_TCP TCP_NODELAY);
 
 my %SYS = $Config{archname} =~ /aarch64/
-    ? (unshare => 97, setns => 268, mount => 40, prctl => 167, clock_gettime => 113, exit_group => 94, setsid => 157)
-    : (unshare => 272, setns => 308, mount => 165, prctl => 157, clock_gettime => 228, exit_group => 231, setsid => 112);
-my ($CLONE_NEWNS, $CLONE_NEWNET) = (0x20000, 0x40000000);
+    ? (unshare => 97, setns => 268, mount => 40, prctl => 167, clock_gettime => 113, exit_group => 94, setsid => 157, sethostname => 161)
+    : (unshare => 272, setns => 308, mount => 165, prctl => 157, clock_gettime => 228, exit_group => 231, setsid => 112, sethostname => 170);
+my ($CLONE_NEWNS, $CLONE_NEWUTS, $CLONE_NEWNET) = (0x20000, 0x4000000, 0x40000000);
 my ($MS_BIND, $MS_REC, $MS_PRIVATE) = (4096, 16384, 1 << 18);
 my ($F_SETFL, $O_NONBLOCK, $WNOHANG) = (4, 2048, 1);
 my ($EINTR, $EAGAIN, $EINPROGRESS) = (4, 11, 115);
@@ -48,7 +48,7 @@ sub one_turn {
     my ($r, $w) = ('', '');
     vec($r, $_, 1) = 1 for keys %on_read;
     vec($w, $_, 1) = 1 for keys %on_write;
-    # SIGCHLD may arrive just before select(2) sleeps; while there are children it therefore never sleeps long.
+    # perl runs its signal handlers between operations: one that comes just before select(2) sleeps would wait for the next event.
     my $wait = %child ? 0.2 : undef;
     my $time = now();
     for (values %timers) { my $left = $_->[0] - $time; $left = 0 if $left < 0; $wait = $left if !defined $wait || $left < $wait }
@@ -90,6 +90,7 @@ my $received = '';
 sub listen_to_controller {
     my $n = sysread STDIN, $received, 1 << 16, length $received;
     leave() if defined $n ? $n == 0 : $! != $EINTR;
+    report('', 'got', $n // 0);
     while (length $received >= 4) {
         my $length = unpack 'N', $received;
         last if length $received < 4 + $length;
@@ -167,7 +168,8 @@ sub in_child {
     syscall($SYS{setsid});
     enter($name);
     if ($name ne '') {
-        syscall($SYS{unshare}, $CLONE_NEWNS) == 0 or die "unshare: $!\n";
+        syscall($SYS{unshare}, $CLONE_NEWNS | $CLONE_NEWUTS) == 0 or die "unshare: $!\n";
+        syscall($SYS{sethostname}, $name, length $name);
         mount_or_die('none', '/', '', $MS_REC | $MS_PRIVATE, '');
         mount_or_die($name, '/sys', 'sysfs', 0, '');
         make_folders(own_run($name) . '/lock');
@@ -507,7 +509,10 @@ sub end {
 }
 
 $SIG{PIPE} = 'IGNORE';
-$SIG{CHLD} = sub { };
+pipe my $child_ended_r, my $child_ended_w or die "agent: pipe: $!\n";
+fcntl $_, $F_SETFL, $O_NONBLOCK for $child_ended_r, $child_ended_w;
+$SIG{CHLD} = sub { syswrite $child_ended_w, '.' };
+$on_read{ fileno $child_ended_r } = sub { sysread $child_ended_r, my $dots, 4096 };
 $SIG{INT}  = 'IGNORE';
 $ENV{PATH} = '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin';
 if (($ARGV[0] // '') eq 'apart') {

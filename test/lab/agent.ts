@@ -10,6 +10,8 @@ export interface AgentProcess {
   readonly stdin: Writable;
   readonly stdout: Readable;
   readonly stderr: Readable;
+  /** How many bytes `stdin` takes before the agent has read them; see CONSOLE_WINDOW in guest.ts. */
+  readonly inputWindow: number;
   /** Never rejects. `console` is what the kernel said last, if it was a guest that died. */
   readonly exited: Promise<{ readonly status: number; readonly console: string }>;
   kill(): void;
@@ -47,6 +49,9 @@ export class Agent {
   #nextNumber = 1;
   #goneBecause: LabGone | undefined;
   #stderr = '';
+  readonly #outbox: Buffer[] = [];
+  /** Bytes written that the agent has not read yet. */
+  #unread = 0;
   readonly #ready: Promise<void>;
 
   constructor(process: AgentProcess) {
@@ -54,7 +59,14 @@ export class Agent {
     const ready = Promise.withResolvers<void>();
     this.#ready = ready.promise;
     this.#ready.catch(() => {});
-    this.#listeners.set('', { told: () => ready.resolve(), failed: ready.reject });
+    this.#listeners.set('', {
+      told: (verb, [count]) => {
+        if (verb === 'ready') ready.resolve();
+        if (verb === 'got') this.#unread -= Number(String(count));
+        this.#flush();
+      },
+      failed: ready.reject,
+    });
     const reader = new FrameReader();
     process.stdout.on('data', (chunk: Buffer) => {
       for (const [number, verb, ...fields] of reader.push(chunk)) this.#deliver(String(number), String(verb), fields);
@@ -90,7 +102,9 @@ export class Agent {
     if (this.#goneBecause === undefined) this.#listeners.set(number, listener);
     else listener.failed(this.#goneBecause);
     const send = (word: string, ...more: readonly (string | Uint8Array)[]): void => {
-      if (this.#goneBecause === undefined) this.#process.stdin.write(encodeFrame([number, word, ...more]));
+      if (this.#goneBecause !== undefined) return;
+      this.#outbox.push(encodeFrame([number, word, ...more]));
+      this.#flush();
     };
     send(verb, ...fields);
     return { send, close: () => this.#listeners.delete(number) };
@@ -102,6 +116,19 @@ export class Agent {
     const patience = setTimeout(() => this.#process.kill(), 2000);
     await this.gone;
     clearTimeout(patience);
+  }
+
+  #flush(): void {
+    for (;;) {
+      const next = this.#outbox[0];
+      const room = this.#process.inputWindow - this.#unread;
+      if (next === undefined || room <= 0) return;
+      const part = next.subarray(0, room);
+      if (part.byteLength === next.byteLength) this.#outbox.shift();
+      else this.#outbox[0] = next.subarray(room);
+      this.#unread += part.byteLength;
+      this.#process.stdin.write(part);
+    }
   }
 
   #deliver(number: string, verb: string, fields: readonly Buffer[]): void {

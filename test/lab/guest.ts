@@ -20,6 +20,13 @@ export const GUEST_DIED = 125;
 /** The exit status of a command that met its time limit, as timeout(1). */
 export const TIME_LIMIT_REACHED = 124;
 
+/**
+ * How many bytes may be on their way into a guest's standard input. UML never again looks at a console whose terminal buffer (4,096 bytes) has
+ * once been full, so whoever writes must know what has been read. Nor does it see what arrives before the console is open: the guest
+ * speaks first.
+ */
+export const CONSOLE_WINDOW = 3072;
+
 /** Which CPU of this machine the guest may run on. A guest is one thread that traces its processes: pinned, it is 2 to 4 times faster. */
 export type Pinning = { readonly cpu: number } | 'unpinned';
 
@@ -37,7 +44,7 @@ export interface GuestOptions {
   /** Milliseconds until the guest is killed and the status is 124. */
   readonly timeLimitMs: number;
   readonly pinning: Pinning;
-  /** `pipe` makes the command's standard input writable here; the default is an empty one. */
+  /** `pipe` makes the command's standard input writable here, within CONSOLE_WINDOW; the default is an empty one. */
   readonly input?: 'pipe' | 'empty';
   /** Where files the command leaves in `/run/job/out` are copied to when the guest has ended. */
   readonly results?: string;
@@ -56,6 +63,7 @@ export interface Guest {
   readonly stdin: Writable;
   readonly stdout: Readable;
   readonly stderr: Readable;
+  readonly inputWindow: number;
   /** Settles when the guest is gone and both outputs are complete. Never rejects. */
   readonly exited: Promise<GuestExit>;
   /** Ends the guest and everything in it at once. */
@@ -89,6 +97,7 @@ export async function startGuest(options: GuestOptions): Promise<Guest> {
     'dummy.numdummies=0',
     'ifb.numifbs=0',
     'bonding.max_bonds=0',
+    'fb_tunnels=none',
     `labjob=${job}`,
     ...(options.kernelArguments ?? []),
   ];
@@ -146,6 +155,7 @@ async function memoryBackingDirectory(memoryMiB: number): Promise<string> {
 }
 
 class RunningGuest implements Guest {
+  readonly inputWindow = CONSOLE_WINDOW;
   readonly stdin: Writable;
   readonly stdout: Readable;
   readonly stderr: Readable;

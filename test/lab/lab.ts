@@ -6,7 +6,7 @@ import { type Agent, LabError } from './agent.ts';
 import type { Pinning } from './guest.ts';
 import { machineNow, openPlace, type Place } from './place.ts';
 import { Probe } from './probe.ts';
-import { LabProcess, type ProgramOptions, type ProgramResult, runProgram } from './process.ts';
+import { LabProcess, type LongLivedOptions, type ProgramOptions, type ProgramResult, runProgram } from './process.ts';
 import { buildTopology } from './topology.ts';
 
 export interface LabOptions extends TopologyOptions {
@@ -111,7 +111,7 @@ export class Lab {
    * Starts a long-lived program in a namespace: `startDaemon(lab.node(1), [process.execPath, 'dist/fairway.js', ...])`. It sees a /run of
    * its namespace's own, so that three nodes' sockets and locks do not meet, and dies with the lab.
    */
-  startDaemon(host: LabHost, argv: readonly string[], options: ProgramOptions = {}): LabProcess {
+  startDaemon(host: LabHost, argv: readonly string[], options: LongLivedOptions = {}): LabProcess {
     return new LabProcess(this.#agent, host.name, argv, options);
   }
 

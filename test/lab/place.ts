@@ -163,5 +163,6 @@ function startApart(): AgentProcess {
   const exited = Promise.withResolvers<{ status: number; console: string }>();
   child.once('error', error => exited.resolve({ status: 127, console: error.message }));
   child.once('close', (code, signal) => exited.resolve({ status: code ?? 128, console: signal ?? '' }));
-  return { stdin: child.stdin, stdout: child.stdout, stderr: child.stderr, exited: exited.promise, kill: () => child.kill('SIGKILL') };
+  const { stdin, stdout, stderr } = child;
+  return { stdin, stdout, stderr, inputWindow: Number.POSITIVE_INFINITY, exited: exited.promise, kill: () => child.kill('SIGKILL') };
 }

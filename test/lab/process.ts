@@ -1,4 +1,6 @@
 /** A program running in one of the lab's namespaces. */
+import type { Writable } from 'node:stream';
+import { StringDecoder } from 'node:string_decoder';
 import { type Agent, type Exchange, LabError } from './agent.ts';
 
 export interface ProgramOptions {
@@ -6,6 +8,11 @@ export interface ProgramOptions {
   readonly environment?: Readonly<Record<string, string>>;
   /** Working directory; the repository's root unless told. */
   readonly directory?: string;
+}
+
+export interface LongLivedOptions extends ProgramOptions {
+  /** Also copied there, byte for byte, as it arrives. */
+  readonly copyTo?: { readonly stdout: Writable; readonly stderr: Writable };
 }
 
 /** One line a program wrote, without its line end. */
@@ -24,10 +31,11 @@ export class LabProcess {
   readonly #exchange: Exchange;
   readonly #argv: readonly string[];
   readonly #partial = { stdout: '', stderr: '' };
+  readonly #decoders = { stdout: new StringDecoder(), stderr: new StringDecoder() };
   readonly #watchers = new Set<(line: OutputLine) => void>();
   #status: number | undefined;
 
-  constructor(agent: Agent, namespace: string, argv: readonly string[], options: ProgramOptions) {
+  constructor(agent: Agent, namespace: string, argv: readonly string[], options: LongLivedOptions) {
     this.#argv = argv;
     const exited = Promise.withResolvers<number>();
     this.exited = exited.promise;
@@ -35,11 +43,18 @@ export class LabProcess {
     this.exited.catch(() => {});
     this.#exchange = agent.open('spawn', spawnFields(namespace, argv, options, 'pipe'), {
       told: (verb, fields) => {
-        if (verb === 'out') this.#take('stdout', String(fields[0]));
-        if (verb === 'err') this.#take('stderr', String(fields[0]));
+        const bytes = fields[0] ?? Buffer.alloc(0);
+        if (verb === 'out') {
+          options.copyTo?.stdout.write(bytes);
+          this.#take('stdout', bytes);
+        }
+        if (verb === 'err') {
+          options.copyTo?.stderr.write(bytes);
+          this.#take('stderr', bytes);
+        }
         if (verb === 'exit') {
-          this.#status = Number(String(fields[0]));
-          for (const stream of ['stdout', 'stderr'] as const) if (this.#partial[stream] !== '') this.#take(stream, '\n');
+          this.#status = Number(String(bytes));
+          for (const stream of ['stdout', 'stderr'] as const) if (this.#partial[stream] !== '') this.#take(stream, Buffer.from('\n'));
           this.#exchange.close();
           exited.resolve(this.#status);
         }
@@ -123,8 +138,8 @@ export class LabProcess {
     return await this.exited;
   }
 
-  #take(stream: 'stdout' | 'stderr', text: string): void {
-    const pieces = (this.#partial[stream] + text).split('\n');
+  #take(stream: 'stdout' | 'stderr', bytes: Buffer): void {
+    const pieces = (this.#partial[stream] + this.#decoders[stream].write(bytes)).split('\n');
     this.#partial[stream] = pieces.pop() ?? '';
     const at = Date.now();
     for (const piece of pieces) {

@@ -185,7 +185,7 @@ describe('the script for ipvsadm', () => {
         const key = listenerKey(to.listener);
         const there = result.get(key);
         assert.ok(there && TABLES.virtualServer.same(there, to));
-        const touched = lines.filter(line => / -r /.test(line)).map(line => line.split(' -r ')[1]?.split(' ')[0]);
+        const touched = lines.filter(line => line.includes(' -r ')).map(line => line.split(' -r ')[1]?.split(' ')[0]);
         assert.equal(new Set(touched).size, touched.length);
         assert.deepEqual(runLines(virtualServerLines(create(from)), virtualServerLines({ op: 'delete', key, from })), []);
       }),

@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { FairwayError } from '../../../daemon/errors.ts';
 import type { Command } from '../../../daemon/kernel/command.ts';
-import { processRunner } from '../../../daemon/kernel/process-runner.ts';
+import { packageOf, processRunner } from '../../../daemon/kernel/process-runner.ts';
 import { type Clock, systemClock } from '../../../daemon/net/clock.ts';
 
 /** A command of Node itself: `code` runs with `arguments` after it. */
@@ -51,6 +51,26 @@ describe('the process runner', () => {
     assert.ok(failure instanceof FairwayError);
     assert.equal(failure.code, 'FW_CAPABILITY_TOOL_MISSING');
     assert.match(failure.message, /'ip6tables-legacy-restore-none' is not installed/);
+    const tools = [
+      'ipvsadm',
+      'ipset',
+      'iptables-legacy-restore',
+      'ip6tables-save',
+      'iptables-nft',
+      'ip',
+      'conntrack',
+      'modprobe',
+    ];
+    assert.deepEqual(tools.map(packageOf), [
+      'ipvsadm',
+      'ipset',
+      'iptables',
+      'iptables',
+      'iptables',
+      'iproute2',
+      'conntrack',
+      'kmod',
+    ]);
   });
 
   it('kills a process at its time limit', async () => {
@@ -92,7 +112,7 @@ describe('the process runner', () => {
   });
 
   it('writes large input and reads large output', async () => {
-    const text = `${'0123456789abcde\n'.repeat(500_000)}`;
+    const text = '0123456789abcde\n'.repeat(500_000);
     const { stdout } = await runner.run({ argv: ['cat'], stdin: text }, never);
     assert.ok(stdout === text);
   });

@@ -1,0 +1,168 @@
+/**
+ * `npm run demo`: three daemons on three nodes balance real connections to real pods through kernel IPVS, follow an endpoint that
+ * changes, and leave nothing behind. Prints what it does and what it sees; any expectation that fails ends it with status 1.
+ */
+import { execFileSync } from 'node:child_process';
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { styleText } from 'node:util';
+import { Fleet, footprint } from '../test/lab/fleet.ts';
+import type { LabHost } from '../test/lab/addresses.ts';
+import { Lab } from '../test/lab/lab.ts';
+import { type Reply, tally, type Transport } from '../test/lab/probe.ts';
+
+const ROOT = join(import.meta.dirname, '..');
+const SHOP = readFileSync(join(ROOT, 'examples', 'shop.yaml'), 'utf8');
+const FLAGS = ['--enable-ipv6', '--service-external-ip-range=203.0.113.0/28', '--loadbalancer-ip-range=203.0.113.16/28', '--service-cluster-ip-range=10.96.0.0/16,fd00:10:96::/112'];
+const CONNECTIONS = 30;
+
+const TOPOLOGY = `
+   pod-1-1 pod-1-2      pod-2-1 pod-2-2           pod-3-1 pod-3-2
+   10.244.1.11  .12     10.244.2.11  .12          10.244.3.11  .12
+        |  kube-bridge       |  kube-bridge            |  kube-bridge
+      node1                node2                     node3
+      192.168.1.11         192.168.1.12              192.168.3.13
+        +------- lan1 --------+------ router ------ lan3 --+
+                                        |
+                                       ext  10.10.1.200, outside the cluster        (IPv6 everywhere beside it)
+`;
+
+let failures = 0;
+
+function say(text: string): void {
+  process.stdout.write(`${text}\n`);
+}
+
+function title(text: string): void {
+  say(`\n${styleText('bold', `== ${text}`)}`);
+}
+
+function expect(isTrue: boolean, text: string): void {
+  if (!isTrue) failures++;
+  say(`   ${isTrue ? styleText('green', 'ok') : styleText('red', 'FAILED')} ${text}`);
+}
+
+/** Fresh connections one after the other, and how they spread. */
+async function connections(lab: Lab, from: LabHost, transport: Transport, address: string, port: number): Promise<readonly Reply[]> {
+  const replies = await lab.probe(from).burst({ transport, address, port }, CONNECTIONS);
+  const spread = [...tally(replies)].sort().map(([server, count]) => `${server} ${count}`);
+  const sources = new Set(replies.flatMap(reply => (reply.outcome === 'answer' ? [reply.peer] : [])));
+  say(`   ${from.name} -> ${transport} ${address} port ${port}: ${spread.join(', ')}${sources.size === 0 ? '' : `; source seen: ${[...sources].join(' ')}`}`);
+  return replies;
+}
+
+/** True where exactly these servers answered, every time. */
+function answeredBy(replies: readonly Reply[], ...servers: readonly string[]): boolean {
+  return [...tally(replies).keys()].sort().join() === [...servers].sort().join();
+}
+
+async function showServices(lab: Lab): Promise<void> {
+  title('Each node balances by itself: kernel IPVS, excerpt of `ipvsadm -Ln`');
+  for (const node of lab.nodes) {
+    const table = await lab.expectRun(node, ['ipvsadm', '-Ln']);
+    const lines = table.split('\n').slice(3);
+    const start = lines.findIndex(line => line.includes('10.96.0.10:80'));
+    const rest = lines.slice(start + 1);
+    const end = rest.findIndex(line => /^(TCP|UDP|SCTP)/.test(line));
+    say(`   ${node.name} (${lines.filter(line => /^(TCP|UDP|SCTP)/.test(line)).length} virtual services)`);
+    for (const line of [lines[start] ?? '', ...rest.slice(0, end < 0 ? 4 : end)]) say(`     ${line}`);
+  }
+}
+
+async function showTraffic(lab: Lab): Promise<void> {
+  title(`${CONNECTIONS} connections to each kind of address`);
+  const [pod, ext, node1] = [lab.pod(1, 2), lab.ext, lab.node(1)];
+  const web = ['web@pod-1-1', 'web@pod-2-1', 'web@pod-3-1'];
+  expect(answeredBy(await connections(lab, pod, 'tcp', '10.96.0.10', 80), ...web), 'cluster IP, from a pod: all three endpoints');
+  expect(answeredBy(await connections(lab, pod, 'tcp', 'fd00:10:96::10', 80), ...web), 'the same over IPv6');
+  expect(answeredBy(await connections(lab, node1, 'tcp', '10.96.0.10', 80), ...web), 'cluster IP, from the node itself');
+  expect(answeredBy(await connections(lab, lab.pod(1, 1), 'tcp', '10.96.0.10', 80), ...web), 'an endpoint reaches its own Service, itself included');
+  expect(answeredBy(await connections(lab, pod, 'udp', '10.96.0.53', 53), 'dns@pod-1-2', 'dns@pod-2-2'), 'UDP');
+  expect((await connections(lab, pod, 'tcp', '10.96.0.30', 80)).every(isAnswer) && sticks(await connections(lab, pod, 'tcp', '10.96.0.30', 80)), 'session affinity: one endpoint for one client');
+  expect(answeredBy(await connections(lab, ext, 'tcp', lab.node(2).addresses.ipv4, 30080), ...web), 'node port, from outside');
+  expect(answeredBy(await connections(lab, ext, 'tcp', '203.0.113.10', 80), ...web), 'external IP, from outside');
+  expect(answeredBy(await connections(lab, ext, 'tcp', '203.0.113.20', 80), ...web), 'load-balancer IP, from outside');
+  const local = await connections(lab, ext, 'tcp', node1.addresses.ipv4, 30090);
+  expect(
+    local.every(reply => reply.outcome === 'answer' && reply.server === 'web@pod-1-1' && reply.peer === ext.addresses.ipv4),
+    'traffic policy Local: the pod on this node, and it sees the client\'s own address',
+  );
+  const [closed] = await lab.probe(pod).burst({ transport: 'tcp', address: '10.96.0.99', port: 80 }, 1);
+  expect(closed?.outcome === 'refused', `a Service without endpoints refuses at once (${closed?.outcome})`);
+  const [ssh] = await lab.probe(ext).burst({ transport: 'tcp', address: '203.0.113.20', port: 22 }, 1);
+  expect(ssh?.outcome === 'refused', `a Service address answers for nothing else of the node (port 22: ${ssh?.outcome})`);
+}
+
+function isAnswer(reply: Reply): boolean {
+  return reply.outcome === 'answer';
+}
+
+function sticks(replies: readonly Reply[]): boolean {
+  return tally(replies).size === 1;
+}
+
+async function showChange(lab: Lab, fleet: Fleet): Promise<void> {
+  title('An endpoint goes: pod-3-1 is taken out of Service web');
+  const without = SHOP.replaceAll(/^ {2}- \{ addresses: \[(10\.244\.3\.11|'fd00:10:244:3::11')\].*\n/gm, '');
+  const begin = performance.now();
+  await fleet.apply({ 'shop.yaml': without });
+  const applied = await Promise.all(
+    lab.nodes.map(async node => {
+      await fleet.daemon(node).waitForLine(/virtualServer changed created=0 updated=[1-9]/, 10_000);
+      return performance.now() - begin;
+    }),
+  );
+  const replies = await connections(lab, lab.pod(1, 2), 'tcp', '10.96.0.10', 80);
+  const total = performance.now() - begin;
+  expect(answeredBy(replies, 'web@pod-1-1', 'web@pod-2-1'), 'traffic follows: no connection goes to pod-3-1 any more');
+  say(`   file written -> IPVS changed on all three nodes: ${Math.round(Math.max(...applied))} ms; and ${CONNECTIONS} more connections made after ${Math.round(total)} ms`);
+}
+
+async function main(): Promise<void> {
+  const begin = performance.now();
+  title('Building');
+  execFileSync(process.execPath, [join(ROOT, 'scripts', 'build.ts')], { stdio: 'inherit' });
+
+  title('Three nodes in two subnets, a router, pods, a host outside');
+  const lab = await Lab.start();
+  try {
+    say(`   ${lab.description}`);
+    say(TOPOLOGY);
+    for (const node of lab.nodes) {
+      const [first, second] = node.pods;
+      if (first === undefined || second === undefined) throw new Error('the demo needs two pods a node');
+      await lab.probe(first).serve('tcp', '0.0.0.0', 8080, `web@${first.name}`);
+      await lab.probe(first).serve('tcp', '::', 8080, `web@${first.name}`);
+      await lab.probe(second).serve('udp', second.addresses.ipv4, 5353, `dns@${second.name}`);
+    }
+    // What a cloud or a BGP router does for these addresses: the way to node1.
+    await lab.expectRun(lab.router, ['ip', 'route', 'add', '203.0.113.0/24', 'via', lab.node(1).addresses.ipv4]);
+    const before = new Map(await Promise.all(lab.nodes.map(async node => [node.name, await footprint(lab, node)] as const)));
+
+    title('One daemon on each node, fed from examples/shop.yaml');
+    const fleet = new Fleet(lab, { flags: FLAGS });
+    const starting = performance.now();
+    await fleet.start({ 'shop.yaml': SHOP });
+    say(`   all three ready after ${Math.round(performance.now() - starting)} ms`);
+    await showServices(lab);
+    await showTraffic(lab);
+    await showChange(lab, fleet);
+
+    title('Cleanup');
+    await fleet.stop();
+    const [still] = await lab.probe(lab.pod(1, 2)).burst({ transport: 'tcp', address: '10.96.0.10', port: 80 }, 1);
+    expect(still?.outcome === 'answer', 'a daemon that stops leaves the data path in place');
+    for (const [node, printed] of await fleet.cleanup()) say(`   ${node}: ${printed.trim().replaceAll('\n', ', ')}`);
+    for (const node of lab.nodes) {
+      const after = await footprint(lab, node);
+      expect(after === before.get(node.name), `${node.name}: iptables-save, ipset list, ip addr and ipvsadm -Sn are as before`);
+      if (after !== before.get(node.name)) say(`before:\n${before.get(node.name)}after:\n${after}`);
+    }
+  } finally {
+    await lab.close();
+  }
+  title(failures === 0 ? `All as it should be, in ${Math.round((performance.now() - begin) / 1000)} s` : `${failures} expectations FAILED`);
+}
+
+await main();
+process.exitCode = failures === 0 ? 0 : 1;

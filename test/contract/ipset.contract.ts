@@ -1,0 +1,216 @@
+// Runs in a network namespace without sets: in the lab's guest, or in a fresh namespace (`unshare -n`) of a machine with ipset.
+// Address plan: elements 10.244.0.0/16 and fd00:244::/64.
+import assert from 'node:assert/strict';
+import { spawnSync } from 'node:child_process';
+import { ipsetDriver } from '../../daemon/kernel/ipset.ts';
+import { processRunner } from '../../daemon/kernel/process-runner.ts';
+import type { Family } from '../../daemon/net/address.ts';
+import { systemClock } from '../../daemon/net/clock.ts';
+import type { Change } from '../../daemon/reconcile/driver.ts';
+import { type IpSetEntry, type IpSetType, TABLES } from '../../daemon/reconcile/tables.ts';
+
+const never = new AbortController().signal;
+const spawned: (readonly string[])[] = [];
+const runner = processRunner({ environment: process.env, clock: systemClock(), onSpawn: argv => spawned.push(argv) });
+const driver = ipsetDriver({ runner, owns: name => !name.startsWith('foreign') });
+
+function tool(argv: string, stdin = ''): string {
+  const [program = '', ...args] = argv.split(' ');
+  const { stdout, stderr, status } = spawnSync(program, args, { input: stdin, encoding: 'utf8', maxBuffer: 1 << 28 });
+  assert.equal(status, 0, stderr);
+  return stdout;
+}
+
+const setOf = (name: string, type: IpSetType = 'hash:ip', family: Family = 'ipv4', maxElements = 65536): IpSetEntry => ({
+  kind: 'set',
+  name,
+  type,
+  family,
+  maxElements,
+});
+const element = (set: string, value: string): IpSetEntry => ({ kind: 'element', set, value });
+const create = (to: IpSetEntry): Change<IpSetEntry> => ({ op: 'create', key: TABLES.ipset.key(to), to });
+const remove = (from: IpSetEntry): Change<IpSetEntry> => ({ op: 'delete', key: TABLES.ipset.key(from), from });
+const update = (from: IpSetEntry, to: IpSetEntry): Change<IpSetEntry> => ({ op: 'update', key: TABLES.ipset.key(to), from, to });
+
+async function applied(changes: readonly Change<IpSetEntry>[]): Promise<Record<string, string>> {
+  const { failed } = await driver.apply(changes, never);
+  return Object.fromEntries(Array.from(failed, ([key, error]) => [key, `${error.code} ${error.message}`]));
+}
+
+async function assertThere(entries: readonly IpSetEntry[]): Promise<void> {
+  const expected = new Map(entries.map(entry => [TABLES.ipset.key(entry), entry]));
+  const found = await driver.read(new Map(), never);
+  assert.deepEqual([...found.keys()].sort(), [...expected.keys()].sort());
+  for (const [key, there] of await driver.read(expected, never)) assert.equal(there, expected.get(key), key);
+}
+
+describe('sets through ipset', function () {
+  this.timeout(60_000);
+
+  afterEach(() => {
+    tool('iptables-legacy -F');
+    tool('ipset destroy');
+    spawned.length = 0;
+  });
+
+  const everyKind: readonly IpSetEntry[] = [
+    setOf('kube-router-local-ips'),
+    element('kube-router-local-ips', '10.244.0.1'),
+    element('kube-router-local-ips', '10.244.0.2'),
+    setOf('kube-router-svip-prt', 'hash:ip,port'),
+    element('kube-router-svip-prt', '10.244.0.1,tcp:80'),
+    element('kube-router-svip-prt', '10.244.0.1,udp:53'),
+    element('kube-router-svip-prt', '10.244.0.1,sctp:132'),
+    setOf('hairpin', 'hash:ip,port,ip'),
+    element('hairpin', '10.244.0.1,tcp:80,10.244.0.1'),
+    setOf('kube-router-pod-subnets', 'hash:net'),
+    element('kube-router-pod-subnets', '10.244.0.0/24'),
+    element('kube-router-pod-subnets', '10.244.1.1'),
+    setOf('inet6:kube-router-svip', 'hash:ip', 'ipv6'),
+    ...['fd00:244::1', '2001:db8::1:0:0:1', '1:0:0:2::3', '1:2:3:4:5:6:0:8', '::1:2', '::ffff:a00:1', '64:ff9b::a00:1'].map(
+      value => element('inet6:kube-router-svip', value),
+    ),
+    setOf('inet6:kube-router-svip-prt', 'hash:ip,port', 'ipv6'),
+    element('inet6:kube-router-svip-prt', '::ffff:a00:1,sctp:132'),
+    setOf('inet6:hairpin', 'hash:ip,port,ip', 'ipv6'),
+    element('inet6:hairpin', 'fd00:244::1,tcp:80,::a00:1'),
+    setOf('inet6:kube-router-pod-subnets', 'hash:net', 'ipv6'),
+    element('inet6:kube-router-pod-subnets', 'fd00:244::/64'),
+  ];
+
+  it('are written in one process and read back, whatever their kind', async () => {
+    assert.deepEqual(await applied(everyKind.map(create)), {});
+    assert.equal(spawned.length, 1);
+    await assertThere(everyKind);
+    assert.deepEqual(await applied(everyKind.map(remove)), {});
+    assert.equal(tool('ipset save'), '');
+  });
+
+  it('gain and lose single elements', async () => {
+    const svip = setOf('svip');
+    await applied([svip, element('svip', '10.244.0.1')].map(create));
+    spawned.length = 0;
+    assert.deepEqual(await applied([create(element('svip', '10.244.0.2')), remove(element('svip', '10.244.0.1'))]), {});
+    assert.equal(spawned.length, 1);
+    await assertThere([svip, element('svip', '10.244.0.2')]);
+  });
+
+  it('take what is done already for done', async () => {
+    const entries = [setOf('svip'), element('svip', '10.244.0.1')];
+    await applied(entries.map(create));
+    assert.deepEqual(await applied(entries.map(create)), {});
+    assert.deepEqual(await applied([remove(element('svip', '10.244.0.9'))]), {});
+    await assertThere(entries);
+  });
+
+  it('of kube-router, with timeouts, are adopted as they are', async () => {
+    tool(
+      'ipset restore',
+      'create svip hash:ip family inet hashsize 1024 maxelem 65536 timeout 0\nadd svip 10.244.0.1 timeout 0\n',
+    );
+    await assertThere([setOf('svip'), element('svip', '10.244.0.1')]);
+    assert.deepEqual(await applied([create(element('svip', '10.244.0.2'))]), {});
+    await assertThere([setOf('svip'), element('svip', '10.244.0.1'), element('svip', '10.244.0.2')]);
+  });
+
+  it('that are too small are made anew under the rules that match on them', async () => {
+    const small = setOf('svip', 'hash:ip', 'ipv4', 2);
+    const large = setOf('svip', 'hash:ip', 'ipv4', 100);
+    const values = ['10.244.0.1', '10.244.0.2'].map(value => element('svip', value));
+    await applied([small, ...values].map(create));
+    tool('iptables-legacy -A INPUT -m set --match-set svip src -j ACCEPT');
+    tool('ipset create fairway-swap hash:net');
+    const third = element('svip', '10.244.0.3');
+    assert.deepEqual(await applied([update(small, large), create(third)]), {});
+    await assertThere([large, ...values, third]);
+    assert.match(tool('ipset list svip'), /maxelem 100\b[\s\S]*References: 1\n/);
+  });
+
+  it('of another type are refused with what to do about it, and their elements with them', async () => {
+    const there = setOf('svip');
+    const wanted = setOf('svip', 'hash:ip,port');
+    await applied([create(there)]);
+    const other = [setOf('other'), element('other', '10.244.0.1')];
+    const failed = await applied([update(there, wanted), create(element('svip', '10.244.0.1,tcp:80')), ...other.map(create)]);
+    assert.deepEqual(Object.keys(failed).sort(), ['svip', 'svip 10.244.0.1,tcp:80']);
+    assert.match(failed['svip'] ?? '', /FW_COMMAND_REFUSED .*hash:ip of ipv4, .*hash:ip,port of ipv4.*ipset destroy svip/);
+    await assertThere([there, ...other]);
+  });
+
+  it('that somebody else made with another type fail, with their elements, and nothing else does', async () => {
+    tool('ipset create svip hash:net');
+    const wanted = [setOf('svip'), ...Array.from({ length: 100 }, (_, last) => element('svip', `10.244.0.${last}`))];
+    const other = [setOf('other'), element('other', '10.244.0.1')];
+    const failed = await applied([...wanted, ...other].map(create));
+    assert.equal(Object.keys(failed).length, 101);
+    assert.match(failed['svip'] ?? '', /FW_COMMAND_REFUSED .*set with the same name already exists/);
+    await assertThere([setOf('svip', 'hash:net'), ...other]);
+    assert.equal(spawned.filter(argv => argv[1] === 'restore').length, 2);
+  });
+
+  it('that are full refuse what is too much, and nothing else', async () => {
+    const small = setOf('small', 'hash:ip', 'ipv4', 2);
+    const values = Array.from({ length: 50 }, (_, last) => element('small', `10.244.0.${last}`));
+    const other = [setOf('other'), element('other', '10.244.0.1')];
+    const failed = await applied([small, ...values, ...other].map(create));
+    assert.equal(Object.keys(failed).length, 48);
+    assert.match(failed['small 10.244.0.49'] ?? '', /FW_COMMAND_REFUSED .*Hash is full/);
+    await assertThere([small, ...values.slice(0, 2), ...other]);
+  });
+
+  it('refuse single elements by name', async () => {
+    const good = [setOf('svip'), element('svip', '10.244.0.1'), element('svip', '10.244.0.2')];
+    const bad = [
+      element('svip', '10.244.0.3,tcp:80'),
+      element('svip', 'fd00::1'),
+      element('gone', '10.244.0.1'),
+      element('svip', 'localhost'),
+    ];
+    const failed = await applied([...good.slice(0, 2), ...bad, ...good.slice(2)].map(create));
+    assert.deepEqual(Object.keys(failed).sort(), bad.map(entry => TABLES.ipset.key(entry)).sort());
+    assert.match(
+      failed['gone 10.244.0.1'] ?? '',
+      /ipset gone 10\.244\.0\.1: ipset said to 'add gone 10\.244\.0\.1': The set with the given name does not exist/,
+    );
+    await assertThere(good);
+  });
+
+  it('given nonsense keep what came before it, and others get all of theirs', async () => {
+    const bad = Array.from({ length: 60 }, (_, last) => element('svip', `10.244.0.${last},tcp:80`));
+    const other = [setOf('other'), element('other', '10.244.0.1')];
+    const good = [setOf('svip'), element('svip', '10.244.0.1')];
+    const failed = await applied([...good, ...bad, ...other].map(create));
+    assert.deepEqual(Object.keys(failed).sort(), bad.map(entry => TABLES.ipset.key(entry)).sort());
+    await assertThere([...good, ...other]);
+  });
+
+  it('are judged by what is there where too much is refused', async () => {
+    const bad = Array.from({ length: 40 }, (_, last) => element(`gone-${last}`, '10.244.0.1'));
+    const good = [setOf('svip'), element('svip', '10.244.0.1')];
+    const failed = await applied([...good, ...bad].map(create));
+    assert.equal(Object.keys(failed).length, 40);
+    await assertThere(good);
+  });
+
+  it('in use by a rule are emptied but stay, and are named', async () => {
+    const entries = [setOf('svip'), element('svip', '10.244.0.1')];
+    await applied(entries.map(create));
+    tool('iptables-legacy -A INPUT -m set --match-set svip src -j ACCEPT');
+    const failed = await applied(entries.map(remove));
+    assert.match(failed['svip'] ?? '', /FW_COMMAND_REFUSED .*in use by a kernel component/);
+    assert.equal((await driver.read(new Map(), never)).size, 1);
+  });
+
+  it('that are foreign are neither read nor changed', async () => {
+    tool(
+      'ipset restore',
+      'create foreign-1 hash:net\nadd foreign-1 10.0.0.0/8\ncreate foreign-2 hash:ip,port\nadd foreign-2 10.0.0.1,tcp:1\n',
+    );
+    const before = tool('ipset save');
+    await applied(everyKind.map(create));
+    await assertThere(everyKind);
+    await applied(everyKind.map(remove));
+    assert.equal(tool('ipset save'), before);
+  });
+});

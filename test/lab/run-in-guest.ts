@@ -1,0 +1,49 @@
+/**
+ * One command in a throw-away guest, with this process's standard output and error and the command's exit status:
+ *
+ *   node test/lab/run-in-guest.ts [-m MIB] [-t SECONDS] [-e NAME=VALUE]... [-d DIRECTORY] [-o RESULTS] [-c CPU|none] [-k ARGUMENT]... -- COMMAND...
+ */
+import { availableParallelism } from 'node:os';
+import { pipeline } from 'node:stream/promises';
+import { parseArgs } from 'node:util';
+import { startGuest, TIME_LIMIT_REACHED } from './guest.ts';
+import { findLabKernel } from './kernel/find.ts';
+
+const { values, positionals } = parseArgs({
+  allowPositionals: true,
+  options: {
+    memory: { type: 'string', short: 'm', default: '1024' },
+    time: { type: 'string', short: 't', default: '300' },
+    env: { type: 'string', short: 'e', multiple: true, default: [] },
+    directory: { type: 'string', short: 'd', default: process.cwd() },
+    results: { type: 'string', short: 'o' },
+    cpu: { type: 'string', short: 'c', default: String(availableParallelism() - 1) },
+    kernel: { type: 'string', short: 'k', multiple: true, default: [] },
+  },
+});
+const kernel = await findLabKernel(process.env);
+if (positionals.length === 0) {
+  console.error('run-in-guest: no command');
+  process.exitCode = 2;
+} else if (kernel.path === undefined) {
+  console.error(`run-in-guest: for a guest ${kernel.missing}`);
+  process.exitCode = 2;
+} else {
+  const guest = await startGuest({
+    kernel: kernel.path,
+    argv: positionals,
+    environment: Object.fromEntries(['NO_COLOR=1', ...values.env].map(pair => [pair.split('=', 1)[0] ?? '', pair.slice(pair.indexOf('=') + 1)])),
+    directory: values.directory,
+    memoryMiB: Number(values.memory),
+    timeLimitMs: Number(values.time) * 1000,
+    pinning: values.cpu === 'none' ? 'unpinned' : { cpu: Number(values.cpu) },
+    kernelArguments: values.kernel,
+    ...(values.results === undefined ? {} : { results: values.results }),
+  });
+  const end = { end: false };
+  await Promise.allSettled([pipeline(guest.stdout, process.stdout, end), pipeline(guest.stderr, process.stderr, end)]);
+  const { status, console: lastWords } = await guest.exited;
+  if (lastWords !== '') console.error(`run-in-guest: the guest died; its console:\n${lastWords}`);
+  if (status === TIME_LIMIT_REACHED) console.error(`run-in-guest: time limit of ${values.time} s`);
+  process.exitCode = status;
+}
