@@ -95,16 +95,12 @@ function parseJson(text: string): unknown {
   }
 }
 
-/** V8 names the position only for some mistakes; JSON is YAML, whose parser always does. */
+/** V8 names the position of some mistakes only, and quotes what is around the others. */
 function lineOfJsonError(text: string, message: string): number {
   const position = /position (\d+)/.exec(message)?.[1];
   if (position !== undefined) return 1 + newlines(text.slice(0, Number(position)));
-  try {
-    loadAll(text);
-    return 1;
-  } catch (error) {
-    return error instanceof YAMLException ? 1 + (error.mark?.line ?? 0) : 1;
-  }
+  const around = /, (?:\.\.\.)?"(.*?)"(?:\.\.\.)? is not valid JSON$/s.exec(message)?.[1] ?? '';
+  return 1 + newlines(text.slice(0, text.lastIndexOf(around) + around.length).trimEnd());
 }
 
 /** One object, or those of a `List` or `ServiceList`; a list within a list is no API object. */

@@ -37,8 +37,7 @@ function addressFamily(addressType: unknown): Family | undefined {
 /** A null port means "all ports", which is nobody's endpoint here; it is no mistake. */
 function portsOf(raw: RawObject, read: FieldReader): readonly EndpointPort[] {
   const ports: EndpointPort[] = [];
-  for (const item of read.list(raw['ports'], 'ports')) {
-    const port = read.object(item, 'ports[]');
+  for (const port of read.objects(raw['ports'], 'ports')) {
     const protocol = read.knownWord(port['protocol'], PROTOCOLS, 'TCP', 'ports[].protocol');
     const number = port['port'];
     if (protocol === undefined || isAbsent(number)) continue;
@@ -50,8 +49,8 @@ function portsOf(raw: RawObject, read: FieldReader): readonly EndpointPort[] {
 
 function endpointsOf(raw: RawObject, family: Family, read: FieldReader): readonly Endpoint[] {
   const found = new Map<string, Endpoint>();
-  for (const item of read.list(raw['endpoints'], 'endpoints')) {
-    const endpoint = endpointOf(read.object(item, 'endpoints[]'), family, read);
+  for (const item of read.objects(raw['endpoints'], 'endpoints')) {
+    const endpoint = endpointOf(item, family, read);
     if (endpoint === undefined) continue;
     const former = found.get(endpoint.address);
     if (former?.ready && endpoint.ready) read.complain('endpoints[].addresses[0]', endpoint.address, 'there twice, counted once');
@@ -92,7 +91,7 @@ function endpointOf(raw: RawObject, family: Family, read: FieldReader): Endpoint
 }
 
 function namesOf(value: unknown, field: string, read: FieldReader): readonly string[] {
-  const items = read.list(value, field);
+  const items = read.objects(value, field);
   if (items.length === 0) return NO_NAMES;
-  return items.map(item => read.string(read.object(item, `${field}[]`)['name'], `${field}[].name`)).filter(name => name !== '');
+  return items.map(item => read.string(item['name'], `${field}[].name`)).filter(name => name !== '');
 }

@@ -27,8 +27,7 @@ export function projectNode(meta: ObjectMeta, raw: RawObject, read: FieldReader)
 function addressesByType(raw: RawObject, read: FieldReader): { InternalIP: unknown[]; ExternalIP: unknown[] } {
   const byType: { InternalIP: unknown[]; ExternalIP: unknown[] } = { InternalIP: [], ExternalIP: [] };
   const status = read.object(raw['status'], 'status');
-  for (const item of read.list(status['addresses'], 'status.addresses')) {
-    const address = read.object(item, 'status.addresses[]');
+  for (const address of read.objects(status['addresses'], 'status.addresses')) {
     if (address['type'] === 'InternalIP' || address['type'] === 'ExternalIP') byType[address['type']].push(address['address']);
   }
   return byType;

@@ -26,7 +26,7 @@ export function projectService(meta: ObjectMeta, raw: RawObject, read: FieldRead
   const type = read.word(spec['type'], TYPES, 'ClusterIP', 'spec.type');
   const isNoneIP = spec['clusterIP'] === 'None' || (Array.isArray(spec['clusterIPs']) && spec['clusterIPs'].includes('None'));
   const clusterIPs = isNoneIP || type === 'ExternalName' ? [] : clusterIPsOf(spec, read);
-  const externalIPs = read.addresses(spec['externalIPs'], 'spec.externalIPs');
+  const externalIPs = read.addresses(read.list(spec['externalIPs'], 'spec.externalIPs'), 'spec.externalIPs[]');
   const { ranges, isClosed } = sourceRangesOf(spec, read);
   const loadBalancerIPs = isClosed ? [] : loadBalancerIPsOf(raw, read);
   return {
@@ -52,7 +52,7 @@ export function projectService(meta: ObjectMeta, raw: RawObject, read: FieldRead
 
 /** `clusterIPs` is the field of dual stack; `clusterIP` alone is what people write. */
 function clusterIPsOf(spec: RawObject, read: FieldReader): readonly IpAddress[] {
-  if (!isAbsent(spec['clusterIPs'])) return read.addresses(spec['clusterIPs'], 'spec.clusterIPs');
+  if (!isAbsent(spec['clusterIPs'])) return read.addresses(read.list(spec['clusterIPs'], 'spec.clusterIPs'), 'spec.clusterIPs[]');
   if (isAbsent(spec['clusterIP']) || spec['clusterIP'] === '') return [];
   const address = read.address(spec['clusterIP'], 'spec.clusterIP');
   return address === undefined ? [] : [address];
@@ -63,8 +63,7 @@ function loadBalancerIPsOf(raw: RawObject, read: FieldReader): readonly IpAddres
   const status = read.object(raw['status'], 'status');
   const loadBalancer = read.object(status['loadBalancer'], 'status.loadBalancer');
   const ours: unknown[] = [];
-  for (const item of read.list(loadBalancer['ingress'], 'status.loadBalancer.ingress')) {
-    const ingress = read.object(item, 'status.loadBalancer.ingress[]');
+  for (const ingress of read.objects(loadBalancer['ingress'], 'status.loadBalancer.ingress')) {
     if (isAbsent(ingress['ip']) || ingress['ip'] === '' || ingress['ipMode'] === 'Proxy') continue;
     ours.push(ingress['ip']);
   }
@@ -89,15 +88,14 @@ function sourceRangesOf(spec: RawObject, read: FieldReader): { ranges: readonly 
 /** The API allows one port per number and protocol. */
 function portsOf(spec: RawObject, read: FieldReader): readonly ServicePort[] {
   const ports: ServicePort[] = [];
-  for (const item of read.list(spec['ports'], 'spec.ports')) {
-    const raw = read.object(item, 'spec.ports[]');
+  for (const raw of read.objects(spec['ports'], 'spec.ports')) {
     const protocol = read.knownWord(raw['protocol'], PROTOCOLS, 'TCP', 'spec.ports[].protocol');
     const port = raw['port'];
     if (protocol === undefined) continue;
     if (!isPort(port)) {
       read.complain('spec.ports[].port', port, 'the port is left out; write a number from 1 to 65535 without quotes');
     } else if (ports.some(other => other.port === port && other.protocol === protocol)) {
-      read.complain('spec.ports[]', `${port}/${protocol}`, 'there twice, only the first counts; remove one');
+      read.complain('spec.ports', `${port}/${protocol}`, 'there twice, only the first counts; remove one');
     } else {
       const nodePort = portNumberOf(raw['nodePort'], 'spec.ports[].nodePort', read);
       ports.push({ name: read.string(raw['name'], 'spec.ports[].name'), protocol, port, nodePort });

@@ -62,7 +62,7 @@ export class FieldReader {
     if (this.#findings.size === 0) return NOTHING;
     return Array.from(this.#findings, ([field, { value, remedy, more }]) => {
       const others = more === 0 ? '' : ` (and ${more} more like it)`;
-      const found = value === undefined ? 'missing' : `${quoted(value)}${others}`;
+      const found = `${value === undefined ? 'missing' : quoted(value)}${others}`;
       return { kind: this.#kind, key, message: `${field}: ${found}: ${remedy}` };
     });
   }
@@ -77,6 +77,16 @@ export class FieldReader {
     if (Array.isArray(value)) return value;
     if (!isAbsent(value)) this.complain(field, value, 'not a list, ignored');
     return NOTHING;
+  }
+
+  /** The members of a list that are objects. */
+  objects(value: unknown, field: string): readonly RawObject[] {
+    const items = this.list(value, field);
+    if (items.every(isRawObject)) return items;
+    return items.filter(item => {
+      if (!isRawObject(item)) this.complain(`${field}[]`, item, 'not an object, left out');
+      return isRawObject(item);
+    });
   }
 
   /** An interned string, '' where absent or wrong. */
@@ -116,17 +126,17 @@ export class FieldReader {
     return address;
   }
 
-  /** Valid addresses of a list, each once. */
-  addresses(value: unknown, field: string): readonly IpAddress[] {
+  /** The valid ones of these addresses, each once. */
+  addresses(values: readonly unknown[], field: string): readonly IpAddress[] {
     const found = new Set<IpAddress>();
-    for (const item of this.list(value, field)) {
-      const address = this.address(item, `${field}[]`);
+    for (const item of values) {
+      const address = this.address(item, field);
       if (address !== undefined) found.add(address);
     }
     return found.size === 0 ? NOTHING : [...found];
   }
 
-  /** Valid prefixes of a list, each once. */
+  /** The valid ones of these prefixes, each once. */
   prefixes(values: readonly unknown[], field: string): readonly IpPrefix[] {
     const found = new Set<IpPrefix>();
     for (const item of values) {

@@ -30,6 +30,9 @@ export interface HostFactsSource {
 /** Milliseconds from a change to the reading: a new pod's link makes five or six changes at once. */
 const SETTLE_MS = 100;
 
+/** Milliseconds after which a monitor that was started listens, however busy the machine. */
+const LISTENING_MS = 1_000;
+
 /** Milliseconds to wait before a monitor that ended is started again: doubling, afresh after one that ran longer than the longest wait. */
 const RESTART_MS = { first: 1_000, longest: 60_000 };
 
@@ -48,6 +51,7 @@ class Follower implements HostFactsSource {
   readonly #signal: AbortSignal;
   readonly #monitoring: Promise<void>;
   #facts: HostFacts;
+  #isMonitored = false;
   #reading: Promise<void> = Promise.resolve();
   #cancelRead: (() => void) | undefined;
 
@@ -63,7 +67,7 @@ class Follower implements HostFactsSource {
   }
 
   refresh(): void {
-    if (this.#signal.aborted) return;
+    if (this.#isStopped()) return;
     this.#cancelRead ??= this.#options.clock.after(SETTLE_MS, () => {
       this.#cancelRead = undefined;
       // One at a time: what is read later is what counts.
@@ -78,16 +82,20 @@ class Follower implements HostFactsSource {
     await this.#reading;
   }
 
+  #isStopped(): boolean {
+    return this.#signal.aborted;
+  }
+
   async #read(): Promise<void> {
-    if (this.#signal.aborted) return;
+    if (this.#isStopped()) return;
     try {
       const next = factsOf(await readHost(this.#options.runner, this.#signal), this.#options);
-      this.#options.onTrouble(undefined);
+      if (this.#isMonitored) this.#options.onTrouble(undefined);
       if (sameFacts(next, this.#facts)) return;
       this.#facts = next;
       this.#options.onChange(next);
     } catch (thrown) {
-      if (this.#signal.aborted) return;
+      if (this.#isStopped()) return;
       this.#options.onTrouble(asFairwayError(thrown));
     }
   }
@@ -95,23 +103,25 @@ class Follower implements HostFactsSource {
   /** Keeps a monitor running until stopped. */
   async #monitor(): Promise<void> {
     const { clock, runner, ownLinks, onTrouble } = this.#options;
-    for (let wait = RESTART_MS.first; !this.#signal.aborted; ) {
+    for (let wait = RESTART_MS.first; !this.#isStopped(); ) {
       const startedAt = clock.now();
-      // Changes before the new monitor listens are in no line of its: hence one reading for each start.
-      this.refresh();
+      // What changes before the monitor listens is in no line of its: hence one reading when it surely does.
+      const cancelRefresh = clock.after(LISTENING_MS, () => this.refresh());
       const argv = ['ip', '-o', 'monitor', 'link', 'address'] as const;
       const onLine = (line: string): void => {
         const link = monitoredLink(line);
         if (link === undefined || !ownLinks.has(link)) this.refresh();
       };
+      this.#isMonitored = true;
       try {
         const result = await runner.lines({ argv, timeoutMs: NO_LIMIT_MS }, onLine, this.#signal);
         const reason = result.stderr.trim() || `exit status ${result.status}`;
         onTrouble(new FairwayError('FW_COMMAND_FAILED', `'${argv.join(' ')}' ended: ${reason}; it is started again`));
       } catch (thrown) {
-        if (this.#signal.aborted) return;
-        onTrouble(asFairwayError(thrown));
+        if (!this.#isStopped()) onTrouble(asFairwayError(thrown));
       }
+      cancelRefresh();
+      this.#isMonitored = false;
       if (clock.now() - startedAt > RESTART_MS.longest) wait = RESTART_MS.first;
       await this.#pause(wait);
       wait = Math.min(wait * 2, RESTART_MS.longest);
@@ -120,7 +130,7 @@ class Follower implements HostFactsSource {
 
   #pause(milliseconds: number): Promise<void> {
     return new Promise(resolve => {
-      if (this.#signal.aborted) {
+      if (this.#isStopped()) {
         resolve();
         return;
       }

@@ -40,7 +40,7 @@ const FAMILIES: readonly Family[] = ['ipv4', 'ipv6'];
 /** Chains with which the kubelet marks the flavour it uses; the canary is that of versions before 1.24. */
 const KUBELET_HINTS: readonly string[] = [':KUBE-IPTABLES-HINT ', ':KUBE-KUBELET-CANARY '];
 
-/** A chain made and deleted again within one transaction: it needs the table and leaves nothing. */
+/** A chain made and deleted again within one transaction: it needs the table and leaves no rule (nft keeps the tables, empty). */
 export const PROBE_CHAIN = 'FAIRWAY-PROBE';
 
 const TRIAL = ['filter', 'nat'].map(table => `*${table}\n:${PROBE_CHAIN} - [0:0]\n-X ${PROBE_CHAIN}\nCOMMIT\n`).join('');

@@ -12,6 +12,7 @@ import {
   impliedHooks,
   inDependencyOrder,
   iptablesScript,
+  type ScriptLine,
   scriptText,
   subjectOf,
 } from './iptables-script.ts';
@@ -44,13 +45,13 @@ export function iptablesDriver(options: IptablesDriverOptions): TableDriver<Ipta
       return new Map(saved.flatMap(reader => (reader === undefined ? [] : [...reader.entries(expected)])));
     },
     async apply(changes, signal) {
-      const failed = await Promise.all(
+      const failures = await Promise.all(
         FAMILIES.map(family => {
           const ofFamily = changes.filter(change => subjectOf(change).family === family);
-          return ofFamily.length === 0 ? [] : new Restore(options, family, ofFamily).run(signal);
+          return new Restore(options, family, ofFamily).run(signal);
         }),
       );
-      return { failed: new Map(failed.flatMap(entries => [...entries])) };
+      return { failed: new Map(failures.flatMap(failed => [...failed])) };
     },
     render(changes) {
       return FAMILIES.map(family => changes.filter(change => subjectOf(change).family === family))
@@ -159,7 +160,7 @@ class Restore {
       ofTable.filter(change => refusal.blamed.has(change.key)),
       change => refused(change, refusal.reason, refusal.blamed.get(change.key)),
     );
-    this.#batches.unshift(batch.filter(change => ofTable.includes(change) || later.includes(change)));
+    this.#batches.unshift([...ofTable, ...later]);
   }
 
   #failAll(changes: readonly IptablesChange[], errorOf: (change: IptablesChange) => FairwayError): void {

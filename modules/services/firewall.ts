@@ -28,16 +28,19 @@ const REJECT: Readonly<Record<Family, string>> = {
  */
 const REPLIES = '-m conntrack --ctdir REPLY -j ACCEPT';
 
+/** Connections that are there go on to IPVS, which knows their endpoint, or that it is gone. */
+const NEW = '-m conntrack --ctstate NEW';
+
 /**
- * In the filter table's INPUT, which packets pass before IPVS takes them (IPVS hooks in behind, at the place of source NAT). First what
- * a Local policy drops, also on the node's own addresses; then, where the operator wants the firewall, all that is for a virtual address.
+ * In the filter table's INPUT, which packets pass before IPVS takes them (IPVS hooks in behind, at the place of source NAT). First new
+ * connections that a Local policy drops, also on the node's own addresses; then, where the operator wants the firewall, all that is for a virtual address.
  */
 export function firewallEntries(node: NodeContext, family: Family): readonly Entry[] {
   const roles = node.sets[family];
   if (!roles.includes('dropped')) return [];
   const hasFirewall = roles.includes('vipPorts');
   const input = [
-    `-m set --match-set ${setName('dropped', family)} dst,dst -j DROP`,
+    `${NEW} -m set --match-set ${setName('dropped', family)} dst,dst -j DROP`,
     ...(hasFirewall ? [`-m set --match-set ${setName('vips', family)} dst -j ${CHAINS.services}`] : []),
   ];
   const services = [

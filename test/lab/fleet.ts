@@ -38,7 +38,14 @@ export class Fleet {
   }
 
   startOn(node: LabHost): LabProcess {
-    const argv = [...FAIRWAY, `--manifests=${FOLDER}`, `--hostname-override=${node.name}`, '--run-router=false', '--run-firewall=false', ...this.#flags];
+    const argv = [
+      ...FAIRWAY,
+      `--manifests=${FOLDER}`,
+      `--hostname-override=${node.name}`,
+      '--run-router=false',
+      '--run-firewall=false',
+      ...this.#flags,
+    ];
     const daemon = this.#lab.startDaemon(node, argv);
     this.#daemons.set(node.name, daemon);
     return daemon;
@@ -53,7 +60,9 @@ export class Fleet {
   /** Writes manifests on every node; the daemons notice by themselves. */
   async apply(manifests: Readonly<Record<string, string>>): Promise<void> {
     await Promise.all(
-      this.nodes.flatMap(node => Object.entries(manifests).map(([file, yaml]) => this.#lab.writeFile(node, `${FOLDER}/${file}`, yaml))),
+      this.nodes.flatMap(node =>
+        Object.entries(manifests).map(([file, yaml]) => this.#lab.writeFile(node, `${FOLDER}/${file}`, yaml)),
+      ),
     );
   }
 
@@ -68,7 +77,11 @@ export class Fleet {
 
   /** `fairway cleanup` on every node; returns what each printed. Rejects where one fails. */
   async cleanup(): Promise<ReadonlyMap<string, string>> {
-    const printed = await Promise.all(this.nodes.map(async node => [node.name, await this.#lab.expectRun(node, [...FAIRWAY, 'cleanup', ...this.#flags])] as const));
+    const printed = await Promise.all(
+      this.nodes.map(
+        async node => [node.name, await this.#lab.expectRun(node, [...FAIRWAY, 'cleanup', ...this.#flags])] as const,
+      ),
+    );
     return new Map(printed);
   }
 }
@@ -94,5 +107,10 @@ export async function footprint(lab: Lab, node: LabHost): Promise<string> {
 
 /** Comments with times, built-in chains with counters and table headers: a table that was looked at once stays loaded, empty. */
 function isIncidental(line: string): boolean {
-  return line.startsWith('#') || line.startsWith('*') || line === 'COMMIT' || /^:(PREROUTING|INPUT|FORWARD|OUTPUT|POSTROUTING) /.test(line);
+  return (
+    line.startsWith('#') ||
+    line.startsWith('*') ||
+    line === 'COMMIT' ||
+    /^:(PREROUTING|INPUT|FORWARD|OUTPUT|POSTROUTING) /.test(line)
+  );
 }

@@ -10,9 +10,9 @@ import { type ChildProcess, spawn } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
 import { constants } from 'node:fs';
 import { access, chmod, cp, mkdir, mkdtemp, open, readFile, rm, statfs, writeFile } from 'node:fs/promises';
+import { Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { Socket } from 'node:net';
 import type { Readable, Writable } from 'node:stream';
 
 /** The exit status of a guest that ended without reporting its command's own (a kernel panic, a killed process). */
@@ -112,7 +112,9 @@ export async function startGuest(options: GuestOptions): Promise<Guest> {
 }
 
 /** Runs a command to its end and returns its outputs as text. */
-export async function runInGuest(options: GuestOptions): Promise<GuestExit & { readonly stdout: string; readonly stderr: string }> {
+export async function runInGuest(
+  options: GuestOptions,
+): Promise<GuestExit & { readonly stdout: string; readonly stderr: string }> {
   const guest = await startGuest(options);
   const [stdout, stderr, exit] = await Promise.all([text(guest.stdout), text(guest.stderr), guest.exited]);
   return { ...exit, stdout, stderr };
@@ -130,11 +132,14 @@ async function writeJob(options: GuestOptions): Promise<string> {
   if (/[\s,]/.test(job)) throw new Error(`the lab cannot work in ${job}: set TMPDIR to a path without blanks and commas`);
   await mkdir(join(job, 'out'));
   await mkdir(join(job, 'uml'));
-  const nulTerminated = (strings: readonly string[]): string => strings.map((string) => `${string}\0`).join('');
+  const nulTerminated = (strings: readonly string[]): string => strings.map(string => `${string}\0`).join('');
   await cp(join(import.meta.dirname, 'init.pl'), join(job, 'init'));
   await chmod(join(job, 'init'), 0o755);
   await writeFile(join(job, 'argv'), nulTerminated(options.argv));
-  await writeFile(join(job, 'env'), nulTerminated(Object.entries(options.environment ?? {}).map(([name, value]) => `${name}=${value}`)));
+  await writeFile(
+    join(job, 'env'),
+    nulTerminated(Object.entries(options.environment ?? {}).map(([name, value]) => `${name}=${value}`)),
+  );
   await writeFile(join(job, 'cwd'), options.directory);
   await writeFile(join(job, 'seed'), randomBytes(64));
   if (options.input === 'pipe') await writeFile(join(job, 'stdin'), '');
@@ -144,7 +149,7 @@ async function writeJob(options: GuestOptions): Promise<string> {
 /** Guest memory is a file mapped executable: it must not lie on a small file system (containers have 64 MB in /dev/shm) or a noexec one. */
 async function memoryBackingDirectory(memoryMiB: number): Promise<string> {
   const mounts = await readFile('/proc/mounts', 'utf8');
-  const noexec = mounts.split('\n').some((line) => / \/dev\/shm \S+ (\S+,)?noexec\b/.test(line));
+  const noexec = mounts.split('\n').some(line => / \/dev\/shm \S+ (\S+,)?noexec\b/.test(line));
   const shm = await statfs('/dev/shm').catch(() => undefined);
   const roomy = shm !== undefined && shm.bavail * shm.bsize >= memoryMiB * 1024 * 1024;
   const writable = await access('/dev/shm', constants.W_OK).then(
@@ -174,7 +179,7 @@ class RunningGuest implements Guest {
       this.#limitReached = true;
       this.kill();
     }, options.timeLimitMs);
-    const ended = new Promise<void>((resolve) => {
+    const ended = new Promise<void>(resolve => {
       child.once('error', () => resolve());
       child.once('close', () => resolve());
     });

@@ -3,7 +3,7 @@ import { once } from 'node:events';
 import { createServer } from 'node:net';
 import { LabError } from './agent.ts';
 import { describeLab } from './describe-lab.ts';
-import { type Reply, tally, type Transport } from './probe.ts';
+import { type Reply, type Transport, tally } from './probe.ts';
 
 const TRANSPORTS: readonly Transport[] = ['tcp', 'udp', 'sctp'];
 const FAMILIES = ['ipv4', 'ipv6'] as const;
@@ -47,7 +47,18 @@ describeLab('the lab', {}, lab => {
       const server = lab().pod(2, 1);
       const address = server.addresses[family];
       const rule = (op: string, port: number, target: string): readonly string[] => [
-        tool, '-w', op, 'FORWARD', '-d', address, '-p', 'tcp', '--dport', String(port), '-j', target,
+        tool,
+        '-w',
+        op,
+        'FORWARD',
+        '-d',
+        address,
+        '-p',
+        'tcp',
+        '--dport',
+        String(port),
+        '-j',
+        target,
       ];
       await lab().expectRun(lab().node(2), rule('-I', 7001, 'DROP'));
       await lab().expectRun(lab().node(2), rule('-I', 7002, 'REJECT'));
@@ -65,10 +76,16 @@ describeLab('the lab', {}, lab => {
     it(`balances a burst of 30 connections through IPVS over ${family}, from a pod, the node itself and another node`, async () => {
       const node = lab().node(1);
       const vip = { ipv4: '10.96.0.10', ipv6: 'fd00:10:96::10' }[family];
-      const spelled = (address: string, port: number): string => (family === 'ipv6' ? `[${address}]:${port}` : `${address}:${port}`);
+      const spelled = (address: string, port: number): string =>
+        family === 'ipv6' ? `[${address}]:${port}` : `${address}:${port}`;
       const backends = [lab().pod(1, 1), lab().pod(2, 1), lab().pod(3, 1)];
-      const servers = await Promise.all(backends.map(pod => lab().probe(pod).serve('tcp', pod.addresses[family], 8080, pod.name)));
-      const ipvs = [`-A -t ${spelled(vip, 80)} -s rr`, ...backends.map(pod => `-a -t ${spelled(vip, 80)} -r ${spelled(pod.addresses[family], 8080)} -m`)];
+      const servers = await Promise.all(
+        backends.map(pod => lab().probe(pod).serve('tcp', pod.addresses[family], 8080, pod.name)),
+      );
+      const ipvs = [
+        `-A -t ${spelled(vip, 80)} -s rr`,
+        ...backends.map(pod => `-a -t ${spelled(vip, 80)} -r ${spelled(pod.addresses[family], 8080)} -m`),
+      ];
       await lab().expectRun(node, ['ip', '-batch', '-'], {
         input: `link add kube-dummy-if type dummy\nlink set kube-dummy-if up\naddr add ${vip} dev kube-dummy-if\n`,
       });
@@ -95,12 +112,21 @@ describeLab('the lab', {}, lab => {
     for (const transport of TRANSPORTS) {
       const pod = lab().pod(1, 2);
       const server = await lab().probe(pod).serve(transport, pod.addresses.ipv4, 9000, 'held');
-      const connection = await lab().probe(lab().ext).hold({ transport, address: pod.addresses.ipv4, port: 9000, sourcePort: 45_000 });
+      const connection = await lab()
+        .probe(lab().ext)
+        .hold({ transport, address: pod.addresses.ipv4, port: 9000, sourcePort: 45_000 });
       const again = await connection.say('still there?');
       server.end();
       const gone = await connection.say('and now?', 500);
       connection.close();
-      const expected = { outcome: 'answer', server: 'held', peer: '10.10.1.200', peerPort: 45_000, local: pod.addresses.ipv4, localPort: 9000 };
+      const expected = {
+        outcome: 'answer',
+        server: 'held',
+        peer: '10.10.1.200',
+        peerPort: 45_000,
+        local: pod.addresses.ipv4,
+        localPort: 9000,
+      };
       assert.deepEqual(connection.opened, expected, transport);
       assert.deepEqual(again, expected, transport);
       assert.ok(['closed', 'reset', 'refused'].includes(gone.outcome), `${transport}: ${JSON.stringify(gone)}`);
@@ -111,7 +137,9 @@ describeLab('the lab', {}, lab => {
     const pod = lab().pod(2, 2);
     const server = await lab().probe(pod).serve('tcp', pod.addresses.ipv6, 9001, pod.name);
     const clients = Array.from({ length: 20 }, (_, index) => lab().pods[index % lab().pods.length] ?? pod);
-    const bursts = await Promise.all(clients.map(client => lab().probe(client).burst({ transport: 'tcp', address: pod.addresses.ipv6, port: 9001 }, 20)));
+    const bursts = await Promise.all(
+      clients.map(client => lab().probe(client).burst({ transport: 'tcp', address: pod.addresses.ipv6, port: 9001 }, 20)),
+    );
     assert.deepEqual([...tally(bursts.flat())], [[pod.name, 400]]);
     server.end();
   });
@@ -119,18 +147,26 @@ describeLab('the lab', {}, lab => {
   it('runs programs with input, environment and exit status, and daemons with their lines', async () => {
     const node = lab().node(1);
     const large = 'x'.repeat(200_000);
-    const copied = await lab().run(node, ['sh', '-c', 'cat; echo "$GREETING" >&2; exit 7'], { input: large, environment: { GREETING: 'hello' } });
+    const copied = await lab().run(node, ['sh', '-c', 'cat; echo "$GREETING" >&2; exit 7'], {
+      input: large,
+      environment: { GREETING: 'hello' },
+    });
     assert.deepEqual(copied, { status: 7, stdout: large, stderr: 'hello\n' });
     assert.equal((await lab().run(node, ['no-such-program'])).status, 127);
-    const daemon = lab().startDaemon(node, [process.execPath, '-e', 'console.log("up"); setInterval(() => {}, 1000); process.on("SIGTERM", () => process.exit(3))']);
+    const daemon = lab().startDaemon(node, [
+      process.execPath,
+      '-e',
+      'process.on("SIGTERM", () => process.exit(3)); setInterval(() => {}, 1000); console.log("up")',
+    ]);
     const line = await daemon.waitForLine(/^up$/, 20_000);
     assert.equal(line.stream, 'stdout');
     assert.equal(await daemon.stop(), 3);
     await assert.rejects(daemon.waitForLine(/never/, 1000), LabError);
   });
 
-  it('gives every node a /run and kernel settings of its own', async () => {
+  it('gives every node a name, a /run and kernel settings of its own', async () => {
     const [first, second] = [lab().node(1), lab().node(2)];
+    assert.equal(await lab().expectRun(first, ['hostname']), 'node1\n');
     await lab().writeFile(first, '/run/fairway/manifests/a.yaml', 'one');
     assert.equal(await lab().readFile(first, '/run/fairway/manifests/a.yaml'), 'one');
     assert.equal(await lab().expectRun(first, ['cat', '/run/fairway/manifests/a.yaml']), 'one');

@@ -96,12 +96,20 @@ export class Lab {
   }
 
   /** Runs a program in a namespace to its end, whatever its exit status; `input` is its standard input. */
-  async run(host: LabHost, argv: readonly string[], options: ProgramOptions & { readonly input?: string } = {}): Promise<ProgramResult> {
+  async run(
+    host: LabHost,
+    argv: readonly string[],
+    options: ProgramOptions & { readonly input?: string } = {},
+  ): Promise<ProgramResult> {
     return await runProgram(this.#agent, host.name, argv, options);
   }
 
   /** As `run`, but rejects with LabError unless the exit status is 0, and returns what it printed. */
-  async expectRun(host: LabHost, argv: readonly string[], options: ProgramOptions & { readonly input?: string } = {}): Promise<string> {
+  async expectRun(
+    host: LabHost,
+    argv: readonly string[],
+    options: ProgramOptions & { readonly input?: string } = {},
+  ): Promise<string> {
     const { status, stdout, stderr } = await this.run(host, argv, options);
     if (status !== 0) throw new LabError(`${argv.join(' ')} on ${host.name}: status ${status}\n${stderr}${stdout}`);
     return stdout;

@@ -46,6 +46,14 @@ export class LabUnavailable extends Error {
 
 export const AGENT = join(import.meta.dirname, 'agent.pl');
 
+/** Nothing of the tester's own environment reaches the lab, so that a guest and the machine behave alike. */
+const AGENT_ENVIRONMENT = {
+  PATH: '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin',
+  HOME: '/root',
+  LANG: 'C.UTF-8',
+  NO_COLOR: '1',
+};
+
 const TOOLS: Readonly<Record<string, string>> = {
   ip: 'iproute2',
   ipvsadm: 'ipvsadm',
@@ -60,7 +68,8 @@ const TOOLS: Readonly<Record<string, string>> = {
 /** Finds a place and starts the agent in it. Rejects with LabUnavailable. `FAIRWAY_LAB_PLACE=machine|guest` in the environment forces one. */
 export async function openPlace(options: PlaceOptions): Promise<Place> {
   const missing = await missingPackages();
-  if (missing.length > 0) throw new LabUnavailable(`the lab needs Debian packages that are not here: apt-get install ${missing.join(' ')}`);
+  if (missing.length > 0)
+    throw new LabUnavailable(`the lab needs Debian packages that are not here: apt-get install ${missing.join(' ')}`);
   const forced = options.machine.environment['FAIRWAY_LAB_PLACE'] ?? '';
   const unfit = forced === 'guest' ? 'FAIRWAY_LAB_PLACE=guest' : await machineUnfitBecause(options);
   if (unfit === '') return { kind: 'machine', agent: await readyAgent(startApart()), because: '' };
@@ -74,9 +83,16 @@ export function machineNow(): Machine {
 }
 
 async function missingPackages(): Promise<readonly string[]> {
-  const folders = ['/usr/local/sbin', '/usr/local/bin', '/usr/sbin', '/usr/bin', '/sbin', '/bin'];
+  const folders = AGENT_ENVIRONMENT.PATH.split(':');
   const present = async (tool: string): Promise<boolean> => {
-    const found = await Promise.all(folders.map(folder => access(join(folder, tool), constants.X_OK).then(() => true, () => false)));
+    const found = await Promise.all(
+      folders.map(folder =>
+        access(join(folder, tool), constants.X_OK).then(
+          () => true,
+          () => false,
+        ),
+      ),
+    );
     return found.includes(true);
   };
   const missing = new Set<string>();
@@ -105,7 +121,23 @@ const TRIALS: readonly { readonly shows: string; readonly argv: readonly string[
   { shows: 'ipset hash:ip,port', argv: ['ipset', 'create', 'trial', 'hash:ip,port'] },
   ...['iptables', 'ip6tables'].map(tool => ({
     shows: `${tool} with nat, MASQUERADE and the ipvs match`,
-    argv: [tool, '-w', '-t', 'nat', '-A', 'POSTROUTING', '-m', 'ipvs', '--ipvs', '--vdir', 'ORIGINAL', '--vmethod', 'MASQ', '-j', 'MASQUERADE'],
+    argv: [
+      tool,
+      '-w',
+      '-t',
+      'nat',
+      '-A',
+      'POSTROUTING',
+      '-m',
+      'ipvs',
+      '--ipvs',
+      '--vdir',
+      'ORIGINAL',
+      '--vmethod',
+      'MASQ',
+      '-j',
+      'MASQUERADE',
+    ],
   })),
 ];
 
@@ -119,7 +151,7 @@ async function machineUnfitBecause(options: PlaceOptions): Promise<string> {
     await agent.ready();
     for (const { shows, argv, ...input } of TRIALS) {
       const { status, stderr } = await runProgram(agent, '', argv, { directory: '/', ...input });
-      if (status !== 0) return `its kernel lacks ${shows} (${stderr.trim().split('\n').at(-1)})`;
+      if (status !== 0) return `its kernel lacks ${shows} (${stderr.trim().replaceAll('\n', '; ')})`;
     }
     return '';
   } catch (error) {
@@ -134,12 +166,12 @@ async function guestAgent(options: PlaceOptions, unfit: string): Promise<Agent> 
   if (machine.platform !== 'linux' || machine.architecture !== 'x64')
     throw new LabUnavailable(`the machine itself does not do (${unfit}), and a guest needs linux on x86_64`);
   const kernel = await findLabKernel(machine.environment);
-  if (kernel.path === undefined) throw new LabUnavailable(`the machine itself does not do (${unfit}), and for a guest ${kernel.missing}`);
+  if (kernel.path === undefined)
+    throw new LabUnavailable(`the machine itself does not do (${unfit}), and for a guest ${kernel.missing}`);
   const guest = await startGuest({
     kernel: kernel.path,
     argv: ['perl', AGENT, 'here'],
-    // The agent's children write to pipes, but Node looks at the terminal of its ancestors too.
-    environment: { NO_COLOR: '1' },
+    environment: AGENT_ENVIRONMENT,
     directory: '/',
     timeLimitMs: options.timeLimitMs,
     pinning: options.pinning,
@@ -158,11 +190,18 @@ async function readyAgent(agentProcess: AgentProcess): Promise<Agent> {
 
 /** The agent on this machine, with namespaces of its own. It ends when its standard input does, so it cannot outlive us. */
 function startApart(): AgentProcess {
-  const child = spawn('perl', [AGENT, 'apart'], { stdio: ['pipe', 'pipe', 'pipe'], env: { ...process.env, NO_COLOR: '1' } });
+  const child = spawn('perl', [AGENT, 'apart'], { stdio: ['pipe', 'pipe', 'pipe'], env: AGENT_ENVIRONMENT });
   child.stdin.on('error', () => {});
   const exited = Promise.withResolvers<{ status: number; console: string }>();
   child.once('error', error => exited.resolve({ status: 127, console: error.message }));
   child.once('close', (code, signal) => exited.resolve({ status: code ?? 128, console: signal ?? '' }));
   const { stdin, stdout, stderr } = child;
-  return { stdin, stdout, stderr, inputWindow: Number.POSITIVE_INFINITY, exited: exited.promise, kill: () => child.kill('SIGKILL') };
+  return {
+    stdin,
+    stdout,
+    stderr,
+    inputWindow: Number.POSITIVE_INFINITY,
+    exited: exited.promise,
+    kill: () => child.kill('SIGKILL'),
+  };
 }

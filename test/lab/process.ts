@@ -54,7 +54,8 @@ export class LabProcess {
         }
         if (verb === 'exit') {
           this.#status = Number(String(bytes));
-          for (const stream of ['stdout', 'stderr'] as const) if (this.#partial[stream] !== '') this.#take(stream, Buffer.from('\n'));
+          for (const stream of ['stdout', 'stderr'] as const)
+            if (this.#partial[stream] !== '') this.#take(stream, Buffer.from('\n'));
           this.#exchange.close();
           exited.resolve(this.#status);
         }

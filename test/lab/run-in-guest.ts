@@ -32,7 +32,9 @@ if (positionals.length === 0) {
   const guest = await startGuest({
     kernel: kernel.path,
     argv: positionals,
-    environment: Object.fromEntries(['NO_COLOR=1', ...values.env].map(pair => [pair.split('=', 1)[0] ?? '', pair.slice(pair.indexOf('=') + 1)])),
+    environment: Object.fromEntries(
+      ['NO_COLOR=1', ...values.env].map(pair => [pair.split('=', 1)[0] ?? '', pair.slice(pair.indexOf('=') + 1)]),
+    ),
     directory: values.directory,
     memoryMiB: Number(values.memory),
     timeLimitMs: Number(values.time) * 1000,

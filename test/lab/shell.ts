@@ -8,11 +8,14 @@ try {
   const hosts = [...lab.nodes, ...lab.pods, lab.ext, lab.router];
   const host = hosts.find(one => one.name === name);
   console.error(lab.description);
-  for (const one of hosts) console.error(`  ${one.name.padEnd(8)} ${one.addresses.ipv4.padEnd(16)} ${one.addresses.ipv6}${one === host ? '  <- here' : ''}`);
+  for (const one of hosts)
+    console.error(
+      `  ${one.name.padEnd(8)} ${one.addresses.ipv4.padEnd(16)} ${one.addresses.ipv6}${one === host ? '  <- here' : ''}`,
+    );
   if (host === undefined) throw new Error(`this lab has no ${name}`);
   const terminal = process.stdin.isTTY;
   // script(1) gives the shell a terminal of its own, on the lab's side.
-  const shell = lab.startDaemon(host, terminal ? ['script', '-qc', 'bash -i', '/dev/null'] : ['bash'], {
+  const shell = lab.startDaemon(host, terminal ? ['script', '-qec', 'bash -i', '/dev/null'] : ['bash'], {
     copyTo: { stdout: process.stdout, stderr: process.stderr },
   });
   if (terminal) process.stdin.setRawMode(true);

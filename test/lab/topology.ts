@@ -2,7 +2,7 @@
  * Builds the lab's machines out of network namespaces: nodes with a kube-bridge and pods on it, a router between two LANs and an outside
  * host. One `ip -batch` per namespace, because a spawn in a guest costs 10 to 40 ms.
  */
-import { type Agent, LabError } from './agent.ts';
+
 import {
   type Addresses,
   type AddressPlan,
@@ -15,6 +15,7 @@ import {
   routerOn,
   type TopologyOptions,
 } from './addresses.ts';
+import { type Agent, LabError } from './agent.ts';
 import { runProgram } from './process.ts';
 
 /** Builds it in the agent's place. Rejects with LabError, naming the namespace and what `ip` said. */
@@ -26,7 +27,10 @@ export async function buildTopology(agent: Agent, options: TopologyOptions = {})
   // Before there are links: a link takes over what is the default when it arrives.
   await Promise.all(hosts.map(async host => await setSysctls(agent, host, forwarding.includes(host) ? 'router' : 'host')));
   // The namespaces that make links for others come first; then the ends can be configured in any order.
-  await Promise.all([batch(agent, plan.router.name, routerLines(plan, options)), ...plan.nodes.map(node => batch(agent, node.name, bridgeLines(node)))]);
+  await Promise.all([
+    batch(agent, plan.router.name, routerLines(plan, options)),
+    ...plan.nodes.map(node => batch(agent, node.name, bridgeLines(node))),
+  ]);
   await Promise.all([
     batch(agent, plan.outside.name, outsideLines(plan)),
     ...plan.nodes.map(node => batch(agent, node.name, nodeLines(node, plan, options))),
@@ -37,8 +41,12 @@ export async function buildTopology(agent: Agent, options: TopologyOptions = {})
 
 async function batch(agent: Agent, namespace: string, lines: readonly string[]): Promise<void> {
   const input = lines.map(line => `${line}\n`).join('');
-  const { status, stderr } = await runProgram(agent, '', ['ip', ...(namespace === '' ? [] : ['-n', namespace]), '-batch', '-'], { input, directory: '/' });
-  if (status !== 0) throw new LabError(`ip -batch in ${namespace === '' ? 'the root namespace' : namespace}: ${stderr.trim()}\n${input}`);
+  const { status, stderr } = await runProgram(agent, '', ['ip', ...(namespace === '' ? [] : ['-n', namespace]), '-batch', '-'], {
+    input,
+    directory: '/',
+  });
+  if (status !== 0)
+    throw new LabError(`ip -batch in ${namespace === '' ? 'the root namespace' : namespace}: ${stderr.trim()}\n${input}`);
 }
 
 async function setSysctls(agent: Agent, host: LabHost, role: 'router' | 'host'): Promise<void> {

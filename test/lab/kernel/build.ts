@@ -81,7 +81,8 @@ async function installPackages({ userId, progress }: KernelBuildOptions): Promis
     if (!there) missing.push(debianPackage);
   }
   if (missing.length === 0) return;
-  if (userId !== 0) throw new Error(`building the lab's kernel needs Debian packages that are not here: apt-get install ${missing.join(' ')}`);
+  if (userId !== 0)
+    throw new Error(`building the lab's kernel needs Debian packages that are not here: apt-get install ${missing.join(' ')}`);
   progress(`installing ${missing.join(' ')}`);
   const install = ['apt-get', 'install', '-y', '--no-install-recommends', ...missing];
   try {
@@ -106,7 +107,12 @@ async function run(argv: readonly string[], directory: string, seen: (line: stri
   const child: ChildProcess = spawn(argv[0] ?? '', argv.slice(1), {
     cwd: directory,
     stdio: ['ignore', 'pipe', 'pipe'],
-    env: { PATH: '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin', HOME: '/root', LC_ALL: 'C', DEBIAN_FRONTEND: 'noninteractive' },
+    env: {
+      PATH: '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin',
+      HOME: '/root',
+      LC_ALL: 'C',
+      DEBIAN_FRONTEND: 'noninteractive',
+    },
   });
   const tail: string[] = [];
   for (const stream of [child.stdout, child.stderr]) {

@@ -1,6 +1,7 @@
 /** Finds the kernel that lab guests boot. */
-import { createHash } from 'node:crypto';
+
 import { execFile } from 'node:child_process';
+import { createHash } from 'node:crypto';
 import { access, chmod, constants, mkdir, open, readFile, rename } from 'node:fs/promises';
 import { homedir } from 'node:os';
 import { join } from 'node:path';
@@ -38,7 +39,9 @@ export async function findLabKernel(environment: Environment): Promise<FoundKern
   if (named !== '') {
     if (!(await has(named, constants.R_OK))) return { missing: `FAIRWAY_LAB_KERNEL names ${named}, which cannot be read` };
     if (named.endsWith('.xz')) return { path: await unpacked(named, environment) };
-    return (await has(named, constants.X_OK)) ? { path: named } : { missing: `FAIRWAY_LAB_KERNEL names ${named}, which is not executable` };
+    return (await has(named, constants.X_OK))
+      ? { path: named }
+      : { missing: `FAIRWAY_LAB_KERNEL names ${named}, which is not executable` };
   }
   const built = await builtKernelPath(environment);
   if (await has(built, constants.X_OK)) return { path: built };

@@ -141,13 +141,14 @@ describe('a Service as the modules see it', () => {
       ],
     );
     assert.deepEqual(
-      messages,
+      messages.toSorted(),
       [
-        'spec.ports[].port: 0 (and 3 more like it): the port is left out; write a number from 1 to 65535 without quotes',
+        'spec.ports[].port: 0 (and 2 more like it): the port is left out; write a number from 1 to 65535 without quotes',
         'spec.ports[].protocol: "ICMP": not one of TCP, UDP, SCTP; left out',
-        'spec.ports[]: "81/TCP": there twice, only the first counts; remove one',
+        'spec.ports[]: "x": not an object, left out',
+        'spec.ports: "81/TCP": there twice, only the first counts; remove one',
         'spec.ports[].nodePort: -1: ignored; write a number from 1 to 65535 without quotes',
-      ].toSorted((a, b) => messages.indexOf(a) - messages.indexOf(b)),
+      ].sort(),
     );
   });
 
@@ -257,7 +258,10 @@ describe('an EndpointSlice as the modules see it', () => {
       object.endpoints.map(({ address }) => address),
       ['10.0.0.1'],
     );
-    assert.equal(messages[0], 'endpoints[].addresses[0]: missing: not an IPv4 address; the endpoint is left out');
+    assert.deepEqual(messages, [
+      'endpoints[]: null (and 1 more like it): not an object, left out',
+      'endpoints[].addresses[0]: missing (and 3 more like it): not an IPv4 address; the endpoint is left out',
+    ]);
   });
 
   it('counts an address once: the endpoint that answers speaks for it', () => {

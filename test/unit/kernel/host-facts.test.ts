@@ -68,7 +68,7 @@ class Host implements CommandRunner {
   lines(_: unknown, onLine: (line: string) => void, signal: AbortSignal): Promise<CommandResult> {
     return new Promise((resolve, reject) => {
       this.monitors.push({ onLine, end: resolve });
-      signal.addEventListener('abort', () => reject(signal.reason), { once: true });
+      signal.addEventListener('abort', () => reject(new Error('aborted')), { once: true });
     });
   }
 
@@ -94,6 +94,7 @@ async function follow() {
     },
     new AbortController().signal,
   );
+  await clock.advance(1000);
   await clock.advance(100);
   return { host, clock, heard, troubles, source };
 }
@@ -146,6 +147,7 @@ describe('what the host is like', () => {
     host.addresses['eth1'] = ['198.51.100.1/24'];
     await clock.advance(1000);
     assert.equal(host.monitors.length, 2);
+    await clock.advance(1000);
     await clock.advance(100);
     assert.equal(heard.length, 1);
     assert.equal(troubles.at(-1), undefined);

@@ -335,8 +335,9 @@ describe('a host without a working iptables', () => {
     const driver = iptablesDriver({ runner: unused, tools, ownsChain });
     const { failed } = await driver.apply(changes, never);
     const error = failed.get(key(chain('FAIRWAY-A')));
-    assert.equal(error?.code, 'FW_CAPABILITY_KERNEL');
-    assert.match(error?.message ?? '', /ipv4.*the kernel has no nat table/);
+    assert.ok(error);
+    assert.equal(error.code, 'FW_CAPABILITY_KERNEL');
+    assert.match(error.message, /ipv4.*the kernel has no nat table/);
     assert.deepEqual(await driver.read(new Map(), never), new Map());
   });
 
