@@ -8,7 +8,7 @@ import type { HostFacts } from './cluster/snapshot.ts';
 import { Store } from './cluster/store.ts';
 import { messageOf } from './errors.ts';
 import type { Clock } from './net/clock.ts';
-import type { Instant } from './net/instant.ts';
+import { type Instant, instantOf } from './net/instant.ts';
 import type { Health, ModuleHealth } from './observe/health.ts';
 import type { Log } from './observe/log.ts';
 import type { Metrics } from './observe/metrics.ts';
@@ -106,9 +106,9 @@ export class Daemon {
 
   /** What is wrong with users' objects: the modules' diagnostics and what projection complained of. */
   diagnostics(): readonly Diagnostic[] {
-    const complaints = this.#store.complaints().map(
-      ({ kind, key, message }): Diagnostic => ({ code: 'FW_OBJECT_FIELD', object: { kind, key, since: 0 }, message }),
-    );
+    const complaints = this.#store
+      .complaints()
+      .map(({ kind, key, message }): Diagnostic => ({ code: 'FW_OBJECT_FIELD', object: { kind, key, since: 0 }, message }));
     return [...complaints, ...this.#reconciler.diagnostics()];
   }
 
@@ -146,7 +146,7 @@ export class Daemon {
       return dueAt;
     } catch (thrown) {
       if (!this.#abort.signal.aborted) log.error(`a round failed as a whole: ${messageOf(thrown)}`, { code: 'FW_PLAN_FAILED' });
-      return (clock.now() + DEFECT_PAUSE_MS) as Instant;
+      return instantOf(clock.now() + DEFECT_PAUSE_MS);
     } finally {
       this.#roundSince = undefined;
     }

@@ -2,11 +2,11 @@
 import { hostname } from 'node:os';
 import { check } from './commands/check.ts';
 import { cleanup } from './commands/cleanup.ts';
+import type { Invocation } from './commands/invocation.ts';
 import { plan } from './commands/plan.ts';
 import { run } from './commands/run.ts';
-import type { Invocation } from './commands/invocation.ts';
-import { EX_CONFIG, formatConfigError } from './config/config-error.ts';
 import { nodeNameOf } from './config/config.ts';
+import { EX_CONFIG, formatConfigError } from './config/config-error.ts';
 import { helpText } from './config/describe.ts';
 import { parseArguments } from './config/parse.ts';
 import { FairwayError, messageOf } from './errors.ts';

@@ -6,14 +6,19 @@ import { execFileSync } from 'node:child_process';
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { styleText } from 'node:util';
-import { Fleet, footprint } from '../test/lab/fleet.ts';
 import type { LabHost } from '../test/lab/addresses.ts';
+import { Fleet, footprint } from '../test/lab/fleet.ts';
 import { Lab } from '../test/lab/lab.ts';
-import { type Reply, tally, type Transport } from '../test/lab/probe.ts';
+import { type Reply, type Transport, tally } from '../test/lab/probe.ts';
 
 const ROOT = join(import.meta.dirname, '..');
 const SHOP = readFileSync(join(ROOT, 'examples', 'shop.yaml'), 'utf8');
-const FLAGS = ['--enable-ipv6', '--service-external-ip-range=203.0.113.0/28', '--loadbalancer-ip-range=203.0.113.16/28', '--service-cluster-ip-range=10.96.0.0/16,fd00:10:96::/112'];
+const FLAGS = [
+  '--enable-ipv6',
+  '--service-external-ip-range=203.0.113.0/28',
+  '--loadbalancer-ip-range=203.0.113.16/28',
+  '--service-cluster-ip-range=10.96.0.0/16,fd00:10:96::/112',
+];
 const CONNECTIONS = 30;
 
 const TOPOLOGY = `
@@ -43,11 +48,19 @@ function expect(isTrue: boolean, text: string): void {
 }
 
 /** Fresh connections one after the other, and how they spread. */
-async function connections(lab: Lab, from: LabHost, transport: Transport, address: string, port: number): Promise<readonly Reply[]> {
+async function connections(
+  lab: Lab,
+  from: LabHost,
+  transport: Transport,
+  address: string,
+  port: number,
+): Promise<readonly Reply[]> {
   const replies = await lab.probe(from).burst({ transport, address, port }, CONNECTIONS);
   const spread = [...tally(replies)].sort().map(([server, count]) => `${server} ${count}`);
   const sources = new Set(replies.flatMap(reply => (reply.outcome === 'answer' ? [reply.peer] : [])));
-  say(`   ${from.name} -> ${transport} ${address} port ${port}: ${spread.join(', ')}${sources.size === 0 ? '' : `; source seen: ${[...sources].join(' ')}`}`);
+  say(
+    `   ${from.name} -> ${transport} ${address} port ${port}: ${spread.join(', ')}${sources.size === 0 ? '' : `; source seen: ${[...sources].join(' ')}`}`,
+  );
   return replies;
 }
 
@@ -76,16 +89,23 @@ async function showTraffic(lab: Lab): Promise<void> {
   expect(answeredBy(await connections(lab, pod, 'tcp', '10.96.0.10', 80), ...web), 'cluster IP, from a pod: all three endpoints');
   expect(answeredBy(await connections(lab, pod, 'tcp', 'fd00:10:96::10', 80), ...web), 'the same over IPv6');
   expect(answeredBy(await connections(lab, node1, 'tcp', '10.96.0.10', 80), ...web), 'cluster IP, from the node itself');
-  expect(answeredBy(await connections(lab, lab.pod(1, 1), 'tcp', '10.96.0.10', 80), ...web), 'an endpoint reaches its own Service, itself included');
+  expect(
+    answeredBy(await connections(lab, lab.pod(1, 1), 'tcp', '10.96.0.10', 80), ...web),
+    'an endpoint reaches its own Service, itself included',
+  );
   expect(answeredBy(await connections(lab, pod, 'udp', '10.96.0.53', 53), 'dns@pod-1-2', 'dns@pod-2-2'), 'UDP');
-  expect((await connections(lab, pod, 'tcp', '10.96.0.30', 80)).every(isAnswer) && sticks(await connections(lab, pod, 'tcp', '10.96.0.30', 80)), 'session affinity: one endpoint for one client');
+  expect(
+    (await connections(lab, pod, 'tcp', '10.96.0.30', 80)).every(isAnswer) &&
+      sticks(await connections(lab, pod, 'tcp', '10.96.0.30', 80)),
+    'session affinity: one endpoint for one client',
+  );
   expect(answeredBy(await connections(lab, ext, 'tcp', lab.node(2).addresses.ipv4, 30080), ...web), 'node port, from outside');
   expect(answeredBy(await connections(lab, ext, 'tcp', '203.0.113.10', 80), ...web), 'external IP, from outside');
   expect(answeredBy(await connections(lab, ext, 'tcp', '203.0.113.20', 80), ...web), 'load-balancer IP, from outside');
   const local = await connections(lab, ext, 'tcp', node1.addresses.ipv4, 30090);
   expect(
     local.every(reply => reply.outcome === 'answer' && reply.server === 'web@pod-1-1' && reply.peer === ext.addresses.ipv4),
-    'traffic policy Local: the pod on this node, and it sees the client\'s own address',
+    "traffic policy Local: the pod on this node, and it sees the client's own address",
   );
   const [closed] = await lab.probe(pod).burst({ transport: 'tcp', address: '10.96.0.99', port: 80 }, 1);
   expect(closed?.outcome === 'refused', `a Service without endpoints refuses at once (${closed?.outcome})`);
@@ -115,7 +135,9 @@ async function showChange(lab: Lab, fleet: Fleet): Promise<void> {
   const replies = await connections(lab, lab.pod(1, 2), 'tcp', '10.96.0.10', 80);
   const total = performance.now() - begin;
   expect(answeredBy(replies, 'web@pod-1-1', 'web@pod-2-1'), 'traffic follows: no connection goes to pod-3-1 any more');
-  say(`   file written -> IPVS changed on all three nodes: ${Math.round(Math.max(...applied))} ms; and ${CONNECTIONS} more connections made after ${Math.round(total)} ms`);
+  say(
+    `   file written -> IPVS changed on all three nodes: ${Math.round(Math.max(...applied))} ms; and ${CONNECTIONS} more connections made after ${Math.round(total)} ms`,
+  );
 }
 
 async function main(): Promise<void> {
@@ -161,7 +183,11 @@ async function main(): Promise<void> {
   } finally {
     await lab.close();
   }
-  title(failures === 0 ? `All as it should be, in ${Math.round((performance.now() - begin) / 1000)} s` : `${failures} expectations FAILED`);
+  title(
+    failures === 0
+      ? `All as it should be, in ${Math.round((performance.now() - begin) / 1000)} s`
+      : `${failures} expectations FAILED`,
+  );
 }
 
 await main();

@@ -15,9 +15,10 @@ import type { Kind, SourceEvents } from './kinds.ts';
 import { LineSplitter } from './line-splitter.ts';
 import { jittered, pause } from './pause.ts';
 import type { Projector } from './project.ts';
+import { type Query, ResourceRequests } from './resource-requests.ts';
 import { RESOURCES, type Resource } from './resources.ts';
 import type { ApiResponse, ApiTransport } from './transport.ts';
-import { protocolTrouble, Trouble, troubleOf, troubleOfStatus, type Verb } from './trouble.ts';
+import { protocolTrouble, type Trouble, troubleOf, troubleOfStatus, type Verb } from './trouble.ts';
 import { isNewerVersion, parseWatchEvent, type WatchEvent } from './watch-event.ts';
 
 /** Why a kind is listed again from the beginning. */
@@ -86,6 +87,7 @@ const STUCK_AFTER = 5;
 export class Reflector {
   readonly #options: ReflectorOptions;
   readonly #resource: Resource;
+  readonly #requests: ResourceRequests;
   /** Where the next watch begins; undefined before the first full list and after a 410. */
   #version: string | undefined;
   #way: FirstListWay = 'watch-list';
@@ -97,6 +99,7 @@ export class Reflector {
   constructor(options: ReflectorOptions) {
     this.#options = options;
     this.#resource = RESOURCES[options.kind];
+    this.#requests = new ResourceRequests({ ...options, resource: this.#resource });
   }
 
   /** Mirrors until the signal aborts. Never rejects. */
@@ -133,7 +136,7 @@ export class Reflector {
     // 0 takes whatever the server has cached; after a 410 only the newest state is sure not to be older than ours.
     const version = this.#wasListed ? '' : '0';
     const open = async <T>(query: Query, read: (body: AsyncIterable<Buffer>) => Promise<T>): Promise<T> =>
-      await this.#open('list', query, signal, read);
+      await this.#requests.open('list', query, signal, read);
     this.#publish(
       list,
       'pages',
@@ -152,7 +155,7 @@ export class Reflector {
         ? { resourceVersion: this.#version ?? '' }
         : { sendInitialEvents: 'true', resourceVersionMatch: 'NotOlderThan' }),
     };
-    await this.#open('watch', query, signal, async (body, abort) => {
+    await this.#requests.open('watch', query, signal, async (body, abort) => {
       this.#tell(() => this.#options.observer.watching(this.#options.kind));
       if (list === undefined) this.#tell(() => this.#options.events.degraded(this.#options.kind, undefined));
       await this.#readEvents(body, list, abort);
@@ -162,7 +165,7 @@ export class Reflector {
   async #readEvents(body: AsyncIterable<Buffer>, list: FirstList | undefined, abort: (trouble: Trouble) => void): Promise<void> {
     const lines = new LineSplitter();
     const { clock, timings } = this.#options;
-    const unended = unsupported('the server did not say where its initial events end');
+    const unended = watchListUnsupported('the server did not say where its initial events end');
     const initial = new Deadline(clock, timings.initialEventsMs, () => abort(unended));
     let pending = list;
     if (pending === undefined) initial.cancel();
@@ -240,49 +243,6 @@ export class Reflector {
     this.#tell(() => events.degraded(kind, undefined));
   }
 
-  /** A response with status 200 and its body, under the limits of time. `abort` ends the reading with that trouble. */
-  async #open<T>(
-    verb: Verb,
-    query: Query,
-    signal: AbortSignal,
-    read: (body: AsyncIterable<Buffer>, abort: (trouble: Trouble) => void) => Promise<T>,
-  ): Promise<T> {
-    const { clock, timings, transport } = this.#options;
-    const attempt = new AbortController();
-    const abort = (trouble: Trouble): void => attempt.abort(trouble);
-    const name = this.#resource.name;
-    const silent = (ms: number): Trouble =>
-      new Trouble('broken', 'FW_API_UNREACHABLE', `${verb} ${name}: nothing came from the API server for ${ms / 1000} s`);
-    const head = new Deadline(clock, timings.headersMs, () => abort(silent(timings.headersMs)));
-    const idle = new Deadline(clock, timings.idleMs, () => abort(silent(timings.idleMs)));
-    try {
-      const both = AbortSignal.any([signal, attempt.signal]);
-      const response = await transport.request({ method: 'GET', path: this.#path(query), signal: both });
-      if (response.status !== 200) throw await this.#refusal(verb, query, response);
-      head.cancel();
-      return await read(extending(response.body, idle), abort);
-    } finally {
-      head.cancel();
-      idle.cancel();
-      attempt.abort(protocolTrouble(`${verb} ${name}: ended`));
-    }
-  }
-
-  #path(query: Query): string {
-    const selector = this.#resource.labelSelector === '' ? {} : { labelSelector: this.#resource.labelSelector };
-    return `${this.#resource.path}?${new URLSearchParams({ ...query, ...selector }).toString()}`;
-  }
-
-  /** Servers before 1.27 refuse the parameters of WatchList as invalid (400, 422), some as forbidden. */
-  async #refusal(verb: Verb, query: Query, response: ApiResponse): Promise<Trouble> {
-    const status = await statusOf(response);
-    const isWatchList = query['sendInitialEvents'] === 'true';
-    const isParameter =
-      status.code === 400 || status.code === 422 || (status.code === 403 && status.message.includes('sendInitialEvents'));
-    if (isWatchList && isParameter) return unsupported(status.message);
-    return troubleOfStatus(status, verb, this.#resource);
-  }
-
   #waitAfterEnd(livedMs: number): number {
     const isGood = this.#hasProgressed || livedMs >= this.#options.timings.settledMs;
     this.#failures = isGood ? 0 : this.#failures + 1;
@@ -339,18 +299,5 @@ export class Reflector {
         // Nobody is left to tell.
       }
     }
-  }
-}
-
-export type Query = Readonly<Record<string, string>>;
-
-function unsupported(message: string): Trouble {
-  return new Trouble('unsupported', 'FW_API_PROTOCOL', `WatchList: ${message}`);
-}
-
-async function* extending(body: AsyncIterable<Buffer>, deadline: Deadline): AsyncGenerator<Buffer, void> {
-  for await (const piece of body) {
-    deadline.extend();
-    yield piece;
   }
 }

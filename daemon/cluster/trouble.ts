@@ -33,6 +33,11 @@ export function protocolTrouble(message: string): Trouble {
   return new Trouble('broken', 'FW_API_PROTOCOL', message);
 }
 
+/** Lists have to be paged here. */
+export function watchListUnsupported(message: string): Trouble {
+  return new Trouble('unsupported', 'FW_API_PROTOCOL', `WatchList: ${message}`);
+}
+
 /** Anything thrown while listing or watching. */
 export function troubleOf(thrown: unknown): Trouble {
   if (thrown instanceof Trouble) return thrown;
@@ -50,7 +55,9 @@ export function troubleOfStatus(status: ApiStatus, verb: Verb, resource: Resourc
   const said = `${verb} ${resource.name}: ${status.code} ${status.message}`.trim();
   if (status.code === 410) return new Trouble('gone', 'FW_API_PROTOCOL', said);
   if (status.code === 403) return forbidden(status, verb, resource);
-  if (status.retryAfterSeconds !== undefined) {
+  // The server names a time here too, but where its storage was restored from a backup that time never comes.
+  const isAhead = status.message.includes('Too large resource version');
+  if (status.retryAfterSeconds !== undefined && !isAhead) {
     const retryAfterMs = Math.min(status.retryAfterSeconds * 1000, RETRY_AFTER_LIMIT_MS);
     return new Trouble(
       'throttled',

@@ -5,7 +5,11 @@ import type { Invocation } from './invocation.ts';
 
 /** Exit status 0 when nothing is missing, 1 when something is. */
 export async function check({ config, environment }: Invocation): Promise<number> {
-  const { probe } = await openHost({ config, environment, clock: systemClock(), onSpawn: () => undefined }, new AbortController().signal);
-  for (const { ok, facility, remark } of probe.reports) process.stdout.write(`${ok ? 'ok     ' : 'missing'} ${facility}: ${remark}\n`);
+  const { probe } = await openHost(
+    { config, environment, clock: systemClock(), onSpawn: () => undefined },
+    new AbortController().signal,
+  );
+  for (const { ok, facility, remark } of probe.reports)
+    process.stdout.write(`${ok ? 'ok     ' : 'missing'} ${facility}: ${remark}\n`);
   return probe.reports.every(({ ok }) => ok) ? 0 : 1;
 }

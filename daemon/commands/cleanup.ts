@@ -16,12 +16,22 @@ export async function cleanup({ config, environment }: Invocation): Promise<numb
   const host = await openHost({ config, environment, clock, onSpawn: () => undefined }, signal);
   const observer = new CleanupReport();
   const { drivers } = host;
-  const reconciler = new Reconciler({ modules: [], drivers, clock, backoff: exponentialBackoff(Math.random), breathe: () => breathe(), observer });
+  const reconciler = new Reconciler({
+    modules: [],
+    drivers,
+    clock,
+    backoff: exponentialBackoff(Math.random),
+    breathe: () => breathe(),
+    observer,
+  });
   await reconciler.converge(signal);
   const left = reconciler.status().flatMap(({ failures }) => failures);
   // What a host has no facility for cannot have been left on it.
-  const unread = reconciler.status().flatMap(({ unreadable }) => (unreadable === undefined || isAbsent(unreadable) ? [] : [unreadable]));
-  for (const { table, key, error } of [...left, ...unread]) process.stderr.write(`not removed: ${table} ${key}: ${error.message}\n`);
+  const unread = reconciler
+    .status()
+    .flatMap(({ unreadable }) => (unreadable === undefined || isAbsent(unreadable) ? [] : [unreadable]));
+  for (const { table, key, error } of [...left, ...unread])
+    process.stderr.write(`not removed: ${table} ${key}: ${error.message}\n`);
   process.stdout.write(observer.lines.length === 0 ? 'nothing of ours was there\n' : observer.lines.join(''));
   return left.length + unread.length === 0 ? 0 : 1;
 }

@@ -16,7 +16,7 @@ import type { Drivers } from '../reconcile/reconciler.ts';
 /** Links, chains and sets that are ours by name, whichever process of ours (or kube-router's, for sets and links) made them. */
 export const OWN_LINKS: ReadonlySet<string> = new Set(['kube-dummy-if']);
 const OWN_SETS = /^(inet6:)?(kube-router-svip|kube-router-svip-prt|kube-router-local-ips|fairway-.*)$/;
-const OWN_CHAINS = /^FAIRWAY-/;
+const OWN_CHAINS = 'FAIRWAY-';
 
 export interface Host {
   readonly runner: CommandRunner;
@@ -35,7 +35,10 @@ export interface HostOptions {
 export async function openHost(options: HostOptions, signal: AbortSignal): Promise<Host> {
   const { config, environment, clock, onSpawn } = options;
   const runner = processRunner({ environment, clock, onSpawn });
-  const files = { readFile: (path: string): Promise<string> => readFile(path, 'utf8'), writeFile: (path: string, text: string): Promise<void> => writeFile(path, text) };
+  const files = {
+    readFile: (path: string): Promise<string> => readFile(path, 'utf8'),
+    writeFile: (path: string, text: string): Promise<void> => writeFile(path, text),
+  };
   const probe = await probeHost({ runner, files }, signal);
   const ip = { runner, ownLinks: OWN_LINKS };
   return {
@@ -46,7 +49,7 @@ export async function openHost(options: HostOptions, signal: AbortSignal): Promi
       link: linkDriver(ip),
       address: addressDriver(ip),
       ipset: ipsetDriver({ runner, owns: name => OWN_SETS.test(name) }),
-      iptables: iptablesDriver({ runner, tools: probe.iptables, ownsChain: name => OWN_CHAINS.test(name) }),
+      iptables: iptablesDriver({ runner, tools: probe.iptables, ownsChain: name => name.startsWith(OWN_CHAINS) }),
       virtualServer: ipvsDriver({ runner, readLines: procLines(() => clock.now()), excludedCidrs: config.excludedCidrs }),
     },
   };

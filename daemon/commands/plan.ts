@@ -27,7 +27,13 @@ export async function plan(invocation: Invocation): Promise<number> {
   const source = await openSource({ config, environment, kinds, clock, observer: UNOBSERVED });
   const host = await openHost({ config, environment, clock, onSpawn: () => undefined }, signal);
   const arrived = new Arrivals(clock, config.cacheSyncTimeout);
-  const store = new Store({ kinds, nodeViewer: new NodeViewer(nodeName), onChange: () => { arrived.look(); } });
+  const store = new Store({
+    kinds,
+    nodeViewer: new NodeViewer(nodeName),
+    onChange: () => {
+      arrived.look();
+    },
+  });
   const follower = await followHostFacts(
     {
       runner: host.runner,
@@ -48,7 +54,14 @@ export async function plan(invocation: Invocation): Promise<number> {
     );
     const observer = new PlanReport();
     const { drivers } = host;
-    const reconciler = new Reconciler({ modules, drivers, clock, backoff: exponentialBackoff(Math.random), breathe: () => breathe(), observer });
+    const reconciler = new Reconciler({
+      modules,
+      drivers,
+      clock,
+      backoff: exponentialBackoff(Math.random),
+      breathe: () => breathe(),
+      observer,
+    });
     reconciler.plan(store.snapshot(clock.now(), follower.facts));
     await reconciler.refresh(signal);
     for (const { message } of store.complaints()) process.stderr.write(`${message}\n`);

@@ -2,11 +2,11 @@
 import { hostname } from 'node:os';
 import { setImmediate as breathe } from 'node:timers/promises';
 import { Daemon, kindsRead } from '../daemon.ts';
-import { FairwayError, messageOf } from '../errors.ts';
+import { messageOf } from '../errors.ts';
 import { followHostFacts } from '../kernel/host-facts.ts';
 import { setTimeouts } from '../kernel/ipvsadm.ts';
 import { systemClock } from '../net/clock.ts';
-import { healthPages, type HttpListener, listenHttp, metricsPages, type Page } from '../observe/http.ts';
+import { type HttpListener, healthPages, listenHttp, metricsPages, type Page } from '../observe/http.ts';
 import { createLog, type Log } from '../observe/log.ts';
 import { Metrics } from '../observe/metrics.ts';
 import { exponentialBackoff } from '../reconcile/backoff.ts';
@@ -21,7 +21,7 @@ import { openSource } from './source.ts';
 export async function run(invocation: Invocation): Promise<number> {
   const { config, environment, nodeName } = invocation;
   requireRoot();
-  const log = createLog({ verbosity: Number(config.v), format: config.logFormat, descriptor: 2 });
+  const log = createLog({ verbosity: config.v, format: config.logFormat, descriptor: 2 });
   log.info(`fairway ${VERSION} starts`, { node: nodeName, nodejs: process.version });
   for (const warning of invocation.warnings) log.warn(warning.message);
 
@@ -32,8 +32,19 @@ export async function run(invocation: Invocation): Promise<number> {
   let daemon: Daemon | undefined;
   const metrics = new Metrics({ version: VERSION, status: () => metricsStatus(daemon) });
   const source = await openSource({ config, environment, kinds: kindsRead(modules), clock, observer: metrics });
-  const host = await openHost({ config, environment, clock, onSpawn: argv => { metrics.spawned(argv[0] ?? ''); } }, stopping.signal);
-  for (const { ok, facility, remark } of host.probe.reports) if (!ok) log.warn(`${facility}: ${remark}`, { code: 'FW_CAPABILITY_KERNEL' });
+  const host = await openHost(
+    {
+      config,
+      environment,
+      clock,
+      onSpawn: argv => {
+        metrics.spawned(argv[0] ?? '');
+      },
+    },
+    stopping.signal,
+  );
+  for (const { ok, facility, remark } of host.probe.reports)
+    if (!ok) log.warn(`${facility}: ${remark}`, { code: 'FW_CAPABILITY_KERNEL' });
   const follower = await followHostFacts(
     {
       runner: host.runner,
@@ -97,7 +108,12 @@ function ipvsTimeouts({ config }: Invocation): { tcp: number; tcpFin: number; ud
 async function listen({ config }: Invocation, daemon: Daemon, metrics: Metrics, log: Log): Promise<readonly HttpListener[]> {
   const wanted: readonly { address: string; port: number; pages: ReadonlyMap<string, Page>; flag: string }[] = [
     { address: config.healthAddr, port: config.healthPort, pages: healthPages(() => daemon.health()), flag: '--health-port' },
-    { address: config.metricsAddr, port: config.metricsPort, pages: metricsPages(config.metricsPath, metrics), flag: '--metrics-port' },
+    {
+      address: config.metricsAddr,
+      port: config.metricsPort,
+      pages: metricsPages(config.metricsPath, metrics),
+      flag: '--metrics-port',
+    },
   ];
   const listeners: HttpListener[] = [];
   for (const { address, port, pages, flag } of wanted) {

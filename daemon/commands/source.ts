@@ -1,12 +1,12 @@
 /** Where the cluster's objects come from: the API server, or a folder of manifests. */
 import { readFile } from 'node:fs/promises';
-import type { Config } from '../config/config.ts';
 import { ApiSource } from '../cluster/api-source.ts';
 import type { ClusterSource, Kind } from '../cluster/kinds.ts';
 import { openCredentials } from '../cluster/kubeconfig.ts';
 import { ManifestSource } from '../cluster/manifests.ts';
 import type { ReflectorObserver } from '../cluster/reflector.ts';
 import { Transport } from '../cluster/transport.ts';
+import type { Config } from '../config/config.ts';
 import type { Clock } from '../net/clock.ts';
 import { VERSION } from '../version.ts';
 

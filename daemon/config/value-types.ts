@@ -46,8 +46,8 @@ export const LONGEST_TIMER = 2 ** 31 - 1;
 const ok = <T>(value: T): Parsed<T> => ({ ok: true, value });
 const wrong = (problem: string, remedy: string): Parsed<never> => ({ ok: false, problem, remedy });
 
-const TRUE = new Set(['1', 't', 'T', 'TRUE', 'true', 'True']);
-const FALSE = new Set(['0', 'f', 'F', 'FALSE', 'false', 'False']);
+const TRUE: ReadonlySet<string> = new Set(['1', 't', 'T', 'TRUE', 'true', 'True']);
+const FALSE: ReadonlySet<string> = new Set(['0', 'f', 'F', 'FALSE', 'false', 'False']);
 
 /** Booleans as Go's `strconv.ParseBool` reads them. */
 export const bool: ValueType<boolean> = {

@@ -8,3 +8,8 @@ export type Instant = number & { readonly [instant]: true };
 export function instantOf(milliseconds: number): Instant {
   return milliseconds as Instant;
 }
+
+/** The first of several points in time; undefined where there is none. */
+export function earliest(instants: readonly Instant[]): Instant | undefined {
+  return instants.length === 0 ? undefined : instants.reduce((first, next) => instantOf(Math.min(first, next)));
+}

@@ -18,6 +18,8 @@ export function isReady(health: Health): boolean {
 
 /** One line a module, for people. */
 export function describeHealth(health: Health): string {
-  const lines = [...health.modules].map(([name, module]) => `${name}: ${module.state === 'degraded' ? `degraded: ${module.reason}` : module.state}`);
+  const lines = [...health.modules].map(
+    ([name, module]) => `${name}: ${module.state === 'degraded' ? `degraded: ${module.reason}` : module.state}`,
+  );
   return `${[health.isLive ? 'loop: ok' : 'loop: has not ticked in time', ...lines].join('\n')}\n`;
 }

@@ -1,7 +1,7 @@
 /** The log: one line per state change, none per step. winston does the formatting; this wrapper keeps silent levels free. */
 import { writeSync } from 'node:fs';
+import { Writable } from 'node:stream';
 import winston from 'winston';
-import Transport from 'winston-transport';
 
 export type LogLevel = 'error' | 'warn' | 'info' | 'debug';
 export type LogFormat = 'text' | 'json';
@@ -30,7 +30,8 @@ export function createLog(options: LogOptions): Log {
   const logger = winston.createLogger({
     level: 'debug',
     format: winston.format.combine(winston.format.timestamp(), options.format === 'json' ? winston.format.json() : textFormat()),
-    transports: [new DescriptorTransport(options.descriptor)],
+    // eslint-disable-next-line @typescript-eslint/no-unsafe-class-instance-assignment -- winston declares its transports as interfaces
+    transports: [new winston.transports.Stream({ stream: descriptorStream(options.descriptor) })],
   });
   // A disabled level must cost nothing: winston itself takes two microseconds to find out.
   const at =
@@ -56,23 +57,18 @@ function quoted(value: unknown): string {
 }
 
 /** Writes each line at once; winston's own console transport buffers and can lose the last lines. */
-class DescriptorTransport extends Transport {
-  readonly #descriptor: number;
-
-  constructor(descriptor: number) {
-    super();
-    this.#descriptor = descriptor;
-  }
-
-  override log(entry: Record<symbol, unknown>, done: () => void): void {
-    try {
-      writeSync(this.#descriptor, `${String(entry[Symbol.for('message')])}\n`);
-    } catch (thrown) {
-      // A full pipe (EAGAIN) or a reader that went away (EPIPE) must not end the daemon: the line is lost, the work goes on.
-      if (!isWriteRefusal(thrown)) throw thrown;
-    }
-    done();
-  }
+function descriptorStream(descriptor: number): Writable {
+  return new Writable({
+    write(line: Buffer, _encoding, done) {
+      try {
+        writeSync(descriptor, line);
+      } catch (thrown) {
+        // A full pipe (EAGAIN) or a reader that went away (EPIPE) must not end the daemon: the line is lost, the work goes on.
+        if (!isWriteRefusal(thrown)) throw thrown;
+      }
+      done();
+    },
+  });
 }
 
 function isWriteRefusal(thrown: unknown): boolean {

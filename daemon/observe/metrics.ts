@@ -77,7 +77,12 @@ export class Metrics implements ReflectorObserver {
         for (const [code, count] of status().diagnostics) this.set({ code }, count);
       },
     });
-    this.#changes = new Counter({ name: 'fairway_changes_total', help: 'Entries changed', labelNames: ['table', 'op'], registers });
+    this.#changes = new Counter({
+      name: 'fairway_changes_total',
+      help: 'Entries changed',
+      labelNames: ['table', 'op'],
+      registers,
+    });
     this.#failures = new Counter({ name: 'fairway_failures_total', help: 'Changes refused', labelNames: ['table'], registers });
     this.#drift = new Counter({
       name: 'fairway_drift_total',
@@ -106,10 +111,20 @@ export class Metrics implements ReflectorObserver {
       registers,
     });
     this.#spawns = new Counter({ name: 'fairway_spawns_total', help: 'Tools run', labelNames: ['command'], registers });
-    this.#lists = new Counter({ name: 'fairway_api_lists_total', help: 'Full lists taken in', labelNames: ['kind', 'way'], registers });
+    this.#lists = new Counter({
+      name: 'fairway_api_lists_total',
+      help: 'Full lists taken in',
+      labelNames: ['kind', 'way'],
+      registers,
+    });
     this.#watches = new Counter({ name: 'fairway_api_watches_total', help: 'Watches begun', labelNames: ['kind'], registers });
     this.#events = new Counter({ name: 'fairway_api_events_total', help: 'Watch events', labelNames: ['kind'], registers });
-    this.#relists = new Counter({ name: 'fairway_api_relists_total', help: 'Lists taken again', labelNames: ['kind', 'reason'], registers });
+    this.#relists = new Counter({
+      name: 'fairway_api_relists_total',
+      help: 'Lists taken again',
+      labelNames: ['kind', 'reason'],
+      registers,
+    });
     this.#apiFailures = new Counter({
       name: 'fairway_api_failures_total',
       help: 'Lists and watches that failed',

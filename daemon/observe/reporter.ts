@@ -34,7 +34,12 @@ export class Reporter implements ReconcileObserver {
     this.#metrics.applied(applied);
     const { table, creates, updates, deletes, failures } = applied;
     if (creates + updates + deletes > 0) {
-      this.#log.info(`${table} changed`, { created: creates, updated: updates, deleted: deletes, ms: Math.round(applied.milliseconds) });
+      this.#log.info(`${table} changed`, {
+        created: creates,
+        updated: updates,
+        deleted: deletes,
+        ms: Math.round(applied.milliseconds),
+      });
     }
     for (const failure of failures) this.#stands(`${table} ${failure.key}`, describeFailure(failure), failure.error.code);
   }
@@ -53,7 +58,10 @@ export class Reporter implements ReconcileObserver {
 
   /** Compares with what stood wrong before: what no longer does is told, once. */
   settled(failures: readonly Failure[], unreadable: readonly Failure[], diagnostics: readonly Diagnostic[]): void {
-    const present = new Set([...failures.map(({ table, key }) => `${table} ${key}`), ...unreadable.map(({ table }) => `read ${table}`)]);
+    const present = new Set([
+      ...failures.map(({ table, key }) => `${table} ${key}`),
+      ...unreadable.map(({ table }) => `read ${table}`),
+    ]);
     for (const where of this.#standing.keys()) {
       if (!where.startsWith('plan ') && !where.startsWith('source ') && !present.has(where)) this.#resolved(where);
     }

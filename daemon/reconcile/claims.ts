@@ -54,7 +54,10 @@ export class Claims {
     const touch = (entry: Entry): Map<string, Claim | Claim[]> => {
       const table = this.#table(entry.table);
       let before = touched.get(entry.table);
-      if (before === undefined) touched.set(entry.table, (before = new Map()));
+      if (before === undefined) {
+        before = new Map<string, Claim | undefined>();
+        touched.set(entry.table, before);
+      }
       if (!before.has(entry.key)) before.set(entry.key, winnerOf(table.get(entry.key)));
       return table;
     };

@@ -13,7 +13,9 @@ export interface ObjectRef {
 }
 
 /** One wanted entry with its key, computed once. */
-export type Entry = { readonly [K in TableName]: { readonly table: K; readonly key: string; readonly value: TableTypes[K] } }[TableName];
+export type Entry = {
+  readonly [K in TableName]: { readonly table: K; readonly key: string; readonly value: TableTypes[K] };
+}[TableName];
 
 export function entry<K extends TableName>(table: K, value: TableTypes[K]): Entry {
   // The mapped union cannot be built generically; table and value belong together by the signature.

@@ -5,7 +5,7 @@
 import type { Snapshot } from '../cluster/snapshot.ts';
 import { FairwayError, messageOf } from '../errors.ts';
 import type { Clock } from '../net/clock.ts';
-import type { Instant } from '../net/instant.ts';
+import { earliest, type Instant } from '../net/instant.ts';
 import type { Backoff } from './backoff.ts';
 import { Claims } from './claims.ts';
 import type { TableDriver } from './driver.ts';
@@ -60,7 +60,13 @@ export class Reconciler {
     this.#clock = options.clock;
     this.#observer = options.observer;
     const table = <K extends TableName>(name: K): Table<K> => {
-      const own: TableOptions<K> = { name, definition: TABLES[name], driver: options.drivers[name], claims: this.#claims, ...options };
+      const own: TableOptions<K> = {
+        name,
+        definition: TABLES[name],
+        driver: options.drivers[name],
+        claims: this.#claims,
+        ...options,
+      };
       return new Table(own);
     };
     this.#tables = {
@@ -89,7 +95,9 @@ export class Reconciler {
         this.#planErrors.delete(module.name);
         this.#observer.planned(module.name, this.#clock.now() - start);
       } catch (thrown) {
-        const error = new FairwayError('FW_PLAN_FAILED', `module ${module.name} failed to plan: ${messageOf(thrown)}`, { cause: thrown });
+        const error = new FairwayError('FW_PLAN_FAILED', `module ${module.name} failed to plan: ${messageOf(thrown)}`, {
+          cause: thrown,
+        });
         this.#planErrors.set(module.name, error);
         this.#observer.planFailed(module.name, error);
       }
@@ -186,6 +194,6 @@ export class Reconciler {
     for (const fragments of this.#wakes.values()) {
       for (const { wakeAt } of fragments.values()) if (wakeAt !== undefined) due.push(wakeAt);
     }
-    return due.length === 0 ? undefined : due.reduce((first, next) => (next < first ? next : first));
+    return earliest(due);
   }
 }

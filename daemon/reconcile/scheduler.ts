@@ -48,6 +48,11 @@ export class Scheduler {
     await new Promise<void>(resolve => this.#idle.push(resolve));
   }
 
+  /** Asked anew after a round: a request may have come meanwhile. */
+  #hasRequest(): boolean {
+    return this.#isRequested;
+  }
+
   #arm(milliseconds: number): void {
     this.#cancel?.();
     this.#cancel = this.#clock.after(Math.max(0, milliseconds), () => void this.#run());
@@ -63,7 +68,7 @@ export class Scheduler {
     this.#earliest = end + Math.min(GAP_MOST_MS, Math.max(GAP_LEAST_MS, end - start));
     if (this.#isStopped) {
       for (const resolve of this.#idle) resolve();
-    } else if (this.#isRequested) {
+    } else if (this.#hasRequest()) {
       this.#arm(this.#earliest - end);
     } else if (dueAt !== undefined) {
       this.#arm(Math.max(this.#earliest, dueAt) - end);

@@ -5,7 +5,7 @@
  */
 import { FairwayError, messageOf } from '../errors.ts';
 import type { Clock } from '../net/clock.ts';
-import type { Instant } from '../net/instant.ts';
+import { earliest, type Instant, instantOf } from '../net/instant.ts';
 import type { Backoff } from './backoff.ts';
 import type { Claim, Claims } from './claims.ts';
 import type { Change, TableDriver } from './driver.ts';
@@ -124,8 +124,8 @@ export class Table<K extends TableName> {
 
   /** When something of this table is due without an event. */
   dueAt(): Instant | undefined {
-    const times = [...this.#failures.values(), ...(this.#unreadable ? [this.#unreadable] : [])].map(failure => failure.retryAt);
-    return times.length === 0 ? undefined : times.reduce((first, next) => (next < first ? next : first));
+    const failures = [...this.#failures.values(), ...(this.#unreadable ? [this.#unreadable] : [])];
+    return earliest(failures.map(failure => failure.retryAt));
   }
 
   /** Reads the table back where it is in doubt. What differs from both belief and wish without our doing is drift. */
@@ -224,7 +224,8 @@ export class Table<K extends TableName> {
       const to = this.#wanted(key);
       if (to === undefined && from !== undefined) changes.push({ op: 'delete', key, from });
       else if (to !== undefined && from === undefined) changes.push({ op: 'create', key, to });
-      else if (to !== undefined && from !== undefined && !this.#definition.same(from, to)) changes.push({ op: 'update', key, from, to });
+      else if (to !== undefined && from !== undefined && !this.#definition.same(from, to))
+        changes.push({ op: 'update', key, from, to });
     }
     return changes.length === 0 ? '' : this.#driver.render(changes);
   }
@@ -244,9 +245,7 @@ export class Table<K extends TableName> {
 
   #isReady(change: Change<TableTypes[K]>, batch: ReadonlySet<string>, isThere: IsThere): boolean {
     if (change.op === 'delete') return true;
-    return this.#definition
-      .requires(change.to)
-      .every(need => isThere(need) || (need.table === this.name && batch.has(need.key)));
+    return this.#definition.requires(change.to).every(need => isThere(need) || (need.table === this.name && batch.has(need.key)));
   }
 
   #settle(key: string): void {
@@ -266,7 +265,12 @@ export class Table<K extends TableName> {
     for (const change of changes) {
       const error = failed.get(change.key);
       if (error !== undefined) {
-        const failure = this.#failure(change.key, this.#claims.wanted(this.name, change.key), error, this.#failures.get(change.key));
+        const failure = this.#failure(
+          change.key,
+          this.#claims.wanted(this.name, change.key),
+          error,
+          this.#failures.get(change.key),
+        );
         this.#failures.set(change.key, failure);
         failures.push(failure);
       } else {
@@ -290,7 +294,7 @@ export class Table<K extends TableName> {
 
   #failure(key: string, claim: Claim | undefined, thrown: unknown, former: Failure | undefined): Failure {
     const count = (former?.count ?? 0) + 1;
-    const retryAt = (this.#clock.now() + this.#backoff.delay(count)) as Instant;
+    const retryAt = instantOf(this.#clock.now() + this.#backoff.delay(count));
     return { table: this.name, key, claim, error: asFairwayError(thrown), count, retryAt };
   }
 }

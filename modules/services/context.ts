@@ -29,7 +29,7 @@ export interface NodeContext {
   readonly capabilities: Capabilities;
   readonly sets: Readonly<Record<Family, readonly SetRole[]>>;
   /** The node's primary address of a family where it is on a link of the host. */
-  readonly masqueradeAddress: Readonly<Partial<Record<Family, IpAddress>>>;
+  readonly masqueradeAddress: Readonly<Record<Family, IpAddress | undefined>>;
   readonly podCIDRs: Readonly<Record<Family, readonly IpPrefix[]>>;
   /** Links that carry an address of the node of that family, sorted. */
   readonly nodeLinks: Readonly<Record<Family, readonly string[]>>;
@@ -61,11 +61,7 @@ export function nodeContextOf(node: NodeView, host: HostFacts, options: Services
     families,
     capabilities: host.capabilities,
     sets: setsOf(families, node, host, options),
-    masqueradeAddress: Object.fromEntries(
-      families
-        .map(family => [family, node.primary[family]])
-        .filter(([, address]) => host.addresses.some(held => held.address === address)),
-    ),
+    masqueradeAddress: byFamily(family => (families.includes(family) ? primaryOnHost(node, host, family) : undefined)),
     podCIDRs: byFamily(family => podCIDRsOf(node, family)),
     nodeLinks: byFamily(family => nodeLinksOf(node, host, family)),
     hasPodBridge: host.links.has(POD_BRIDGE),
@@ -134,14 +130,15 @@ function setsOf(
   host: HostFacts,
   options: ServicesOptions,
 ): Readonly<Record<Family, readonly SetRole[]>> {
-  const { ipset, iptables, xtIpvs } = host.capabilities;
+  const { ipset, iptables, xtIpvs, bridgeNetfilter } = host.capabilities;
   return byFamily(family => {
     if (!ipset || !iptables[family] || !families.includes(family)) return [];
     const roles: SetRole[] = ['vips', 'dropped'];
     if (options.ipvsPermitAll) roles.push('vipPorts', 'hostAddresses');
     if (xtIpvs && !options.masqueradeAll) {
       roles.push('hairpin');
-      if (podCIDRsOf(node, family).length === 0) roles.push('localPods');
+      // A client that is a pod on the same bridge cannot be told from others then, and its replies would be bridged past IPVS.
+      if (podCIDRsOf(node, family).length === 0 && bridgeNetfilter) roles.push('localPods');
     }
     return roles;
   });
@@ -149,6 +146,11 @@ function setsOf(
 
 function podCIDRsOf(node: NodeView, family: Family): readonly IpPrefix[] {
   return node.podCIDRs.filter(prefix => prefixFamily(prefix) === family);
+}
+
+function primaryOnHost(node: NodeView, host: HostFacts, family: Family): IpAddress | undefined {
+  const primary = node.primary[family];
+  return host.addresses.some(({ address }) => address === primary) ? primary : undefined;
 }
 
 function nodeLinksOf(node: NodeView, host: HostFacts, family: Family): readonly string[] {

@@ -33,7 +33,8 @@ const NEW = '-m conntrack --ctstate NEW';
 
 /**
  * In the filter table's INPUT, which packets pass before IPVS takes them (IPVS hooks in behind, at the place of source NAT). First new
- * connections that a Local policy drops, also on the node's own addresses; then, where the operator wants the firewall, all that is for a virtual address.
+ * connections that a Local policy drops, also on the node's own addresses; then, where the operator wants the firewall, all that is for
+ * a virtual address.
  */
 export function firewallEntries(node: NodeContext, family: Family): readonly Entry[] {
   const roles = node.sets[family];

@@ -3,6 +3,7 @@
  * fragment a Service, and one for what the module needs itself. One event costs what it changed, apart from comparisons by identity.
  */
 import type { EndpointSlice, ObjectKey, Service } from '../../daemon/cluster/kinds.ts';
+import { patched } from '../../daemon/cluster/patched-map.ts';
 import type { Snapshot } from '../../daemon/cluster/snapshot.ts';
 import type { IpAddress } from '../../daemon/net/address.ts';
 import { type Fragment, type OwnerKey, ownerKey } from '../../daemon/reconcile/fragment.ts';
@@ -13,7 +14,6 @@ import { ElementCounts } from './element-counts.ts';
 import { MapDifferences } from './map-differences.ts';
 import { planNode } from './node-plan.ts';
 import type { ServicesOptions } from './options.ts';
-import { patched } from './patched-map.ts';
 import { type Drop, isServed, planService, type ServicePlan } from './service-plan.ts';
 import { sameList } from './stable.ts';
 import { type Surroundings, SurroundingsMemory } from './surroundings.ts';

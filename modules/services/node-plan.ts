@@ -97,7 +97,6 @@ function diagnosticsOf(node: NodeContext): readonly Diagnostic[] {
 /** One sentence a facility: what is missing, and what does not work for it. */
 function missingFacilities(node: NodeContext): readonly string[] {
   const { dummyLink, ipset, iptables, xtIpvs, bridgeNetfilter } = node.capabilities;
-  const hasPodCIDRs = node.families.some(family => node.podCIDRs[family].length > 0);
   return [
     ...(dummyLink
       ? []
@@ -120,10 +119,10 @@ function missingFacilities(node: NodeContext): readonly string[] {
       : [
           'iptables cannot match balanced packets (CONFIG_NETFILTER_XT_MATCH_IPVS, module xt_ipvs): no client is masqueraded, so that clients outside do not reach endpoints on other nodes.',
         ]),
-    ...(bridgeNetfilter || !hasPodCIDRs
+    ...(bridgeNetfilter
       ? []
       : [
-          'Bridged packets do not pass iptables (CONFIG_BRIDGE_NETFILTER, module br_netfilter): pods that reach another pod of this node through a Service are masqueraded.',
+          'Bridged packets do not pass iptables (CONFIG_BRIDGE_NETFILTER, module br_netfilter): pods that reach another pod of this node through a Service are masqueraded; where the node has no pod CIDRs, every client is.',
         ]),
   ];
 }

@@ -5,7 +5,7 @@
 import { once } from 'node:events';
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { createServer as createHttp1Server, type IncomingMessage } from 'node:http';
-import { constants, createSecureServer, type Http2ServerRequest } from 'node:http2';
+import { constants, createSecureServer, type Http2ServerRequest, type Http2Session } from 'node:http2';
 import { createServer as createHttpsServer } from 'node:https';
 import type { AddressInfo, Server } from 'node:net';
 import { join } from 'node:path';
@@ -102,6 +102,7 @@ export class FakeApiServer {
   readonly #answers: { readonly match: string; readonly answer: CannedAnswer }[] = [];
   readonly #pages = new Map<string, { readonly rest: readonly Stored[]; readonly revision: number }>();
   readonly #waiting = new Set<() => void>();
+  readonly #sessions = new Set<Http2Session>();
 
   private constructor(
     options: FakeApiServerOptions,
@@ -142,6 +143,10 @@ export class FakeApiServer {
     const { port } = server.address() as AddressInfo;
     const relay = await TcpRelay.open({ host, port: options.port ?? 0 }, port);
     const fake = new FakeApiServer(options, { server, relay, authority });
+    server.on('session', (session: Http2Session) => {
+      fake.#sessions.add(session);
+      session.once('close', () => fake.#sessions.delete(session));
+    });
     server.on('request', (request: Request, response: Response) => fake.#handle(request, response));
     return fake;
   }
@@ -167,6 +172,11 @@ export class FakeApiServer {
   /** `clean`: the body ends as after timeoutSeconds. `reset`: RST_STREAM, or a cut body over HTTP/1.1. */
   endWatches(resource: ResourceName, how: 'clean' | 'reset'): void {
     for (const watch of this.#watchesOf(resource)) watch.end(how);
+  }
+
+  /** HTTP/2 GOAWAY on every connection, as `--goaway-chance` of the real server: running streams go on, new ones go elsewhere. */
+  goAway(): void {
+    for (const session of this.#sessions) session.goaway();
   }
 
   /** Half an event, then FIN on the connection. */

@@ -35,7 +35,7 @@ export class Recorder implements SourceEvents, ReflectorObserver {
     return [...this.objects.values()].filter(object => object.kind === kind).map(object => keyOf(object.meta));
   }
 
-  get<K extends Kind>(kind: K, key: ObjectKey): ClusterObject | undefined {
+  get(kind: Kind, key: ObjectKey): ClusterObject | undefined {
     return this.objects.get(`${kind} ${key}`);
   }
 

@@ -3,7 +3,7 @@ import fc from 'fast-check';
 import type { Snapshot } from '../../daemon/cluster/snapshot.ts';
 import { mustParseAddress } from '../../daemon/net/address.ts';
 import { instantOf } from '../../daemon/net/instant.ts';
-import { entry, type Entry, type Fragment, ownerKey } from '../../daemon/reconcile/fragment.ts';
+import { type Entry, entry, type Fragment, ownerKey } from '../../daemon/reconcile/fragment.ts';
 import type { Module } from '../../daemon/reconcile/module.ts';
 import { type ReconcileObserver, Reconciler } from '../../daemon/reconcile/reconciler.ts';
 import { TABLES } from '../../daemon/reconcile/tables.ts';
@@ -22,7 +22,13 @@ function entriesOf(service: number, scheduler: string): readonly Entry[] {
     entry('address', { link: 'kube-dummy-if', address }),
     entry('ipset', { kind: 'set', name: SET, type: 'hash:ip', family: 'ipv4', maxElements: 65536 }),
     entry('ipset', { kind: 'element', set: SET, value: address }),
-    entry('iptables', { kind: 'chain', family: 'ipv4', table: 'filter', name: 'FAIRWAY-INPUT', rules: [`-m set --match-set ${SET} dst -j DROP`] }),
+    entry('iptables', {
+      kind: 'chain',
+      family: 'ipv4',
+      table: 'filter',
+      name: 'FAIRWAY-INPUT',
+      rules: [`-m set --match-set ${SET} dst -j DROP`],
+    }),
     entry('virtualServer', {
       listener: { by: 'address', protocol: 'TCP', address, port: 80 },
       scheduler,
@@ -71,7 +77,14 @@ type Step =
 
 const table = fc.constantFrom<keyof FakeTables>('link', 'address', 'ipset', 'iptables', 'virtualServer');
 const step: fc.Arbitrary<Step> = fc.oneof(
-  { weight: 4, arbitrary: fc.record({ do: fc.constant('wish' as const), service: fc.integer({ min: 1, max: 6 }), scheduler: fc.constantFrom('rr' as const, 'lc' as const, 'none' as const) }) },
+  {
+    weight: 4,
+    arbitrary: fc.record({
+      do: fc.constant('wish' as const),
+      service: fc.integer({ min: 1, max: 6 }),
+      scheduler: fc.constantFrom('rr' as const, 'lc' as const, 'none' as const),
+    }),
+  },
   fc.record({ do: fc.constant('refuse' as const), table, nth: fc.nat(6) }),
   fc.record({ do: fc.constant('break' as const), table }),
   fc.record({ do: fc.constant('heal' as const) }),
@@ -82,7 +95,11 @@ const step: fc.Arbitrary<Step> = fc.oneof(
 
 /** Keys a fake refuses or a tamperer deletes: whatever could be there. */
 function keysOf(name: keyof FakeTables): readonly string[] {
-  const keys = [1, 2, 3, 4, 5, 6].flatMap(service => entriesOf(service, 'rr').filter(({ table }) => table === name).map(({ key }) => key));
+  const keys = [1, 2, 3, 4, 5, 6].flatMap(service =>
+    entriesOf(service, 'rr')
+      .filter(({ table }) => table === name)
+      .map(({ key }) => key),
+  );
   return [...new Set(keys)];
 }
 
@@ -108,7 +125,9 @@ describe('whatever fails on the way', () => {
       fc.asyncProperty(fc.array(step, { maxLength: 25 }), async steps => {
         const clock = new ManualClock();
         const tables = fakeTables();
-        tables.virtualServer.state.set('TCP 10.96.0.99:80', { ...(entriesOf(99, 'rr').at(-1)?.value as never as object) } as never);
+        tables.virtualServer.state.set('TCP 10.96.0.99:80', {
+          ...(entriesOf(99, 'rr').at(-1)?.value as never as object),
+        } as never);
         const module = new WishModule();
         const wish = new Map<number, 'rr' | 'lc'>();
         module.wish = wish;
@@ -135,7 +154,11 @@ describe('whatever fails on the way', () => {
           await clock.advance(130_000);
           await reconciler.round(NO_SNAPSHOT, signal);
         }
-        const wanted = new Map([...wish].flatMap(([service, scheduler]) => entriesOf(service, scheduler)).map(each => [`${each.table} ${each.key}`, each]));
+        const wanted = new Map(
+          [...wish]
+            .flatMap(([service, scheduler]) => entriesOf(service, scheduler))
+            .map(each => [`${each.table} ${each.key}`, each]),
+        );
         assert.deepEqual(stateOf(tables), [...wanted.keys()].sort());
         for (const each of wanted.values()) {
           if (each.table !== 'virtualServer') continue;

@@ -88,7 +88,10 @@ describe('an endpoint that changes', () => {
     }
     await world.clock.advance(100);
     assert.deepEqual(destinations(world, WEB), ['10.244.2.100:8080']);
-    assert.ok(world.tables.virtualServer.written.length <= 4, `${world.tables.virtualServer.written.length} writes for 100 changes in 100 ms`);
+    assert.ok(
+      world.tables.virtualServer.written.length <= 4,
+      `${world.tables.virtualServer.written.length} writes for 100 changes in 100 ms`,
+    );
     await world.daemon.stop();
   });
 });

@@ -139,7 +139,8 @@ describe('a kubeconfig', () => {
       script(`echo run >> "$COUNT"\n${answer({ token: 'from-plugin' })}`);
       write({ user: plugin('') });
       const source = await open();
-      assert.deepEqual((await source.current()).headers, { authorization: 'Bearer from-plugin' });
+      const both = await Promise.all([source.current(), source.current()]);
+      for (const { headers } of both) assert.deepEqual(headers, { authorization: 'Bearer from-plugin' });
       await source.current();
       assert.equal(await readFile(join(directory, 'count'), 'utf8'), 'run\n');
       source.forget();
@@ -175,7 +176,10 @@ describe('a kubeconfig', () => {
       for (const output of ['echo nonsense', 'echo null', 'echo "{}"']) {
         script(output);
         write({ user: plugin(output) });
-        await assert.rejects((await open()).current(), /plugin\.sh\) gave no credential/);
+        const source = await open();
+        await assert.rejects(source.current(), /plugin\.sh\) gave no credential/);
+        script(answer({ token: 'now' }));
+        assert.deepEqual((await source.current()).headers, { authorization: 'Bearer now' });
       }
     });
   });

@@ -21,8 +21,8 @@ describe('watching the API server', () => {
       await told.until(() => told.get('Service', 'shop/b') === undefined);
       assert.deepEqual([...told.keys('Service')].sort(), ['shop/a', 'shop/c']);
       assert.deepEqual(told.get('Service', 'shop/a'), { ...told.get('Service', 'shop/a'), externalIPs: ['192.0.2.1'] });
-      assert.equal(fake.requests[0]?.protocol, protocol === 'h2' ? '2.0' : '1.1');
-      assert.equal(fake.requests[0]?.userAgent, 'fairway/0.0.0-test');
+      const seen = fake.requests.map(({ protocol, userAgent }) => [protocol, userAgent]);
+      assert.deepEqual(seen, [[protocol === 'h2' ? '2.0' : '1.1', 'fairway/0.0.0-test']]);
     });
   }
 
@@ -176,6 +176,39 @@ describe('watching the API server', () => {
     assert.equal(fake.relay.accepted, 1);
   });
 
+  it('goes on with a running watch after GOAWAY, and makes the next request on a new connection', async () => {
+    const { fake, told, start } = await open();
+    await start();
+    await told.until(() => told.replaced.length === 1);
+    fake.goAway();
+    fake.put(service('a'));
+    await told.until(() => told.objects.size === 1);
+    fake.endWatches('services', 'clean');
+    fake.put(service('b'));
+    await told.until(() => told.objects.size === 2);
+    assert.deepEqual([fake.relay.accepted, told.reasons, told.relists], [2, [], []]);
+  });
+
+  it('reaches a server by its IPv6 address', async function () {
+    const { fake, told, start } = await open({ server: { host: '::1' } }).catch(() => this.skip());
+    fake.put(service('a'));
+    await start();
+    await told.until(() => told.objects.size === 1);
+    assert.match(fake.url, /^https:\/\/\[::1\]:/);
+  });
+
+  it('lists again when the server never comes to the version it is asked for, as after a restored backup', async () => {
+    const { fake, told, start } = await open();
+    await start();
+    await told.until(() => told.replaced.length === 1);
+    const message = 'Timeout: Too large resource version: 9000, current: 10';
+    for (let time = 0; time < 5; time++)
+      fake.answerNext('watch services', { status: 504, message, headers: { 'retry-after': '1' } });
+    fake.endWatches('services', 'clean');
+    await told.until(() => told.replaced.length === 2);
+    assert.deepEqual(told.relists, ['stuck']);
+  });
+
   it('finds a half-open connection by PING and makes a new one', async () => {
     const { fake, told, start } = await open({ transport: { timings: { quietMs: 40, answerMs: 60 } } });
     fake.put(service('a'));
@@ -208,7 +241,7 @@ describe('watching the API server', () => {
     assert.deepEqual(told.reasons, []);
     fake.relay.freeze();
     await told.until(() => told.degradations.size === 1);
-    assert.match(told.reasons[0] ?? '', /watch services: nothing came from the API server for 0\.1 s/);
+    assert.match(told.reasons.join(), /watch services: nothing came from the API server for 0\.1 s/);
     fake.relay.thaw();
     fake.put(service('b'));
     await told.until(() => told.objects.size === 2);

@@ -43,6 +43,14 @@ export const NODE_CASES: readonly Case[] = [
     cluster: { node: v4Only, host: hostFacts({ capabilities: { ...ALL_CAPABILITIES, bridgeNetfilter: false } }) },
   },
   {
+    title: 'without bridge netfilter and pod CIDRs every client meets endpoints through the address of the node',
+    golden: 'node-without-bridge-netfilter-and-pod-cidrs',
+    cluster: {
+      node: nodeView({ ...v4Only, podCIDRs: [] }),
+      host: hostFacts({ capabilities: { ...ALL_CAPABILITIES, bridgeNetfilter: false } }),
+    },
+  },
+  {
     title: 'a primary address that is on no link of the host is not used as a source',
     golden: 'node-behind-nat',
     cluster: { node: nodeView({ ...v4Only, addresses: ips('192.0.2.1'), primary: { ipv4: ip('192.0.2.1') } }) },

@@ -501,7 +501,7 @@ export const CASES: readonly Case[] = [
     },
   },
   {
-    title: 'nodes that only differ from ours change nothing here',
+    title: 'one node more in the cluster changes nothing here',
     golden: 'cluster-ip',
     cluster: { services: [service('web')], slices: [HERE_AND_THERE], nodes: [node(1), node(2), node(3), node(4)] },
   },

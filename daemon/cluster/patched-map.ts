@@ -8,10 +8,27 @@ export function patched<V extends object>(
   map: ReadonlyMap<string, V>,
   changes: ReadonlyMap<string, V | undefined>,
 ): ReadonlyMap<string, V> {
-  const [base, former] = map instanceof PatchedMap ? [map.base as ReadonlyMap<string, V>, map.patch] : [map, new Map()];
+  const [base, former] = partsOf(map);
   const patch = new Map<string, V | undefined>([...former, ...changes]);
   const next = new PatchedMap<V>(base, patch);
   return patch.size > MOST_IN_PATCH ? new Map(next) : next;
+}
+
+/** Keys that only one of the maps has, or whose values are not the same object. Two versions of one map cost only what was patched. */
+export function differingKeys<V extends object>(
+  before: ReadonlyMap<string, V>,
+  after: ReadonlyMap<string, V>,
+): ReadonlySet<string> {
+  const differing = new Set<string>();
+  if (before === after) return differing;
+  const note = (key: string): void => {
+    if (before.get(key) !== after.get(key)) differing.add(key);
+  };
+  const [oldBase, oldPatch] = partsOf(before);
+  const [newBase, newPatch] = partsOf(after);
+  for (const key of (oldBase === newBase ? oldPatch : before).keys()) note(key);
+  for (const key of (oldBase === newBase ? newPatch : after).keys()) note(key);
+  return differing;
 }
 
 class PatchedMap<V extends object> implements ReadonlyMap<string, V> {
@@ -61,4 +78,15 @@ class PatchedMap<V extends object> implements ReadonlyMap<string, V> {
   [Symbol.iterator](): Generator<[string, V], undefined> {
     return this.entries();
   }
+}
+
+type Patch<V> = ReadonlyMap<string, V | undefined>;
+
+function partsOf<V extends object>(map: ReadonlyMap<string, V>): readonly [ReadonlyMap<string, V>, Patch<V>] {
+  return isPatched(map) ? [map.base, map.patch] : [map, new Map()];
+}
+
+/** A type guard, since `instanceof` alone does not keep the type of the values. */
+function isPatched<V extends object>(map: ReadonlyMap<string, V>): map is PatchedMap<V> {
+  return map instanceof PatchedMap;
 }

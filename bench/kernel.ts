@@ -1,0 +1,217 @@
+/** The bench of the whole way, in the lab: the daemon as an operator starts it, an API server over TLS, the real tools, real packets. */
+import type { LabNode } from '../test/lab/addresses.ts';
+import { Lab } from '../test/lab/lab.ts';
+import { Station, startDaemon, type Started } from './guest.ts';
+import { growth, type MetricsPage } from './metrics.ts';
+import { atMost, median, megabytes, milliseconds, percent, plain, printResults, quantile, type Result } from './results.ts';
+import type { CpuSample } from './station.ts';
+import { TARGET_PORT } from './cluster.ts';
+
+export interface KernelBench {
+  /** Numbers of Services. */
+  readonly sizes: readonly number[];
+  /** Seconds for which the daemon is watched at rest: one audit period. */
+  readonly windowSeconds: number;
+}
+
+const TIME_LIMIT_MS = 1_800_000;
+const GUEST_MEMORY_MIB = 3072;
+const CHANGES = 20;
+const SPAWNS = 20;
+const FIRST_LIST_RATIO = 1.3;
+const RESIDENT_BYTES = 150e6;
+const IDLE_SHARE = 0.005;
+const AUDIT_CPU_MS = 500;
+const PAUSE_MS = 50;
+/** Processor seconds a sample (of a quarter of a second) that are taken for work and not for the noise of waiting. */
+const WORK_IN_SAMPLE = 0.025;
+
+export async function benchKernel({ sizes, windowSeconds }: KernelBench): Promise<void> {
+  for (const services of sizes) {
+    const lab = await Lab.start({ nodes: 2, podsPerNode: 2, memoryMiB: GUEST_MEMORY_MIB, timeLimitMs: TIME_LIMIT_MS });
+    try {
+      if (services === sizes[0]) process.stdout.write(`\n   ${lab.description}\n`);
+      await new KernelMeasurement(lab, services, windowSeconds).run();
+    } finally {
+      await lab.close();
+    }
+  }
+}
+
+interface Yardsticks {
+  readonly restoreMs: number;
+  readonly spawnMs: number;
+  readonly readMs: number;
+}
+
+class KernelMeasurement {
+  readonly #lab: Lab;
+  readonly #node: LabNode;
+  readonly #services: number;
+  readonly #windowSeconds: number;
+
+  constructor(lab: Lab, services: number, windowSeconds: number) {
+    this.#lab = lab;
+    this.#node = lab.node(1);
+    this.#services = services;
+    this.#windowSeconds = windowSeconds;
+  }
+
+  async run(): Promise<void> {
+    const yardsticks = await this.#yardsticks();
+    const endpoints = this.#lab.node(2).pods.map(pod => pod.addresses.ipv4);
+    for (const pod of this.#lab.node(2).pods) await this.#lab.probe(pod).serve('tcp', '0.0.0.0', TARGET_PORT, pod.name);
+    const station = await Station.start(this.#lab, this.#node);
+    const kubeconfig = await station.serve(
+      this.#services,
+      this.#lab.nodes.map(node => node.addresses.ipv4),
+      endpoints,
+    );
+    const flags = [`--kubeconfig=${kubeconfig}`, `--audit-period=${this.#windowSeconds}s`];
+    const first = await startDaemon(this.#lab, this.#node, flags, TIME_LIMIT_MS);
+    this.#print('first list to the kernel', await this.#firstListResults(first, station, yardsticks));
+    this.#print('one endpoint changes', await this.#changeResults(station, endpoints, yardsticks));
+    this.#print('at rest', await this.#restResults(station, yardsticks));
+    await first.daemon.stop();
+    const second = await startDaemon(this.#lab, this.#node, flags, TIME_LIMIT_MS);
+    this.#print(
+      'a restart that finds everything in place',
+      restartResults(second, await station.scrape(), await station.memory()),
+    );
+    await second.daemon.stop();
+    await station.stop();
+  }
+
+  #print(what: string, results: readonly Result[]): void {
+    printResults(`kernel: ${this.#services} Services of 10 endpoints, ${what}`, results);
+  }
+
+  /** In a namespace of its own: what the bare tool takes for the same entries. */
+  async #yardsticks(): Promise<Yardsticks> {
+    const station = await Station.start(this.#lab, this.#lab.node(2));
+    const restoreMs = await station.restore(this.#services);
+    const spawnMs = median(await station.spawn(this.#services, SPAWNS));
+    const readMs = (await station.run('ipvsadm', '-Sn')).ms;
+    await station.run('ipvsadm', '-C');
+    await station.stop();
+    return { restoreMs, spawnMs, readMs };
+  }
+
+  async #firstListResults(started: Started, station: Station, { restoreMs }: Yardsticks): Promise<readonly Result[]> {
+    const { readyMs, tableMs } = started;
+    const page = await station.scrape();
+    const { resident, peak } = await station.memory();
+    const planMs = 1000 * page.sum('fairway_plan_seconds_sum');
+    const cpuMs = 1000 * page.sum('process_cpu_seconds_total');
+    return [
+      atMost('exec of the daemon to all in the kernel', readyMs, FIRST_LIST_RATIO * restoreMs, milliseconds),
+      plain('  as a multiple of the bare tool', (readyMs / restoreMs).toFixed(2), `bare ipvsadm -R: ${milliseconds(restoreMs)}`),
+      plain('  of it planning', milliseconds(planMs)),
+      ...[...tableMs].map(([table, ms]) => plain(`  of it writing ${table}`, milliseconds(ms))),
+      plain('  processor time of the daemon itself', milliseconds(cpuMs)),
+      plain('  processes', counted(page.by('fairway_spawns_total', 'command'))),
+      atMost('resident memory then', resident, RESIDENT_BYTES, megabytes),
+      plain('  at its peak', megabytes(peak)),
+      plain('  of it heap in use', megabytes(page.sum('nodejs_heap_size_used_bytes'))),
+    ];
+  }
+
+  async #changeResults(station: Station, endpoints: readonly string[], { spawnMs }: Yardsticks): Promise<readonly Result[]> {
+    await station.change(endpoints, 2);
+    const before = await station.scrape();
+    const took = await station.change(endpoints, CHANGES);
+    const after = await station.scrape();
+    const spawns = growth('fairway_spawns_total', 'command', before, after);
+    const changes = growth('fairway_changes_total', 'table', before, after);
+    const cpuMs = (1000 * (after.sum('process_cpu_seconds_total') - before.sum('process_cpu_seconds_total'))) / CHANGES;
+    return [
+      atMost(
+        `event to first connection on the new endpoint (median of ${CHANGES})`,
+        median(took),
+        2 * spawnMs,
+        milliseconds,
+        ' (two bare spawns)',
+      ),
+      plain('  the fastest, the 95th percentile', `${milliseconds(quantile(took, 0))}, ${milliseconds(quantile(took, 0.95))}`),
+      plain('  one bare ipvsadm -R of one line', milliseconds(spawnMs)),
+      atMost('processes a change', sum(spawns) / CHANGES, 1, String, `: ${counted(spawns)} in ${CHANGES} changes`),
+      atMost('entries written a change', sum(changes) / CHANGES, 1, String, `: ${counted(changes)} in ${CHANGES} changes`),
+      plain('processor time of the daemon a change', milliseconds(cpuMs)),
+    ];
+  }
+
+  async #restResults(station: Station, { readMs }: Yardsticks): Promise<readonly Result[]> {
+    const before = await station.scrape();
+    const samples = await station.watch(this.#windowSeconds);
+    const after = await station.scrape();
+    const last = samples.at(-1) ?? { at: Number.NaN, own: Number.NaN, children: Number.NaN };
+    const audits = worksOf(samples);
+    const atAudits = audits.reduce((total, audit) => total + audit.own, 0);
+    const dearest = audits.toSorted((a, b) => b.own - a.own)[0] ?? { at: 0, own: 0, children: 0 };
+    const spawns = growth('fairway_spawns_total', 'command', before, after);
+    return [
+      atMost(
+        `processor time at rest, audits left out (${this.#windowSeconds} s)`,
+        (last.own - atAudits) / last.at,
+        IDLE_SHARE,
+        percent,
+      ),
+      plain(
+        '  with one audit of every table',
+        percent(last.own / last.at),
+        `tools: ${percent(last.children / last.at)}; ${counted(spawns)}`,
+      ),
+      atMost('the dearest audit (virtual servers): processor time', dearest.own * 1000, AUDIT_CPU_MS, milliseconds),
+      plain(
+        '  all audits',
+        audits.map(audit => milliseconds(audit.own * 1000)).join(', '),
+        'one for each table that costs anything',
+      ),
+      plain('  bare ipvsadm -Sn of the same table', milliseconds(readMs)),
+      atMost(
+        'longest pause of the loop',
+        1000 * after.sum('nodejs_eventloop_lag_max_seconds'),
+        PAUSE_MS,
+        milliseconds,
+        ' (10 ms of it is the period of the measurement)',
+      ),
+      plain('changed behind our back', String(after.sum('fairway_drift_total')), 'exactly 0'),
+    ];
+  }
+}
+
+/** Runs of samples with work in them, each as what it took. */
+export function worksOf(samples: readonly CpuSample[]): readonly CpuSample[] {
+  const works: CpuSample[] = [];
+  let before: CpuSample = { at: 0, own: 0, children: 0 };
+  let isWorking = false;
+  for (const sample of samples) {
+    const own = sample.own - before.own;
+    const children = sample.children - before.children;
+    if (own >= WORK_IN_SAMPLE || children > 0) {
+      const current = isWorking ? works.pop() : undefined;
+      works.push({ at: sample.at, own: own + (current?.own ?? 0), children: children + (current?.children ?? 0) });
+      isWorking = true;
+    } else isWorking = false;
+    before = sample;
+  }
+  return works;
+}
+
+function restartResults(started: Started, page: MetricsPage, memory: { resident: number; peak: number }): readonly Result[] {
+  return [
+    plain('exec of the daemon to ready', milliseconds(started.readyMs)),
+    plain('  processor time of the daemon itself', milliseconds(1000 * page.sum('process_cpu_seconds_total'))),
+    plain('  processes', counted(page.by('fairway_spawns_total', 'command'))),
+    plain('entries written', String(page.sum('fairway_changes_total')), 'exactly 0'),
+    atMost('resident memory then', memory.resident, RESIDENT_BYTES, megabytes),
+  ];
+}
+
+function sum(counts: ReadonlyMap<string, number>): number {
+  return [...counts.values()].reduce((total, count) => total + count, 0);
+}
+
+function counted(counts: ReadonlyMap<string, number>): string {
+  return [...counts].map(([name, count]) => `${name} ${count}`).join(', ') || 'none';
+}

@@ -1,0 +1,104 @@
+/**
+ * A cluster's objects as the daemons of a lab get to know them, with a way to tell when a change has arrived in the kernels: every change
+ * also moves a Service of its own, the beacon, to another address. Daemons program what they see in one round, additions before deletions,
+ * so that where the new beacon is balanced and the old one's address is gone, everything else is in, too.
+ */
+import { isDeepStrictEqual } from 'node:util';
+import type { LabHost } from './addresses.ts';
+import type { Lab } from './lab.ts';
+import { type ApiObject, nodeObject, service } from './objects.ts';
+import { until } from './until.ts';
+
+/** Where the objects go: a folder of manifests, an API server. */
+export type Publish = (current: ReadonlyMap<string, ApiObject>, changed: readonly ApiObject[], removed: readonly ApiObject[]) => Promise<void>;
+
+const BEACON = 'beacon';
+
+export class Cluster {
+  readonly #lab: Lab;
+  readonly #nodes: readonly LabHost[];
+  readonly #publish: Publish;
+  readonly #objects = new Map<string, ApiObject>();
+  #revision = 0;
+
+  /** `nodes`: those with a daemon, which {@link change} waits for. The objects of all the lab's nodes are there from the start. */
+  constructor(lab: Lab, nodes: readonly LabHost[], publish: Publish) {
+    this.#lab = lab;
+    this.#nodes = nodes;
+    this.#publish = publish;
+    for (const object of [...lab.nodes.map(nodeObject), beacon(0)]) this.#objects.set(nameOf(object), object);
+  }
+
+  get objects(): ReadonlyMap<string, ApiObject> {
+    return this.#objects;
+  }
+
+  /** As `change`, without waiting: before the daemons are there, or where they cannot follow. */
+  async publish(change: { readonly put?: readonly ApiObject[]; readonly remove?: readonly ApiObject[] } = {}): Promise<void> {
+    const { put = [], remove = [] } = change;
+    const removed = remove.filter(object => this.#objects.delete(nameOf(object)));
+    const changed = put.filter(object => !isDeepStrictEqual(this.#objects.get(nameOf(object)), object));
+    for (const object of changed) this.#objects.set(nameOf(object), object);
+    await this.#publish(this.#objects, changed, removed);
+  }
+
+  /** Puts and removes objects, and waits until the kernels of all nodes know. */
+  async change(change: { readonly put?: readonly ApiObject[]; readonly remove?: readonly ApiObject[] }): Promise<void> {
+    this.#revision++;
+    await this.publish({ ...change, put: [...(change.put ?? []), beacon(this.#revision)] });
+    await this.arrived();
+  }
+
+  async put(...objects: readonly ApiObject[]): Promise<void> {
+    await this.change({ put: objects });
+  }
+
+  async remove(...objects: readonly ApiObject[]): Promise<void> {
+    await this.change({ remove: objects });
+  }
+
+  /** Waits until what was published last is in the kernels of these nodes. */
+  async arrived(nodes: readonly LabHost[] = this.#nodes, limitMs = 30_000): Promise<void> {
+    const [now, before] = [beaconAddress(this.#revision), beaconAddress(this.#revision - 1)];
+    await Promise.all(
+      nodes.map(async node => {
+        await until(
+          `${node.name} balances ${now} and has given up ${before}`,
+          async () => ({ servers: await virtualServers(this.#lab, node), addresses: await localAddresses(this.#lab, node) }),
+          ({ servers, addresses }) => servers.has(`TCP ${now}:1`) && !addresses.has(before),
+          limitMs,
+        );
+      }),
+    );
+  }
+}
+
+function beaconAddress(revision: number): string {
+  return `10.96.254.${(revision + 256) % 256}`;
+}
+
+function beacon(revision: number): ApiObject {
+  return service(BEACON, { clusterIP: beaconAddress(revision), ports: [{ port: 1 }] });
+}
+
+function nameOf({ kind, metadata }: ApiObject): string {
+  return `${kind} ${metadata.namespace ?? ''}/${metadata.name}`;
+}
+
+/** IPv4 virtual servers of a node, as `TCP 10.96.0.1:80`; from /proc, without a process. */
+export async function virtualServers(lab: Lab, node: LabHost): Promise<ReadonlySet<string>> {
+  const table = await lab.readFile(node, '/proc/net/ip_vs');
+  const lines = table.matchAll(/^(TCP|UDP|SCTP) +([0-9A-F]{8}):([0-9A-F]{4}) /gm);
+  return new Set(
+    [...lines].map(([, protocol = '', address = '', port = '']) => {
+      const bytes = [...Buffer.from(address, 'hex')];
+      return `${protocol} ${bytes.join('.')}:${Number.parseInt(port, 16)}`;
+    }),
+  );
+}
+
+/** IPv4 addresses of a node's own, as the kernel's routing sees them. */
+export async function localAddresses(lab: Lab, node: LabHost): Promise<ReadonlySet<string>> {
+  const trie = await lab.readFile(node, '/proc/net/fib_trie');
+  return new Set([...trie.matchAll(/\|-- (\S+)\n +\/32 host LOCAL/g)].map(([, address = '']) => address));
+}
