@@ -17,8 +17,8 @@ import { jittered, pause } from './pause.ts';
 import type { Projector } from './project.ts';
 import { type Query, ResourceRequests } from './resource-requests.ts';
 import { RESOURCES, type Resource } from './resources.ts';
-import type { ApiResponse, ApiTransport } from './transport.ts';
-import { protocolTrouble, type Trouble, troubleOf, troubleOfStatus, type Verb } from './trouble.ts';
+import type { ApiTransport } from './transport.ts';
+import { protocolTrouble, type Trouble, troubleOf, troubleOfStatus, watchListUnsupported } from './trouble.ts';
 import { isNewerVersion, parseWatchEvent, type WatchEvent } from './watch-event.ts';
 
 /** Why a kind is listed again from the beginning. */

@@ -1,8 +1,7 @@
 /**
- * The one cache of cluster objects that all modules share. Maps are copied on the first write after a snapshot was handed out, so a
- * snapshot never changes and costs nothing until something does.
+ * The one cache of cluster objects that all modules share. Snapshots are versions of its maps that share what they have in common: one
+ * never changes, and the next costs what was changed.
  */
-import { isDeepStrictEqual } from 'node:util';
 import type { Instant } from '../net/instant.ts';
 import {
   type ClusterKinds,
@@ -17,29 +16,37 @@ import {
   type SourceEvents,
 } from './kinds.ts';
 import type { NodeViewer } from './node-view.ts';
+import { patched } from './patched-map.ts';
+import { sameObject } from './same-object.ts';
 import type { HostFacts, Snapshot } from './snapshot.ts';
 
-/** A map that is copied before the first change after it was shared. */
-class SharedMap<V> {
-  #map = new Map<string, V>();
-  #isShared = false;
+/** A map whose versions, once handed out, never change; the next version costs what was changed since. */
+class SharedMap<V extends object> {
+  #shared: ReadonlyMap<string, V> = new Map();
+  #changes = new Map<string, V | undefined>();
 
-  /** The map as it is now; it will never change. */
+  /** The map as it is now, for good. */
   share(): ReadonlyMap<string, V> {
-    this.#isShared = true;
-    return this.#map;
-  }
-
-  read(): ReadonlyMap<string, V> {
-    return this.#map;
-  }
-
-  write(): Map<string, V> {
-    if (this.#isShared) {
-      this.#map = new Map(this.#map);
-      this.#isShared = false;
+    if (this.#changes.size > 0) {
+      this.#shared = patched(this.#shared, this.#changes);
+      this.#changes = new Map();
     }
-    return this.#map;
+    return this.#shared;
+  }
+
+  get(key: string): V | undefined {
+    return this.#changes.has(key) ? this.#changes.get(key) : this.#shared.get(key);
+  }
+
+  set(key: string, value: V): void {
+    this.#changes.set(key, value);
+  }
+
+  /** False where the key was not there. */
+  delete(key: string): boolean {
+    if (this.get(key) === undefined) return false;
+    this.#changes.set(key, undefined);
+    return true;
   }
 }
 
@@ -91,7 +98,7 @@ export class Store implements SourceEvents {
   }
 
   size(kind: Kind): number {
-    return this.#objects(kind).size;
+    return this.#all(kind).size;
   }
 
   snapshot(now: Instant, host: HostFacts): Snapshot {
@@ -123,7 +130,7 @@ export class Store implements SourceEvents {
   }
 
   replace<K extends Kind>(kind: K, objects: readonly { object: ClusterKinds[K]; complaints: readonly Complaint[] }[]): void {
-    const gone = new Set(this.#objects(kind).keys());
+    const gone = new Set(this.#all(kind).keys());
     this.#forgetComplaints(kind);
     let hasChanged = !this.#listed.has(kind);
     this.#listed.add(kind);
@@ -156,24 +163,35 @@ export class Store implements SourceEvents {
     for (const name of this.#complaints.keys()) if (name.startsWith(`${kind} `)) this.#complaints.delete(name);
   }
 
-  #objects(kind: Kind): ReadonlyMap<ObjectKey, ClusterObject> {
+  #all(kind: Kind): ReadonlyMap<ObjectKey, ClusterObject> {
     switch (kind) {
       case 'Service':
-        return this.#services.read();
+        return this.#services.share();
       case 'EndpointSlice':
         return this.#slices;
       case 'Node':
-        return this.#nodes.read();
+        return this.#nodes.share();
+    }
+  }
+
+  #get(kind: Kind, key: ObjectKey): ClusterObject | undefined {
+    switch (kind) {
+      case 'Service':
+        return this.#services.get(key);
+      case 'EndpointSlice':
+        return this.#slices.get(key);
+      case 'Node':
+        return this.#nodes.get(key);
     }
   }
 
   /** False where the object is as it was: the one we have keeps its identity, and no planner looks at it again. */
   #put(object: ClusterObject): boolean {
     const key = keyOf(object.meta);
-    if (isDeepStrictEqual(this.#objects(object.kind).get(key), object)) return false;
+    if (sameObject(this.#get(object.kind, key), object)) return false;
     switch (object.kind) {
       case 'Service':
-        this.#services.write().set(key, object);
+        this.#services.set(key, object);
         return true;
       case 'EndpointSlice': {
         const former = this.#slices.get(key);
@@ -183,7 +201,7 @@ export class Store implements SourceEvents {
         return true;
       }
       case 'Node':
-        this.#nodes.write().set(key, object);
+        this.#nodes.set(key, object);
         return true;
     }
   }
@@ -191,7 +209,7 @@ export class Store implements SourceEvents {
   #drop(kind: Kind, key: ObjectKey): boolean {
     switch (kind) {
       case 'Service':
-        return this.#services.read().has(key) && this.#services.write().delete(key);
+        return this.#services.delete(key);
       case 'EndpointSlice': {
         const slice = this.#slices.get(key);
         if (slice === undefined) return false;
@@ -200,24 +218,24 @@ export class Store implements SourceEvents {
         return true;
       }
       case 'Node':
-        return this.#nodes.read().has(key) && this.#nodes.write().delete(key);
+        return this.#nodes.delete(key);
     }
   }
 
   #link(slice: EndpointSlice): void {
     const others = this.#siblings(slice);
     const slices = [...others, slice].sort((a, b) => (a.meta.name < b.meta.name ? -1 : 1));
-    this.#slicesOf.write().set(slice.serviceKey, slices);
+    this.#slicesOf.set(slice.serviceKey, slices);
   }
 
   #unlink(slice: EndpointSlice): void {
     const others = this.#siblings(slice);
-    if (others.length === 0) this.#slicesOf.write().delete(slice.serviceKey);
-    else this.#slicesOf.write().set(slice.serviceKey, others);
+    if (others.length === 0) this.#slicesOf.delete(slice.serviceKey);
+    else this.#slicesOf.set(slice.serviceKey, others);
   }
 
   #siblings(slice: EndpointSlice): readonly EndpointSlice[] {
-    const all = this.#slicesOf.read().get(slice.serviceKey) ?? [];
+    const all = this.#slicesOf.get(slice.serviceKey) ?? [];
     return all.filter(other => other.meta.name !== slice.meta.name);
   }
 }

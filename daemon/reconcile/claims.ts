@@ -2,6 +2,8 @@
  * Who wants what: merges the fragments of all modules into one wanted entry a key. Equal wishes share an entry; of unequal ones the
  * older owner's wins and the others get a diagnostic. One changed fragment costs its own entries.
  */
+import { differingKeys } from '../cluster/patched-map.ts';
+import { earliest, type Instant } from '../net/instant.ts';
 import { type Diagnostic, type Entry, type Fragment, type ObjectRef, type OwnerKey, ownerKey } from './fragment.ts';
 import { STAGES, sameEntry, type TableName } from './tables.ts';
 
@@ -22,6 +24,8 @@ export class Claims {
   readonly #conflicts = new Map<string, readonly Diagnostic[]>();
   /** Diagnostics of the fragments that have any, so that nobody walks the others. */
   readonly #diagnostics = new Map<string, readonly Diagnostic[]>();
+  /** When the fragments that asked for it are to be planned again. */
+  readonly #wakes = new Map<string, Instant>();
 
   /** The wanted entry of a key, with the owner it is made for. */
   wanted(table: TableName, key: string): Claim | undefined {
@@ -46,6 +50,11 @@ export class Claims {
     return [...this.#diagnostics.values(), ...this.#conflicts.values()].flat();
   }
 
+  /** When the first fragment is to be planned again although no event comes. */
+  wakeAt(): Instant | undefined {
+    return earliest([...this.#wakes.values()]);
+  }
+
   /** Takes a module's new plan in place of its last one; returns the keys whose wanted entry is now another. */
   update(module: string, fragments: ReadonlyMap<OwnerKey, Fragment>): ChangedKeys {
     const { added, removed } = compare(this.#plans.get(module) ?? new Map<OwnerKey, Fragment>(), fragments);
@@ -62,14 +71,24 @@ export class Claims {
       return table;
     };
     for (const fragment of removed) {
-      this.#diagnostics.delete(`${module} ${ownerKey(fragment.owner)}`);
+      this.#forget(`${module} ${ownerKey(fragment.owner)}`);
       for (const entry of fragment.entries) withdraw(touch(entry), entry.key, module, fragment.owner);
     }
     for (const fragment of added) {
-      if (fragment.diagnostics.length > 0) this.#diagnostics.set(`${module} ${ownerKey(fragment.owner)}`, fragment.diagnostics);
+      this.#remember(`${module} ${ownerKey(fragment.owner)}`, fragment);
       for (const entry of fragment.entries) make(touch(entry), { module, owner: fragment.owner, entry });
     }
     return this.#settle(touched);
+  }
+
+  #forget(owner: string): void {
+    this.#diagnostics.delete(owner);
+    this.#wakes.delete(owner);
+  }
+
+  #remember(owner: string, fragment: Fragment): void {
+    if (fragment.diagnostics.length > 0) this.#diagnostics.set(owner, fragment.diagnostics);
+    if (fragment.wakeAt !== undefined) this.#wakes.set(owner, fragment.wakeAt);
   }
 
   #settle(touched: ReadonlyMap<TableName, ReadonlyMap<string, Claim | undefined>>): ChangedKeys {
@@ -115,20 +134,9 @@ function compare(
   before: ReadonlyMap<OwnerKey, Fragment>,
   after: ReadonlyMap<OwnerKey, Fragment>,
 ): { added: readonly Fragment[]; removed: readonly Fragment[] } {
-  const added: Fragment[] = [];
-  const removed: Fragment[] = [];
-  let kept = 0;
-  for (const [owner, fragment] of after) {
-    const former = before.get(owner);
-    if (former !== undefined) kept++;
-    if (former === fragment) continue;
-    added.push(fragment);
-    if (former !== undefined) removed.push(former);
-  }
-  if (kept < before.size) {
-    for (const [owner, fragment] of before) if (!after.has(owner)) removed.push(fragment);
-  }
-  return { added, removed };
+  const differing = [...differingKeys(before, after)];
+  const of = (plan: ReadonlyMap<OwnerKey, Fragment>): readonly Fragment[] => differing.flatMap(owner => plan.get(owner) ?? []);
+  return { added: of(after), removed: of(before) };
 }
 
 function make(table: Map<string, Claim | Claim[]>, claim: Claim): void {

@@ -52,8 +52,6 @@ export class Reconciler {
   readonly #observer: ReconcileObserver;
   readonly #tables: Tables;
   readonly #planErrors = new Map<string, FairwayError>();
-  /** Fragments that asked to be looked at again, kept apart so that a round need not walk all of them. */
-  readonly #wakes = new Map<string, ReadonlyMap<string, Fragment>>();
 
   constructor(options: ReconcilerOptions) {
     this.#modules = options.modules;
@@ -166,9 +164,6 @@ export class Reconciler {
 
   #want(module: string, fragments: ReadonlyMap<string, Fragment>): void {
     for (const [table, keys] of this.#claims.update(module, fragments)) this.#tables[table].mark(keys);
-    const wakes = new Map<string, Fragment>();
-    for (const [owner, fragment] of fragments) if (fragment.wakeAt !== undefined) wakes.set(owner, fragment);
-    this.#wakes.set(module, wakes);
   }
 
   /** Keys of this table that entries of other tables, believed to be there, cannot do without. */
@@ -186,14 +181,7 @@ export class Reconciler {
   }
 
   #dueAt(): Instant | undefined {
-    const due: Instant[] = [];
-    for (const stage of STAGES) {
-      const at = this.#tables[stage].dueAt();
-      if (at !== undefined) due.push(at);
-    }
-    for (const fragments of this.#wakes.values()) {
-      for (const { wakeAt } of fragments.values()) if (wakeAt !== undefined) due.push(wakeAt);
-    }
+    const due = [this.#claims.wakeAt(), ...STAGES.map(stage => this.#tables[stage].dueAt())].filter(at => at !== undefined);
     return earliest(due);
   }
 }

@@ -3,7 +3,7 @@
  * fragment a Service, and one for what the module needs itself. One event costs what it changed, apart from comparisons by identity.
  */
 import type { EndpointSlice, ObjectKey, Service } from '../../daemon/cluster/kinds.ts';
-import { patched } from '../../daemon/cluster/patched-map.ts';
+import { differingKeys, patched } from '../../daemon/cluster/patched-map.ts';
 import type { Snapshot } from '../../daemon/cluster/snapshot.ts';
 import type { IpAddress } from '../../daemon/net/address.ts';
 import { type Fragment, type OwnerKey, ownerKey } from '../../daemon/reconcile/fragment.ts';
@@ -11,7 +11,6 @@ import type { Module, Plan } from '../../daemon/reconcile/module.ts';
 import { Contest } from './contest.ts';
 import type { ServicesContext } from './context.ts';
 import { ElementCounts } from './element-counts.ts';
-import { MapDifferences } from './map-differences.ts';
 import { planNode } from './node-plan.ts';
 import type { ServicesOptions } from './options.ts';
 import { type Drop, isServed, planService, type ServicePlan } from './service-plan.ts';
@@ -41,8 +40,8 @@ class ServicesModule implements Module {
   readonly reads = ['Service', 'EndpointSlice', 'Node'] as const;
   readonly #options: ServicesOptions;
   readonly #surroundings: SurroundingsMemory;
-  readonly #services = new MapDifferences<Service>();
-  readonly #slices = new MapDifferences<readonly EndpointSlice[]>();
+  #services: Snapshot['services'] = new Map();
+  #slices: Snapshot['endpointSlicesOf'] = new Map();
   /** Services to be planned again; kept until done, so that a plan that fails forgets none. */
   readonly #stale = new Set<ObjectKey>();
   #lastSurroundings: Surroundings | undefined;
@@ -75,8 +74,10 @@ class ServicesModule implements Module {
   }
 
   #noteStale({ services, endpointSlicesOf }: Snapshot, surroundings: Surroundings): void {
-    for (const key of this.#services.since(services)) this.#stale.add(key);
-    for (const key of this.#slices.since(endpointSlicesOf)) this.#stale.add(key);
+    for (const key of differingKeys(this.#services, services)) this.#stale.add(key);
+    for (const key of differingKeys(this.#slices, endpointSlicesOf)) this.#stale.add(key);
+    this.#services = services;
+    this.#slices = endpointSlicesOf;
     if (surroundings === this.#lastSurroundings) return;
     for (const [key, record] of this.#records) if (!fits(record, surroundings)) this.#stale.add(key);
     this.#lastSurroundings = surroundings;

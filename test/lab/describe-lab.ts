@@ -1,4 +1,5 @@
 /** Mocha suites that run in the lab. The test itself runs on this machine, as any other; only what it starts runs in the lab. */
+import { skipBecause } from '../skip.ts';
 import { Lab, type LabOptions } from './lab.ts';
 import { LabUnavailable } from './place.ts';
 
@@ -17,7 +18,7 @@ export function describeLab(title: string, options: LabOptions, body: (lab: () =
       } catch (error) {
         if (!(error instanceof LabUnavailable) || (process.env['FAIRWAY_LAB_REQUIRED'] ?? '') !== '') throw error;
         process.stderr.write(`\nSKIPPED, NOT TESTED: ${title}: ${error.message}\n\n`);
-        this.skip();
+        skipBecause(this, error.message);
       }
     });
     after(async () => {

@@ -71,7 +71,7 @@ export async function openPlace(options: PlaceOptions): Promise<Place> {
   if (missing.length > 0)
     throw new LabUnavailable(`the lab needs Debian packages that are not here: apt-get install ${missing.join(' ')}`);
   const forced = options.machine.environment['FAIRWAY_LAB_PLACE'] ?? '';
-  const unfit = forced === 'guest' ? 'FAIRWAY_LAB_PLACE=guest' : await machineUnfitBecause(options);
+  const unfit = forced === 'guest' ? 'FAIRWAY_LAB_PLACE=guest' : await whyNot(options);
   if (unfit === '') return { kind: 'machine', agent: await readyAgent(startApart()), because: '' };
   if (forced === 'machine') throw new LabUnavailable(`FAIRWAY_LAB_PLACE=machine, but ${unfit}`);
   return { kind: 'guest', agent: await guestAgent(options, unfit), because: unfit };
@@ -141,11 +141,14 @@ const TRIALS: readonly { readonly shows: string; readonly argv: readonly string[
   })),
 ];
 
-async function machineUnfitBecause(options: PlaceOptions): Promise<string> {
-  const { machine, kernelArguments = [] } = options;
+async function whyNot({ machine, kernelArguments = [] }: PlaceOptions): Promise<string> {
+  return kernelArguments.length > 0 ? 'kernel arguments were asked for' : await whyNotThisMachine(machine);
+}
+
+/** Why labs cannot run in namespaces of this machine itself, found by trying; empty if they can. */
+export async function whyNotThisMachine(machine: Machine): Promise<string> {
   if (machine.platform !== 'linux') return `this is ${machine.platform}, not linux`;
   if (machine.userId !== 0) return 'network namespaces of the machine need root';
-  if (kernelArguments.length > 0) return 'kernel arguments were asked for';
   const agent = new Agent(startApart());
   try {
     await agent.ready();

@@ -13,6 +13,8 @@ export interface ProgramOptions {
 export interface LongLivedOptions extends ProgramOptions {
   /** Also copied there, byte for byte, as it arrives. */
   readonly copyTo?: { readonly stdout: Writable; readonly stderr: Writable };
+  /** Told every line as it comes. */
+  readonly onLine?: (line: OutputLine) => void;
 }
 
 /** One line a program wrote, without its line end. */
@@ -37,6 +39,7 @@ export class LabProcess {
 
   constructor(agent: Agent, namespace: string, argv: readonly string[], options: LongLivedOptions) {
     this.#argv = argv;
+    if (options.onLine !== undefined) this.#watchers.add(options.onLine);
     const exited = Promise.withResolvers<number>();
     this.exited = exited.promise;
     // Whoever does not wait for the end is told by the next thing that fails.

@@ -1,13 +1,11 @@
 /**
  * Builds the kernel that lab guests boot, once, into the user's cache: User Mode Linux from Debian's source package with `xstate.patch`
- * and `kernel.config` (a fragment over tinyconfig). `npm run lab:kernel` runs it; `--jobs N` sets the number of compilers.
+ * and `kernel.config` (a fragment over tinyconfig). See `scripts/lab-kernel.ts`.
  */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { access, constants, mkdir, mkdtemp, rename, rm, stat } from 'node:fs/promises';
-import { availableParallelism } from 'node:os';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
-import { parseArgs } from 'node:util';
 import { builtKernelPath, findLabKernel, kernelCache, SOURCE_PACKAGE } from './find.ts';
 
 export interface KernelBuildOptions {
@@ -131,15 +129,4 @@ async function run(argv: readonly string[], directory: string, seen: (line: stri
     child.once('close', code => resolve(code ?? 128));
   });
   if (status !== 0) throw new Error([`${argv.join(' ')} ended with status ${status}:`, ...tail].join('\n'));
-}
-
-if (import.meta.main) {
-  const { values } = parseArgs({ options: { jobs: { type: 'string', default: String(availableParallelism()) } } });
-  const began = performance.now();
-  const progress = (line: string): void => console.log(`${Math.round((performance.now() - began) / 1000)} s: ${line}`);
-  const userId = process.geteuid?.() ?? -1;
-  await buildLabKernel({ environment: process.env, userId, jobs: Number(values.jobs), progress }).catch((error: unknown) => {
-    console.error(error instanceof Error ? error.message : error);
-    process.exitCode = 1;
-  });
 }

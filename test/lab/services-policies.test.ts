@@ -1,0 +1,114 @@
+import assert from 'node:assert/strict';
+import type { LabHost } from './addresses.ts';
+import { type CaseEndpoint, ENDPOINT_CASES, type EndpointCase } from './cases/endpoint-choice.ts';
+import { answers, describeServices, POD_PORT, sourcesSeen } from './describe-services.ts';
+import type { Lab } from './lab.ts';
+import { type ApiObject, type Conditions, endpoint, FAMILIES, type Family, service, slice } from './objects.ts';
+import type { Transport } from './probe.ts';
+
+const CONDITIONS: Readonly<Record<CaseEndpoint['is'], Conditions>> = {
+  ready: { ready: true, serving: true, terminating: false },
+  unknown: {},
+  'not ready': { ready: false, serving: false, terminating: false },
+  'terminating, serving': { ready: false, serving: true, terminating: true },
+  terminating: { ready: false, serving: false, terminating: true },
+};
+
+const TRANSPORTS: readonly Transport[] = ['tcp', 'udp'];
+
+/** Addresses of the case with this index. */
+function addressesOf(index: number) {
+  return {
+    cluster: { ipv4: `10.96.1.${index + 1}`, ipv6: `fd00:10:96::1${String(index + 1).padStart(2, '0')}` },
+    external: { ipv4: `203.0.113.${index + 1}`, ipv6: `2001:db8:203::${index + 1}` },
+    nodePort: { tcp: 30100 + index, udp: 30200 + index },
+  };
+}
+
+function objectsOf(test: EndpointCase, index: number, lab: Lab): readonly ApiObject[] {
+  const name = `case-${index}`;
+  const { cluster, external, nodePort } = addressesOf(index);
+  const policies = {
+    internalTrafficPolicy: test.internalTrafficPolicy ?? 'Cluster',
+    externalTrafficPolicy: test.externalTrafficPolicy ?? 'Cluster',
+  };
+  const ports = [
+    { name: 'tcp', protocol: 'TCP', port: 80, targetPort: POD_PORT, nodePort: nodePort.tcp },
+    { name: 'udp', protocol: 'UDP', port: 80, targetPort: POD_PORT, nodePort: nodePort.udp },
+  ];
+  const spec = {
+    type: 'NodePort',
+    ipFamilies: ['IPv4', 'IPv6'],
+    clusterIPs: [cluster.ipv4, cluster.ipv6],
+    externalIPs: [external.ipv4, external.ipv6],
+    ...policies,
+    ports,
+  };
+  return [
+    service(name, spec, test.annotations === undefined ? {} : { annotations: test.annotations }),
+    ...FAMILIES.map(family =>
+      slice(
+        name,
+        [
+          { name: 'tcp', protocol: 'TCP', port: POD_PORT },
+          { name: 'udp', protocol: 'UDP', port: POD_PORT },
+        ],
+        test.endpoints.map(({ pod, is }) => endpoint(podNamed(lab, pod), family, CONDITIONS[is])),
+        { family },
+      ),
+    ),
+  ];
+}
+
+function podNamed(lab: Lab, name: string): Lab['pods'][number] {
+  const pod = lab.pods.find(one => one.name === name);
+  assert.ok(pod !== undefined, name);
+  return pod;
+}
+
+function allObjects(lab: Lab): readonly ApiObject[] {
+  return ENDPOINT_CASES.flatMap((test, index) => objectsOf(test, index, lab));
+}
+
+describeServices('which endpoints answer', { objects: allObjects }, suite => {
+  for (const [index, test] of ENDPOINT_CASES.entries()) {
+    const { cluster, external, nodePort } = addressesOf(index);
+    it(`${test.title}: ${test.cluster} at the cluster IP, ${test.external} from outside`, async () => {
+      const { lab } = suite();
+      const seen: string[] = [];
+      const expected: string[] = [];
+      const check = async (from: LabHost, transport: Transport, address: string, port: number, outcome: string): Promise<void> => {
+        const where = `${from.name} -> ${transport} ${address} port ${port}: `;
+        expected.push(`${where}${outcome}`);
+        seen.push(`${where}${await answers(lab, from, { transport, address, port }, 9)}`);
+      };
+      for (const transport of TRANSPORTS) {
+        for (const family of FAMILIES) {
+          await check(lab.pod(1, 2), transport, cluster[family], 80, test.cluster);
+          await check(lab.ext, transport, external[family], 80, test.external);
+          await check(lab.ext, transport, lab.node(1).addresses[family], nodePort[transport === 'tcp' ? 'tcp' : 'udp'], test.external);
+        }
+        // The kernel tells a UDP sender of the node's own at once, with EPERM instead of ECONNREFUSED.
+        await check(lab.node(1), transport, cluster.ipv4, 80, transport === 'udp' && test.cluster === 'refused' ? 'failed' : test.cluster);
+      }
+      assert.deepEqual(seen, expected);
+    });
+  }
+
+  for (const family of FAMILIES) {
+    it(`externalTrafficPolicy Local: the endpoint sees the address of the host outside, over ${family}`, async () => {
+      const index = ENDPOINT_CASES.findIndex(test => test.title.startsWith('externalTrafficPolicy Local, endpoints here'));
+      const { external, nodePort } = addressesOf(index);
+      const seen = await sourcesOf(suite().lab, family, external[family], nodePort.tcp);
+      assert.deepEqual(seen, [suite().lab.ext.addresses[family]]);
+    });
+  }
+});
+
+async function sourcesOf(lab: Lab, family: Family, address: string, nodePort: number): Promise<readonly string[]> {
+  const probe = lab.probe(lab.ext);
+  return sourcesSeen([
+    ...(await probe.burst({ transport: 'tcp', address, port: 80 }, 6)),
+    ...(await probe.burst({ transport: 'tcp', address: lab.node(1).addresses[family], port: nodePort }, 6)),
+  ]);
+}
