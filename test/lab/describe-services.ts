@@ -109,15 +109,21 @@ export async function liftIcmpLimits(lab: Lab): Promise<void> {
   );
 }
 
-/** Milliseconds after which silence is silence: the lab's round trips take less than 5. */
-export const SILENCE_MS = 700;
+/**
+ * Milliseconds after which silence is silence. The lab's round trips take less than 5, but a TCP client may take note of a refusal at its
+ * second SYN only, after one second: where the answer comes while connect(2) still holds the socket, as it can within one kernel, the
+ * first is lost (LockDroppedIcmps in netstat -s).
+ */
+export const SILENCE_MS = 1600;
 
-/** Who answers `count` fresh connections or datagrams, or how they end: sorted, each once, blank-separated: `pod-1-1 pod-2-1`, `refused`. */
+/**
+ * Who answers `count` fresh connections or datagrams, or how they end: sorted, each once, blank-separated: `pod-1-1 pod-2-1`, `refused`.
+ * If the first is not answered it is the last.
+ */
 export async function answers(lab: Lab, from: LabHost, target: Target, count = 6): Promise<string> {
   const probe = lab.probe(from);
   const first = await probe.connect({ timeoutMs: SILENCE_MS, ...target });
-  // One silence is enough to wait for.
-  const rest = first.outcome === 'timeout' ? [] : await probe.burst({ timeoutMs: SILENCE_MS, ...target }, count - 1);
+  const rest = first.outcome === 'answer' ? await probe.burst({ timeoutMs: SILENCE_MS, ...target }, count - 1) : [];
   return [...tally([first, ...rest]).keys()].sort().join(' ');
 }
 

@@ -4,7 +4,7 @@ import { type CaseEndpoint, ENDPOINT_CASES, type EndpointCase } from './cases/en
 import { answers, describeServices, POD_PORT, sourcesSeen } from './describe-services.ts';
 import type { Lab } from './lab.ts';
 import { type ApiObject, type Conditions, endpoint, FAMILIES, type Family, service, slice } from './objects.ts';
-import type { Transport } from './probe.ts';
+import type { Target } from './probe.ts';
 
 const CONDITIONS: Readonly<Record<CaseEndpoint['is'], Conditions>> = {
   ready: { ready: true, serving: true, terminating: false },
@@ -14,7 +14,24 @@ const CONDITIONS: Readonly<Record<CaseEndpoint['is'], Conditions>> = {
   terminating: { ready: false, serving: false, terminating: true },
 };
 
-const TRANSPORTS: readonly Transport[] = ['tcp', 'udp'];
+const TRANSPORTS = ['tcp', 'udp'] as const;
+
+interface Check {
+  readonly from: LabHost;
+  readonly target: Target;
+  readonly outcome: string;
+}
+
+/** All at once: each of another virtual server, so that they do not disturb each other's turns. */
+async function verify(lab: Lab, checks: readonly Check[]): Promise<void> {
+  const line = ({ from, target }: Check, outcome: string): string =>
+    `${from.name} -> ${target.transport} ${target.address} port ${target.port}: ${outcome}`;
+  const seen = await Promise.all(checks.map(async check => line(check, await answers(lab, check.from, check.target, 9))));
+  assert.deepEqual(
+    seen,
+    checks.map(check => line(check, check.outcome)),
+  );
+}
 
 /** Addresses of the case with this index. */
 function addressesOf(index: number) {
@@ -75,23 +92,27 @@ describeServices('which endpoints answer', { objects: allObjects }, suite => {
     const { cluster, external, nodePort } = addressesOf(index);
     it(`${test.title}: ${test.cluster} at the cluster IP, ${test.external} from outside`, async () => {
       const { lab } = suite();
-      const seen: string[] = [];
-      const expected: string[] = [];
-      const check = async (from: LabHost, transport: Transport, address: string, port: number, outcome: string): Promise<void> => {
-        const where = `${from.name} -> ${transport} ${address} port ${port}: `;
-        expected.push(`${where}${outcome}`);
-        seen.push(`${where}${await answers(lab, from, { transport, address, port }, 9)}`);
-      };
+      const checks: Check[] = [];
       for (const transport of TRANSPORTS) {
         for (const family of FAMILIES) {
-          await check(lab.pod(1, 2), transport, cluster[family], 80, test.cluster);
-          await check(lab.ext, transport, external[family], 80, test.external);
-          await check(lab.ext, transport, lab.node(1).addresses[family], nodePort[transport === 'tcp' ? 'tcp' : 'udp'], test.external);
+          const ports = { [cluster[family]]: 80, [external[family]]: 80, [lab.node(1).addresses[family]]: nodePort[transport] };
+          for (const [address, port] of Object.entries(ports)) {
+            const isCluster = address === cluster[family];
+            checks.push({
+              from: isCluster ? lab.pod(1, 2) : lab.ext,
+              target: { transport, address, port },
+              outcome: isCluster ? test.cluster : test.external,
+            });
+          }
         }
-        // The kernel tells a UDP sender of the node's own at once, with EPERM instead of ECONNREFUSED.
-        await check(lab.node(1), transport, cluster.ipv4, 80, transport === 'udp' && test.cluster === 'refused' ? 'failed' : test.cluster);
       }
-      assert.deepEqual(seen, expected);
+      await verify(lab, checks);
+      // The kernel tells a UDP sender of the node's own at once, with EPERM instead of ECONNREFUSED.
+      const udp = test.cluster === 'refused' ? 'failed' : test.cluster;
+      await verify(lab, [
+        { from: lab.node(1), target: { transport: 'tcp', address: cluster.ipv4, port: 80 }, outcome: test.cluster },
+        { from: lab.node(1), target: { transport: 'udp', address: cluster.ipv4, port: 80 }, outcome: udp },
+      ]);
     });
   }
 
