@@ -34,6 +34,8 @@ export interface DaemonParts {
   readonly metrics: Metrics;
   /** Milliseconds between two read-backs of one table. */
   readonly auditPeriodMs: number;
+  /** Milliseconds after which a first list that has not come is told. */
+  readonly cacheSyncTimeoutMs: number;
 }
 
 /** A round that lasts longer than this, in milliseconds, is taken for wedged: liveness fails. */
@@ -56,6 +58,7 @@ export class Daemon {
   readonly #degradedSince = new Map<string, number>();
   #host: HostFacts;
   #cancelAudit: (() => void) | undefined;
+  #cancelOverdue: (() => void) | undefined;
   #hasConverged = false;
   #roundSince: Instant | undefined;
   /** When the first event since the last round came. */
@@ -79,6 +82,9 @@ export class Daemon {
   start(): void {
     this.#parts.source.start(this.#events());
     this.#armAudit(0);
+    this.#cancelOverdue = this.#parts.clock.after(this.#parts.cacheSyncTimeoutMs, () => {
+      this.#tellOverdue();
+    });
   }
 
   /** Addresses or links of the host are now others. */
@@ -90,6 +96,7 @@ export class Daemon {
   /** Finishes the round under way and leaves the data path in place. */
   async stop(): Promise<void> {
     this.#cancelAudit?.();
+    this.#cancelOverdue?.();
     await Promise.all([this.#parts.source.stop(), this.#scheduler.stop()]);
     this.#abort.abort();
   }
@@ -115,6 +122,15 @@ export class Daemon {
   #changed(): void {
     this.#changedAt ??= this.#parts.clock.now();
     this.#scheduler.request();
+  }
+
+  /** kube-router exits here; a node with its data path in place is better served by going on trying. */
+  #tellOverdue(): void {
+    const awaited = this.#store.unlisted();
+    if (awaited.length === 0) return;
+    this.#parts.log.error(`no full list of ${awaited.join(', ')} yet: nothing is changed before; still trying`, {
+      code: 'FW_API_UNREACHABLE',
+    });
   }
 
   /** The store, with changes of a source's state told to the log. */

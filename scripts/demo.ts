@@ -9,6 +9,8 @@ import { styleText } from 'node:util';
 import type { LabHost } from '../test/lab/addresses.ts';
 import { Fleet, footprint } from '../test/lab/fleet.ts';
 import { Lab } from '../test/lab/lab.ts';
+import { machineNow } from '../test/lab/place.ts';
+import { prepareLab } from '../test/lab/prepare.ts';
 import { type Reply, type Transport, tally } from '../test/lab/probe.ts';
 
 const ROOT = join(import.meta.dirname, '..');
@@ -145,6 +147,10 @@ async function main(): Promise<void> {
   title('Building');
   execFileSync(process.execPath, [join(ROOT, 'scripts', 'build.ts')], { stdio: 'inherit' });
 
+  const unavailable = await prepareLab(machineNow(), line => {
+    say(`   ${line}`);
+  });
+  if (unavailable !== '') throw new Error(unavailable);
   title('Three nodes in two subnets, a router, pods, a host outside');
   const lab = await Lab.start();
   try {

@@ -73,6 +73,7 @@ export async function run(invocation: Invocation): Promise<number> {
     log,
     metrics,
     auditPeriodMs: config.auditPeriod,
+    cacheSyncTimeoutMs: config.cacheSyncTimeout,
   });
   const listeners = await listen(invocation, daemon, metrics, log);
   await setTimeouts(host.runner, ipvsTimeouts(invocation), stopping.signal).catch((thrown: unknown) => {

@@ -77,6 +77,7 @@ export const OPTIONS = {
     text('path', value => value.startsWith('/'), 'an absolute path'),
     '/run/fairway/fairway.sock',
     'Unix socket on which the running daemon answers its commands.',
+    { planned: true },
   ),
   'health-addr': option('common', text(), '', 'Address on which /healthz is served. Empty: all.'),
   'health-port': option('common', optionalPort, 20244, 'TCP port of /healthz; 0 turns it off.'),

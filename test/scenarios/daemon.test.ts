@@ -41,6 +41,7 @@ describe('a daemon that starts', () => {
     world.source.list('Service', [service('web')]);
     await world.clock.advance(120_000);
     assert.ok(world.tables.virtualServer.state.has('TCP 10.96.0.77:80'));
+    assert.equal(world.log.matching(/no full list of EndpointSlice yet/).length, 1);
     assert.equal(isReady(world.daemon.health()), false);
     world.source.list('EndpointSlice', [slice('web', ['10.244.1.5'])]);
     await world.clock.advance(100);
