@@ -8,7 +8,6 @@
 import { setImmediate as turnOfLoop } from 'node:timers/promises';
 import { type ErrorCode, messageOf } from '../errors.ts';
 import type { Clock } from '../net/clock.ts';
-import { statusOf } from './api-status.ts';
 import { Deadline } from './deadline.ts';
 import { FirstList, readPages } from './first-list.ts';
 import type { Kind, SourceEvents } from './kinds.ts';

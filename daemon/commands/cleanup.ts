@@ -2,8 +2,9 @@
 import { setImmediate as breathe } from 'node:timers/promises';
 import { systemClock } from '../net/clock.ts';
 import { exponentialBackoff } from '../reconcile/backoff.ts';
-import { type ReconcileObserver, Reconciler } from '../reconcile/reconciler.ts';
+import { type Drivers, type ReconcileObserver, Reconciler } from '../reconcile/reconciler.ts';
 import type { Failure } from '../reconcile/table.ts';
+import type { IptablesEntry } from '../reconcile/tables.ts';
 import { openHost } from './host.ts';
 import type { Invocation } from './invocation.ts';
 import { requireRoot } from './privilege.ts';
@@ -24,6 +25,8 @@ export async function cleanup({ config, environment }: Invocation): Promise<numb
     breathe: () => breathe(),
     observer,
   });
+  // Before the sets: rules of either flavour hold them.
+  await sweep(host.otherIptables, observer, signal);
   await reconciler.converge(signal);
   const left = reconciler.status().flatMap(({ failures }) => failures);
   // What a host has no facility for cannot have been left on it.
@@ -36,6 +39,15 @@ export async function cleanup({ config, environment }: Invocation): Promise<numb
   return left.length + unread.length === 0 ? 0 : 1;
 }
 
+/** Deletes all that the driver finds. A flavour that is not installed or not in the kernel holds nothing of ours. */
+async function sweep(driver: Drivers['iptables'], observer: CleanupReport, signal: AbortSignal): Promise<void> {
+  const found = await driver.read(new Map(), signal).catch(() => new Map<string, IptablesEntry>());
+  if (found.size === 0) return;
+  const deletes = [...found].map(([key, from]) => ({ op: 'delete' as const, key, from }));
+  const { failed } = await driver.apply(deletes, signal);
+  observer.removed('iptables of the other flavour', found.size - failed.size);
+}
+
 function isAbsent({ error }: Failure): boolean {
   return error.code === 'FW_CAPABILITY_KERNEL' || error.code === 'FW_CAPABILITY_TOOL_MISSING';
 }
@@ -44,7 +56,11 @@ class CleanupReport implements ReconcileObserver {
   readonly lines: string[] = [];
 
   applied({ table, deletes }: Parameters<ReconcileObserver['applied']>[0]): void {
-    if (deletes > 0) this.lines.push(`removed ${deletes} of ${table}\n`);
+    this.removed(table, deletes);
+  }
+
+  removed(what: string, count: number): void {
+    if (count > 0) this.lines.push(`removed ${count} of ${what}\n`);
   }
 
   planned(): void {

@@ -6,6 +6,7 @@ import type { CommandRunner } from '../kernel/command.ts';
 import { addressDriver, linkDriver } from '../kernel/ip.ts';
 import { ipsetDriver } from '../kernel/ipset.ts';
 import { iptablesDriver } from '../kernel/iptables.ts';
+import { type IptablesTools, toolOf } from '../kernel/iptables-flavour.ts';
 import { ipvsDriver } from '../kernel/ipvsadm.ts';
 import { processRunner } from '../kernel/process-runner.ts';
 import { sysctlDriver } from '../kernel/sysctl.ts';
@@ -22,6 +23,8 @@ export interface Host {
   readonly runner: CommandRunner;
   readonly probe: HostProbe;
   readonly drivers: Drivers;
+  /** Our chains in the rule set of the iptables flavour that is not used now: an earlier run may have used it. */
+  readonly otherIptables: Drivers['iptables'];
 }
 
 export interface HostOptions {
@@ -40,17 +43,29 @@ export async function openHost(options: HostOptions, signal: AbortSignal): Promi
     writeFile: (path: string, text: string): Promise<void> => writeFile(path, text),
   };
   const probe = await probeHost({ runner, files }, signal);
+  const iptablesOf = (tools: IptablesTools): Drivers['iptables'] =>
+    iptablesDriver({ runner, tools, ownsChain: name => name.startsWith(OWN_CHAINS) });
   const ip = { runner, ownLinks: OWN_LINKS };
   return {
     runner,
     probe,
+    otherIptables: iptablesOf(otherFlavour(probe.iptables)),
     drivers: {
       sysctl: sysctlDriver({ files }),
       link: linkDriver(ip),
       address: addressDriver(ip),
       ipset: ipsetDriver({ runner, owns: name => OWN_SETS.test(name) }),
-      iptables: iptablesDriver({ runner, tools: probe.iptables, ownsChain: name => name.startsWith(OWN_CHAINS) }),
+      iptables: iptablesOf(probe.iptables),
       virtualServer: ipvsDriver({ runner, readLines: procLines(() => clock.now()), excludedCidrs: config.excludedCidrs }),
     },
+  };
+}
+
+function otherFlavour(tools: IptablesTools): IptablesTools {
+  const flavour = tools.flavour === 'legacy' ? 'nft' : 'legacy';
+  return {
+    flavour,
+    reason: 'left by an earlier run',
+    byFamily: { ipv4: toolOf(flavour, 'ipv4'), ipv6: toolOf(flavour, 'ipv6') },
   };
 }

@@ -7,7 +7,7 @@ import { mkdirSync, writeFileSync } from 'node:fs';
 import { createServer as createHttp1Server, type IncomingMessage } from 'node:http';
 import { constants, createSecureServer, type Http2ServerRequest, type Http2Session } from 'node:http2';
 import { createServer as createHttpsServer } from 'node:https';
-import type { AddressInfo, Server } from 'node:net';
+import type { AddressInfo, Server, Socket } from 'node:net';
 import { join } from 'node:path';
 import { TLSSocket } from 'node:tls';
 import { CertificateAuthority } from './certificates.ts';
@@ -103,6 +103,7 @@ export class FakeApiServer {
   readonly #pages = new Map<string, { readonly rest: readonly Stored[]; readonly revision: number }>();
   readonly #waiting = new Set<() => void>();
   readonly #sessions = new Set<Http2Session>();
+  readonly #sockets = new Set<Socket>();
 
   private constructor(
     options: FakeApiServerOptions,
@@ -143,6 +144,10 @@ export class FakeApiServer {
     const { port } = server.address() as AddressInfo;
     const relay = await TcpRelay.open({ host, port: options.port ?? 0 }, port);
     const fake = new FakeApiServer(options, { server, relay, authority });
+    server.on('connection', socket => {
+      fake.#sockets.add(socket);
+      socket.once('close', () => fake.#sockets.delete(socket));
+    });
     server.on('session', (session: Http2Session) => {
       fake.#sessions.add(session);
       session.once('close', () => fake.#sessions.delete(session));
@@ -219,6 +224,8 @@ export class FakeApiServer {
   async stop(): Promise<void> {
     for (const watch of this.#watches) watch.close();
     this.relay.close();
+    // A session whose streams are just being aborted does not notice the end of its connection.
+    for (const socket of this.#sockets) socket.destroy();
     await new Promise(resolve => this.#server.close(resolve));
   }
 

@@ -1,12 +1,12 @@
 import assert from 'node:assert/strict';
-import { spawn } from 'node:child_process';
+import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { createInterface } from 'node:readline';
-import { describe, it } from 'mocha';
+import { afterEach, describe, it } from 'mocha';
 import { ApiSource } from '../../../daemon/cluster/api-source.ts';
 import { openCredentials } from '../../../daemon/cluster/kubeconfig.ts';
 import { Transport } from '../../../daemon/cluster/transport.ts';
@@ -17,9 +17,13 @@ import { service } from '../cluster/api-harness.ts';
 const main = resolve(import.meta.dirname, '../../fakes/api-server-main.ts');
 
 describe('the fake API server as a process', () => {
+  let running: ChildProcess | undefined;
+  afterEach(() => running?.kill('SIGKILL'));
+
   it('serves a daemon by the kubeconfig it writes and obeys commands on stdin', async () => {
     const directory = mkdtempSync(join(tmpdir(), 'fake-api-main-'));
     const child = spawn(process.execPath, [main, '--dir', directory], { stdio: ['pipe', 'pipe', 'inherit'] });
+    running = child;
     const answers = createInterface({ input: child.stdout })[Symbol.asyncIterator]();
     const answer = async (): Promise<Record<string, unknown>> =>
       JSON.parse((await answers.next()).value ?? 'null') as Record<string, unknown>;
