@@ -14,6 +14,9 @@ export const PROBE_ADDRESS = '10.95.0.1';
 export const PROBE_PORT = 80;
 export const TARGET_PORT = 8080;
 
+/** The endpoints are spread over so many nodes; the one that is measured, node1, has every hundredth. */
+const NODES = 100;
+
 const CREATED = '2026-01-01T00:00:00Z';
 const FIRST_CLUSTER_IP = 0x0a60_0100;
 const FIRST_ENDPOINT = 0x0a80_0000;
@@ -79,7 +82,13 @@ export function serviceObject(name: string, address: string): ApiObject {
   };
 }
 
-export function sliceObject(service: string, addresses: readonly string[]): ApiObject {
+/** An endpoint as a slice names it. */
+export interface SliceEndpoint {
+  readonly address: string;
+  readonly nodeName: string;
+}
+
+export function sliceObject(service: string, endpoints: readonly SliceEndpoint[]): ApiObject {
   return {
     apiVersion: 'discovery.k8s.io/v1',
     kind: 'EndpointSlice',
@@ -89,10 +98,10 @@ export function sliceObject(service: string, addresses: readonly string[]): ApiO
       'endpointslice.kubernetes.io/managed-by': 'endpointslice-controller.k8s.io',
       'kubernetes.io/service-name': service,
     }),
-    endpoints: addresses.map((address, index) => ({
+    endpoints: endpoints.map(({ address, nodeName }, index) => ({
       addresses: [address],
       conditions: { ready: true, serving: true, terminating: false },
-      nodeName: `node${(index % 3) + 1}`,
+      nodeName,
       targetRef: { kind: 'Pod', name: `${service}-7d4b9c6f5-${index}`, namespace: 'default', uid: uid(`${service}${index}`) },
       zone: 'zone-a',
     })),
@@ -114,12 +123,13 @@ export function serviceName(service: number): string {
   return `svc-${String(service).padStart(5, '0')}`;
 }
 
-/** The slice of a Service; with a generation, one endpoint of it, on node2, is new. */
+/** The slice of a Service; with a generation, one endpoint of it, on another node than node1, is new. */
 export function sliceOf(service: number, generation = 0): ApiObject {
-  const addresses = Array.from({ length: ENDPOINTS_PER_SERVICE }, (_, endpoint) =>
-    endpointAddress(service, endpoint, endpoint === 1 ? generation : 0),
-  );
-  return sliceObject(serviceName(service), addresses);
+  const endpoints = Array.from({ length: ENDPOINTS_PER_SERVICE }, (_, endpoint) => ({
+    address: endpointAddress(service, endpoint, endpoint === 1 ? generation : 0),
+    nodeName: `node${((service * ENDPOINTS_PER_SERVICE + endpoint) % NODES) + 1}`,
+  }));
+  return sliceObject(serviceName(service), endpoints);
 }
 
 /** Service after Service, each followed by its slice. */

@@ -86,7 +86,7 @@ class Station {
     this.#server = server;
     for (const [index, address] of nodes.entries()) server.put(nodeObject(index + 1, address));
     for (const object of clusterObjects(services)) server.put(object);
-    server.put(serviceObject('probe', PROBE_ADDRESS), sliceObject('probe', endpoints.slice(0, 1)));
+    server.put(serviceObject('probe', PROBE_ADDRESS), probeSlice(endpoints[0]));
     // The log of changes would be replayed to nobody; a real server's is in etcd.
     server.store.compact();
     return server.writeKubeconfig();
@@ -98,7 +98,7 @@ class Station {
     for (let index = 1; index <= count; index++) {
       const next = endpoints[index % endpoints.length] ?? '';
       const begin = performance.now();
-      this.#server?.put(sliceObject('probe', [next]));
+      this.#server?.put(probeSlice(next));
       while (!(await greeting()).includes(` ${next} `)) {
         if (performance.now() - begin > CHANGE_LIMIT_MS) throw new Error(`no connection on ${next} within ${CHANGE_LIMIT_MS} ms`);
         // Leaves the one processor of a guest to the daemon.
@@ -120,6 +120,11 @@ class Station {
     }
     return took;
   }
+}
+
+/** The slice of Service `probe`: one endpoint, a pod of the other node. */
+function probeSlice(address = ''): ReturnType<typeof sliceObject> {
+  return sliceObject('probe', [{ address, nodeName: 'node2' }]);
 }
 
 /** What the server behind Service `probe` says: its name, whom it sees and where it was reached. Empty where nobody answers. */

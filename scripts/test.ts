@@ -1,20 +1,22 @@
 /**
  * Runs the tests: `npm test [-- PATTERN...]`, each PATTERN a part of a file's path.
  *
- * First everything that needs no kernel of its own, in one mocha process; then the files of `test/contract` and `test/lab`, each with a
- * kernel lab of its own, one per CPU. The last line is `N passed, N failed, N skipped`.
+ * Everything that needs no kernel of its own in one mocha process; beside it the files of `test/contract` and `test/lab`, each with a kernel lab
+ * of its own, one per CPU. The last line is `N passed, N failed, N skipped`.
  */
-import { spawn } from 'node:child_process';
+import { execFileSync, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { existsSync, globSync } from 'node:fs';
+import { globSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
 import { join, resolve } from 'node:path';
+import { machineNow } from '../test/lab/place.ts';
+import { prepareLab } from '../test/lab/prepare.ts';
+import { runLabFile } from '../test/lab/run-in-guest.ts';
 import { RECORD_SEPARATOR, type TestRecord } from '../test/reporter.ts';
 
 const root = resolve(import.meta.dirname, '..');
 const HOST_FILES = 'test/{unit,property,scenarios,structure,fakes}/**/*.test.ts';
 const LAB_FILES = 'test/{contract,lab}/**/*.{test,contract,lab}.ts';
-const LAB_RUNNER = 'test/lab/run-in-guest.ts';
 /** Past this a run hangs. */
 const HOST_LIMIT_MS = 10 * 60_000;
 
@@ -76,7 +78,8 @@ function failureCounter(): { readonly onLine: (line: string) => void; readonly f
 /** Runs files in one mocha process on this machine. `worker` chooses the CPU of a lab they open. */
 async function runOnHost(files: readonly string[], worker: number): Promise<void> {
   const { onLine, failures } = failureCounter();
-  const argv = ['node_modules/mocha/bin/mocha.js', '--reporter', join(root, 'test/reporter.ts'), ...files];
+  // A test that failed half way may leave something running: the run ends all the same.
+  const argv = ['node_modules/mocha/bin/mocha.js', '--exit', '--reporter', join(root, 'test/reporter.ts'), ...files];
   const env = { ...process.env, MOCHA_WORKER_ID: String(worker) };
   const child = spawn(process.execPath, argv, { cwd: root, env, stdio: ['ignore', 'pipe', 'pipe'] });
   const limit = setTimeout(() => child.kill('SIGKILL'), HOST_LIMIT_MS);
@@ -102,24 +105,11 @@ async function runOnHost(files: readonly string[], worker: number): Promise<void
   }
 }
 
-/** What `test/lab/run-in-guest.ts` exports: runs one file in a kernel lab pinned to a CPU and hands over the lines its mocha prints. */
-interface LabRunner {
-  readonly runLabFile: (
-    file: string,
-    options: { readonly cpu: number; readonly onLine: (line: string) => void },
-  ) => Promise<{ readonly status: number }>;
-}
-
 /** Runs a file that must itself be inside a lab: a driver against the real tool. */
 async function runInGuest(file: string, cpu: number): Promise<void> {
-  if (!existsSync(join(root, LAB_RUNNER))) {
-    report({ outcome: 'skipped', title: file, reason: `${LAB_RUNNER} is not there` });
-    return;
-  }
-  const lab = (await import(join(root, LAB_RUNNER))) as LabRunner;
   const { onLine, failures } = failureCounter();
   try {
-    const { status } = await lab.runLabFile(file, { cpu, onLine });
+    const { status } = await runLabFile(file, { cpu, onLine });
     if (status !== 0 && failures() === 0)
       report({ outcome: 'failed', title: file, message: `the lab ended with status ${status}` });
   } catch (thrown) {
@@ -129,20 +119,29 @@ async function runInGuest(file: string, cpu: number): Promise<void> {
   }
 }
 
-/** Two files at once, one per CPU: those of `test/lab` open a lab, those of `test/contract` run in one. */
-async function runWithLabs(files: readonly string[]): Promise<void> {
-  const missing = process.env['FAIRWAY_MISSING_TOOLS'];
-  if (missing !== undefined) {
-    for (const file of files) report({ outcome: 'skipped', title: file, reason: missing });
-    return;
-  }
-  const waiting = [...files];
+/** Why there is no lab on this machine; empty where there is one, its kernel and the daemon built. */
+async function labMissing(): Promise<string> {
+  const tools = process.env['FAIRWAY_MISSING_TOOLS'];
+  if (tools !== undefined) return tools;
+  const missing = await prepareLab(machineNow(), line => console.log(line));
+  if (missing === '') execFileSync(process.execPath, [join(root, 'scripts/build.ts')], { stdio: 'inherit' });
+  return missing;
+}
+
+/** One lane a CPU: the tests of this machine in the first, and files that need a lab in both; those of `test/contract` run inside one. */
+async function runAll(hostFiles: readonly string[], labFiles: readonly string[]): Promise<void> {
+  const missing = labFiles.length === 0 ? '' : await labMissing();
+  if (missing !== '') for (const file of labFiles) report({ outcome: 'skipped', title: file, reason: missing });
+  const runs = missing === '' ? labFiles.map(file => (cpu: number) => runLab(file, cpu)) : [];
+  const waiting = hostFiles.length === 0 ? runs : [(cpu: number) => runOnHost(hostFiles, cpu), ...runs];
   const lane = async (cpu: number): Promise<void> => {
-    for (let file = waiting.shift(); file !== undefined; file = waiting.shift()) {
-      await (file.startsWith('test/contract/') ? runInGuest(file, cpu) : runOnHost([file], cpu));
-    }
+    for (let run = waiting.shift(); run !== undefined; run = waiting.shift()) await run(cpu);
   };
   await Promise.all(Array.from({ length: Math.min(2, availableParallelism()) }, (_, cpu) => lane(cpu)));
+}
+
+function runLab(file: string, cpu: number): Promise<void> {
+  return file.startsWith('test/contract/') ? runInGuest(file, cpu) : runOnHost([file], cpu);
 }
 
 function filesOf(glob: string, patterns: readonly string[]): readonly string[] {
@@ -157,8 +156,7 @@ const started = performance.now();
 if (hostFiles.length + labFiles.length === 0) {
   report({ outcome: 'failed', title: patterns.join(' '), message: 'no test file matches' });
 }
-if (hostFiles.length > 0) await runOnHost(hostFiles, 0);
-await runWithLabs(labFiles);
+await runAll(hostFiles, labFiles);
 
 endLine();
 const counts = { passed: 0, failed: 0, skipped: 0, unavailable: 0 };

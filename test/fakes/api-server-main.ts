@@ -113,4 +113,5 @@ for await (const text of createInterface({ input: process.stdin })) {
     answer({ ok: false, error: String(error) });
   }
 }
-await fake.stop();
+fake.stop();
+process.exit(0);

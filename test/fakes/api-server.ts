@@ -221,12 +221,14 @@ export class FakeApiServer {
     return file;
   }
 
-  async stop(): Promise<void> {
+  /** Closes everything; does not wait for sessions that do not notice. */
+  stop(): void {
     for (const watch of this.#watches) watch.close();
     this.relay.close();
     // A session whose streams are just being aborted does not notice the end of its connection.
     for (const socket of this.#sockets) socket.destroy();
-    await new Promise(resolve => this.#server.close(resolve));
+    this.#server.close();
+    this.#server.unref();
   }
 
   #watchesOf(resource: ResourceName): readonly Watch[] {

@@ -2,7 +2,7 @@
 import { join } from 'node:path';
 import type { LabHost } from './addresses.ts';
 import type { Lab } from './lab.ts';
-import type { LabProcess } from './process.ts';
+import type { LabProcess, ProgramOptions } from './process.ts';
 
 const ROOT = join(import.meta.dirname, '..', '..');
 /** The pinned Node and the built daemon: what a node runs. */
@@ -37,7 +37,8 @@ export class Fleet {
     await Promise.all(this.nodes.map(node => this.daemon(node).waitForLine(/ready: the first round is in/, 60_000)));
   }
 
-  startOn(node: LabHost): LabProcess {
+  /** Starts the daemon of one node without waiting; `flags` come after the fleet's, so that they win. */
+  startOn(node: LabHost, further: ProgramOptions & { readonly flags?: readonly string[] } = {}): LabProcess {
     const argv = [
       ...FAIRWAY,
       `--manifests=${FOLDER}`,
@@ -45,8 +46,9 @@ export class Fleet {
       '--run-router=false',
       '--run-firewall=false',
       ...this.#flags,
+      ...(further.flags ?? []),
     ];
-    const daemon = this.#lab.startDaemon(node, argv);
+    const daemon = this.#lab.startDaemon(node, argv, further);
     this.#daemons.set(node.name, daemon);
     return daemon;
   }

@@ -34,7 +34,14 @@ export async function runLabFile(file: string, options: LabFileOptions): Promise
   try {
     await runProgram(place.agent, '', ['ip', 'link', 'set', 'lo', 'up'], { directory: '/' });
     const root = resolve(import.meta.dirname, '../..');
-    const argv = [process.execPath, 'node_modules/mocha/bin/mocha.js', '--reporter', join(root, 'test/reporter.ts'), file];
+    const argv = [
+      process.execPath,
+      'node_modules/mocha/bin/mocha.js',
+      '--exit',
+      '--reporter',
+      join(root, 'test/reporter.ts'),
+      file,
+    ];
     const mocha = new LabProcess(place.agent, '', argv, { directory: root, onLine: line => onLine(line.text) });
     return { status: await mocha.exited };
   } finally {

@@ -152,7 +152,9 @@ describe('docs/walkthrough.md', () => {
   });
 
   it('shows the Service as it is projected', () => {
-    const { object } = new Projector().project('Service', JSON.parse(block('service-event')).object);
+    const event = parseWatchEvent(block('service-event').trim());
+    assert.ok(event.type === 'ADDED');
+    const { object } = new Projector().project('Service', event.object);
     assert.deepEqual(JSON.parse(JSON.stringify(object)), JSON.parse(block('projected')));
   });
 

@@ -52,7 +52,7 @@ export async function apiHarness(options: HarnessOptions = {}): Promise<Harness>
     },
     async stop() {
       await source?.stop();
-      await fake.stop();
+      fake.stop();
       rmSync(directory, { recursive: true });
     },
   };

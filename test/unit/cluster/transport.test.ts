@@ -50,7 +50,7 @@ describe('requests to the API server', () => {
   afterEach(async () => {
     transport?.close();
     transport = undefined;
-    await fake.stop();
+    fake.stop();
     rmSync(directory, { recursive: true });
   });
 
