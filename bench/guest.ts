@@ -58,6 +58,10 @@ export class Station {
     return (await this.#ask({ op: 'spawn', services, count })) as readonly number[];
   }
 
+  async spawnPause(count: number): Promise<readonly number[]> {
+    return (await this.#ask({ op: 'spawnPause', count })) as readonly number[];
+  }
+
   async run(...argv: [string, ...string[]]): Promise<{ ms: number; lines: readonly string[] }> {
     return (await this.#ask({ op: 'run', argv })) as { ms: number; lines: readonly string[] };
   }
@@ -88,8 +92,15 @@ export interface Started {
   readonly tableMs: ReadonlyMap<string, number>;
 }
 
+export interface StartOptions {
+  readonly flags: readonly string[];
+  readonly environment?: Readonly<Record<string, string>>;
+  /** Milliseconds until its first round must be in. */
+  readonly limitMs: number;
+}
+
 /** Starts the daemon as an operator does and waits for its first round. */
-export async function startDaemon(lab: Lab, host: LabHost, flags: readonly string[], limitMs: number): Promise<Started> {
+export async function startDaemon(lab: Lab, host: LabHost, options: StartOptions): Promise<Started> {
   const argv = [
     ...FAIRWAY,
     `--hostname-override=${host.name}`,
@@ -97,11 +108,11 @@ export async function startDaemon(lab: Lab, host: LabHost, flags: readonly strin
     '--run-firewall=false',
     '--health-port=0',
     METRICS_FLAG,
-    ...flags,
+    ...options.flags,
   ];
   const begin = Date.now();
-  const daemon = lab.startDaemon(host, argv);
-  const ready = await daemon.waitForLine(READY, limitMs);
+  const daemon = lab.startDaemon(host, argv, { environment: options.environment ?? {} });
+  const ready = await daemon.waitForLine(READY, options.limitMs);
   const tables = daemon.lines.flatMap(({ text }) => {
     const [, table = '', ms = ''] = /\b([a-zA-Z]+) changed .*ms=([0-9]+)/.exec(text) ?? [];
     return table === '' ? [] : [[table, Number(ms)] as const];

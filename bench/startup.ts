@@ -32,18 +32,19 @@ export async function benchStartup({ runs }: { readonly runs: number }): Promise
     const loaded = await repeated([nodejs, bundle, '--version']);
     const probed = await repeated([nodejs, bundle, 'check']);
     const spawn = await repeated(['ip', 'link', 'show', 'lo']);
+    const options = { flags: [`--manifests=${FOLDER}`, ...FLAGS], limitMs: READY_LIMIT_MS };
     const first: number[] = [];
     const again: number[] = [];
     let processes = '';
     let tables = '';
     for (let run = 0; run < runs; run++) {
-      const start = await startDaemon(lab, node, [`--manifests=${FOLDER}`, ...FLAGS], READY_LIMIT_MS);
+      const start = await startDaemon(lab, node, options);
       first.push(start.readyMs);
       tables = [...start.tableMs].map(([table, ms]) => `${table} ${ms}`).join(', ');
       const spawns = (await station.scrape()).by('fairway_spawns_total', 'command');
       processes = [...spawns].map(([command, count]) => `${command} ${count}`).join(', ');
       await start.daemon.stop();
-      const restart = await startDaemon(lab, node, [`--manifests=${FOLDER}`, ...FLAGS], READY_LIMIT_MS);
+      const restart = await startDaemon(lab, node, options);
       again.push(restart.readyMs);
       await restart.daemon.stop();
       await lab.expectRun(node, [...FAIRWAY, 'cleanup']);
@@ -56,8 +57,8 @@ export async function benchStartup({ runs }: { readonly runs: number }): Promise
       plain('  loading the daemon (the second start of Node.js with a smaller heap included)', milliseconds(loaded - bare)),
       plain('  probing the host', milliseconds(probed - loaded)),
       plain('  then: host facts, manifests, tables', milliseconds(median(first) - probed)),
-      plain('  milliseconds in the tools that write', tables),
-      plain('processes', processes),
+      plain('  milliseconds in the tools that write', '', tables),
+      plain('processes', '', processes),
       plain('one process (ip link show lo)', milliseconds(spawn)),
     ]);
   } finally {

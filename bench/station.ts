@@ -6,6 +6,7 @@
  * `{"number":1,"error":"..."}`; number 0 says that it is ready.
  */
 import { spawn } from 'node:child_process';
+import { once } from 'node:events';
 import { readdirSync, readFileSync } from 'node:fs';
 import { get } from 'node:http';
 import { connect } from 'node:net';
@@ -40,6 +41,8 @@ export type Operation =
   | { readonly op: 'restore'; readonly services: number }
   /** Milliseconds of each of so many `ipvsadm -R` of one line that changes nothing. */
   | { readonly op: 'spawn'; readonly services: number; readonly count: number }
+  /** Milliseconds for which starting a process holds up the loop, so many times. */
+  | { readonly op: 'spawnPause'; readonly count: number }
   /** Milliseconds of one run of a command and its lines of output. */
   | { readonly op: 'run'; readonly argv: readonly [string, ...string[]] };
 
@@ -76,6 +79,8 @@ class Station {
         return (await run(['ipvsadm', '-R'], [...restoreLines(operation.services)].join(''))).ms;
       case 'spawn':
         return await this.#spawn(operation.services, operation.count);
+      case 'spawnPause':
+        return await spawnPauses(operation.count);
       case 'run':
         return await run(operation.argv, '');
     }
@@ -161,6 +166,17 @@ function run(argv: readonly [string, ...string[]], input: string): Promise<{ ms:
     child.stdin.on('error', () => undefined);
     child.stdin.end(input);
   });
+}
+
+async function spawnPauses(count: number): Promise<readonly number[]> {
+  const pauses: number[] = [];
+  for (let index = 0; index < count; index++) {
+    const begin = performance.now();
+    const child = spawn('true', { stdio: 'pipe' });
+    pauses.push(performance.now() - begin);
+    await once(child, 'close');
+  }
+  return pauses;
 }
 
 function fetchText(url: string): Promise<string> {

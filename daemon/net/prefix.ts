@@ -48,11 +48,6 @@ export function prefixLength(prefix: IpPrefix): number {
   return Number(prefix.slice(prefix.indexOf('/') + 1));
 }
 
-/** The first address of the prefix. */
-export function prefixAddress(prefix: IpPrefix): IpAddress {
-  return prefix.slice(0, prefix.indexOf('/')) as IpAddress;
-}
-
 export function prefixContains(prefix: IpPrefix, address: IpAddress): boolean {
   return prefixFamily(prefix) === familyOf(address) && prefixOf(address, prefixLength(prefix)) === prefix;
 }

@@ -134,7 +134,7 @@ export class Table<K extends TableName> {
     if (!this.#isDoubted || (this.#unreadable !== undefined && this.#unreadable.retryAt > now)) return [];
     let actual: ReadonlyMap<string, TableTypes[K]>;
     try {
-      actual = await this.#driver.read(this.#believed ?? new Map<string, TableTypes[K]>(), signal);
+      actual = await this.#driver.read(this.#believed ?? this.#wishes(), signal);
     } catch (thrown) {
       if (signal.aborted) throw thrown;
       this.#unreadable = this.#failure('', undefined, thrown, this.#unreadable);
@@ -147,6 +147,16 @@ export class Table<K extends TableName> {
     this.#believed = new Map(actual);
     const differences = await this.#compare(this.#believed);
     return isFirst ? [] : differences;
+  }
+
+  /** All that is wanted: what a daemon that starts again most likely finds. */
+  #wishes(): ReadonlyMap<string, TableTypes[K]> {
+    const wishes = new Map<string, TableTypes[K]>();
+    for (const key of this.#claims.keys(this.name)) {
+      const wanted = this.#wanted(key);
+      if (wanted !== undefined) wishes.set(key, wanted);
+    }
+    return wishes;
   }
 
   /** Marks every key whose actual entry is not the wanted one; tells those that no pending change explains. */

@@ -1,12 +1,13 @@
 /**
  * A cluster's objects as the daemons of a lab get to know them, with a way to tell when a change has arrived in the kernels: every change
- * also moves a Service of its own, the beacon, to another address. Daemons program what they see in one round, additions before deletions,
- * so that where the new beacon is balanced and the old one's address is gone, everything else is in, too.
+ * also moves a Service of its own, the beacon, to another address. Daemons program what they see in one round, additions before deletions and
+ * addresses last, so that where the new beacon is balanced and the old one's address is gone, everything else is in, too.
  */
 import { isDeepStrictEqual } from 'node:util';
 import type { LabHost } from './addresses.ts';
 import type { Lab } from './lab.ts';
 import { type ApiObject, nodeObject, service } from './objects.ts';
+import type { LabProcess } from './process.ts';
 import { until } from './until.ts';
 
 /** Where the objects go: a folder of manifests, an API server. */
@@ -14,17 +15,29 @@ export type Publish = (current: ReadonlyMap<string, ApiObject>, changed: readonl
 
 const BEACON = 'beacon';
 
+/** How far a daemon's log had come. */
+interface Mark {
+  readonly daemon: LabProcess;
+  readonly lines: number;
+}
+
 export class Cluster {
   readonly #lab: Lab;
   readonly #nodes: readonly LabHost[];
   readonly #publish: Publish;
   readonly #objects = new Map<string, ApiObject>();
+  readonly #daemonOf: (node: LabHost) => LabProcess;
+  #marks = new Map<LabHost, Mark>();
   #revision = 0;
 
-  /** `nodes`: those with a daemon, which {@link change} waits for. The objects of all the lab's nodes are there from the start. */
-  constructor(lab: Lab, nodes: readonly LabHost[], publish: Publish) {
+  /**
+   * `daemonOf` gives the daemon that runs on one of `nodes`, which {@link change} waits for. The objects of all the lab's nodes are there
+   * from the start.
+   */
+  constructor(lab: Lab, nodes: readonly LabHost[], daemonOf: (node: LabHost) => LabProcess, publish: Publish) {
     this.#lab = lab;
     this.#nodes = nodes;
+    this.#daemonOf = daemonOf;
     this.#publish = publish;
     for (const object of [...lab.nodes.map(nodeObject), beacon(0)]) this.#objects.set(nameOf(object), object);
   }
@@ -45,6 +58,12 @@ export class Cluster {
   /** Puts and removes objects, and waits until the kernels of all nodes know. */
   async change(change: { readonly put?: readonly ApiObject[]; readonly remove?: readonly ApiObject[] }): Promise<void> {
     this.#revision++;
+    this.#marks = new Map(
+      this.#nodes.map(node => {
+        const daemon = this.#daemonOf(node);
+        return [node, { daemon, lines: daemon.lines.length }];
+      }),
+    );
     await this.publish({ ...change, put: [...(change.put ?? []), beacon(this.#revision)] });
     await this.arrived();
   }
@@ -65,11 +84,18 @@ export class Cluster {
         await until(
           `${node.name} balances ${now} and has given up ${before}`,
           async () => ({ servers: await virtualServers(this.#lab, node), addresses: await localAddresses(this.#lab, node) }),
-          ({ servers, addresses }) => servers.has(`TCP ${now}:1`) && !addresses.has(before),
+          ({ servers, addresses }) => servers.has(`TCP ${now}:1`) && !addresses.has(before) && this.#hasRemovedAddresses(node),
           limitMs,
         );
       }),
     );
+  }
+
+  /** One batch removes the beacon's address and others, in any order; the daemon says when it is through. */
+  #hasRemovedAddresses(node: LabHost): boolean {
+    const mark = this.#marks.get(node);
+    if (mark === undefined || mark.daemon !== this.#daemonOf(node)) return true;
+    return mark.daemon.lines.slice(mark.lines).some(({ text }) => /address changed .*deleted=[1-9]/.test(text));
   }
 }
 

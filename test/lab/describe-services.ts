@@ -5,6 +5,7 @@ import { describeLab } from './describe-lab.ts';
 import { Fleet } from './fleet.ts';
 import type { Lab, LabOptions } from './lab.ts';
 import { type ApiObject, FAMILIES, manifest } from './objects.ts';
+import type { LabProcess } from './process.ts';
 import { type Reply, type Target, tally } from './probe.ts';
 
 /** On every pod, in both families, named as the pod: TCP and UDP at 8080, TCP at 9090 too, which answers as `pod-1-1:9090`. */
@@ -61,7 +62,12 @@ async function start(lab: Lab, options: ServicesOptions): Promise<ServicesSuite>
     ({ node, flags = [] }) => new Fleet(lab, { nodes: [lab.node(node)], flags: [...RANGES, ...flags] }),
   );
   const nodes = fleets.flatMap(fleet => fleet.nodes);
-  const cluster = new Cluster(lab, nodes, async current => {
+  const daemonOf = (node: LabHost): LabProcess => {
+    const fleet = fleets.find(one => one.nodes.includes(node));
+    if (fleet === undefined) throw new Error(`no daemon is meant for ${node.name}`);
+    return fleet.daemon(node);
+  };
+  const cluster = new Cluster(lab, nodes, daemonOf, async current => {
     const text = manifest(current.values());
     await Promise.all(fleets.map(async fleet => await fleet.apply({ 'cluster.yaml': text })));
   });

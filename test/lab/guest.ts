@@ -111,21 +111,6 @@ export async function startGuest(options: GuestOptions): Promise<Guest> {
   return new RunningGuest(child, job, consoleLog, options);
 }
 
-/** Runs a command to its end and returns its outputs as text. */
-export async function runInGuest(
-  options: GuestOptions,
-): Promise<GuestExit & { readonly stdout: string; readonly stderr: string }> {
-  const guest = await startGuest(options);
-  const [stdout, stderr, exit] = await Promise.all([text(guest.stdout), text(guest.stderr), guest.exited]);
-  return { ...exit, stdout, stderr };
-}
-
-async function text(stream: Readable): Promise<string> {
-  const chunks: Buffer[] = [];
-  for await (const chunk of stream) chunks.push(chunk as Buffer);
-  return Buffer.concat(chunks).toString();
-}
-
 /** The job's folder: what `init.pl` reads, and the `out` directory it writes to. */
 async function writeJob(options: GuestOptions): Promise<string> {
   const job = await mkdtemp(join(tmpdir(), 'fairway-lab-'));

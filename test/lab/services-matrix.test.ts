@@ -44,7 +44,10 @@ describeLab('a Service of every type, from everywhere', {}, lab => {
     const routes = Object.values(VIPS).flatMap(vip => [`route add ${vip.ipv4} via ${ipv4}`, `route add ${vip.ipv6} via ${ipv6}`]);
     await lab().expectRun(lab().router, ['ip', '-batch', '-'], { input: `${routes.join('\n')}\n` });
     const fleet = new Fleet(lab(), { flags: FLAGS });
-    const cluster = new Cluster(lab(), lab().nodes, async current => await fleet.apply({ 'cluster.yaml': manifest(current.values()) }));
+    const daemonOf = (node: LabHost) => fleet.daemon(node);
+    const cluster = new Cluster(lab(), lab().nodes, daemonOf, async current => {
+      await fleet.apply({ 'cluster.yaml': manifest(current.values()) });
+    });
     await cluster.publish({ put: objects(lab()) });
     await fleet.start({});
     await cluster.arrived();

@@ -91,7 +91,7 @@ describe('a configuration written out as a command line', () => {
       printableArguments(config).join(' '),
       JSON.stringify(config),
       inspect(config, { depth: 9 }),
-      `${config.peerRouterPasswords}`,
+      config.peerRouterPasswords.map(String).join(' '),
     ]) {
       assert.doesNotMatch(text, /secret|c2VjcmV0/);
     }
