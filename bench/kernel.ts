@@ -119,15 +119,27 @@ class KernelMeasurement {
     return { restoreMs, spawnMs, readMs };
   }
 
+  /** Once more, in another fresh namespace: the machine may have become faster or slower meanwhile. */
+  async #restoreAgain(): Promise<number> {
+    const station = await Station.start(this.#lab, this.#lab.ext);
+    const restoreMs = await station.restore(this.#services);
+    await station.run('ipvsadm', '-C');
+    await station.stop();
+    return restoreMs;
+  }
+
   async #firstListResults(started: Started, station: Station, { restoreMs }: Yardsticks): Promise<readonly Result[]> {
     const { readyMs, tableMs } = started;
     const page = await station.scrape();
     const { resident, peak } = await station.memory();
     const planMs = 1000 * page.sum('fairway_plan_seconds_sum');
     const cpuMs = 1000 * page.sum('process_cpu_seconds_total');
+    const againMs = await this.#restoreAgain();
+    const bareMs = (restoreMs + againMs) / 2;
+    const bare = `bare ipvsadm -R: ${milliseconds(restoreMs)} before, ${milliseconds(againMs)} after`;
     return [
-      atMost('exec of the daemon to all in the kernel', readyMs, FIRST_LIST_RATIO * restoreMs, milliseconds),
-      plain('  as a multiple of the bare tool', (readyMs / restoreMs).toFixed(2), `bare ipvsadm -R: ${milliseconds(restoreMs)}`),
+      atMost('exec of the daemon to all in the kernel', readyMs, FIRST_LIST_RATIO * bareMs, milliseconds),
+      plain('  as a multiple of the bare tool', (readyMs / bareMs).toFixed(2), bare),
       plain('  of it planning', milliseconds(planMs)),
       ...[...tableMs].map(([table, ms]) => plain(`  of it writing ${table}`, milliseconds(ms))),
       plain('  processor time of the daemon itself', milliseconds(cpuMs)),
@@ -173,7 +185,9 @@ class KernelMeasurement {
     await station.run('truncate', '--size=0', PAUSES_FILE);
     await station.watch(PAUSES_AUDIT_SECONDS);
     const pauses = pausesOf(await this.#lab.readFile(this.#node, PAUSES_FILE));
-    const spawn = await station.spawnPause(SPAWNS);
+    const bare = await Station.start(this.#lab, this.#lab.node(2));
+    const spawn = await bare.spawnPause(SPAWNS);
+    await bare.stop();
     return [
       atMost('the longest, with one audit of every table', Math.max(...pauses), PAUSE_MS, milliseconds),
       plain('  the longest of each second', '', pauses.map(pause => Math.round(pause)).join(' ')),

@@ -64,6 +64,7 @@ function obedientDrivers(written: Written): Drivers {
     sysctl: obedient(written),
     link: obedient(written),
     address: obedient(written),
+    route: obedient(written),
     ipset: obedient(written),
     iptables: obedient(written),
     virtualServer: obedient(written),

@@ -58,6 +58,8 @@ const SAMPLE_MS = 250;
 const TICKS_PER_SECOND = 100;
 /** Milliseconds between two changes: the daemon's rounds do not touch each other. */
 const CHANGE_GAP_MS = 300;
+/** An attempt that meets the old endpoint while it is taken away gets no answer; the next one is what is waited for. */
+const ATTEMPT_LIMIT_MS = 200;
 const CHANGE_LIMIT_MS = 20_000;
 
 class Station {
@@ -142,7 +144,7 @@ function greeting(): Promise<string> {
     };
     socket.setEncoding('utf8').once('data', (text: string) => end(text));
     socket.once('error', () => end(''));
-    socket.setTimeout(1000, () => end(''));
+    socket.setTimeout(ATTEMPT_LIMIT_MS, () => end(''));
   });
 }
 

@@ -9,6 +9,7 @@ import { iptablesDriver } from '../kernel/iptables.ts';
 import { type IptablesTools, toolOf } from '../kernel/iptables-flavour.ts';
 import { ipvsDriver } from '../kernel/ipvsadm.ts';
 import { processRunner } from '../kernel/process-runner.ts';
+import { routeDriver } from '../kernel/route.ts';
 import { sysctlDriver } from '../kernel/sysctl.ts';
 import { procLines } from '../kernel/text-lines.ts';
 import type { Clock } from '../net/clock.ts';
@@ -54,6 +55,7 @@ export async function openHost(options: HostOptions, signal: AbortSignal): Promi
       sysctl: sysctlDriver({ files }),
       link: linkDriver(ip),
       address: addressDriver(ip),
+      route: routeDriver(ip),
       ipset: ipsetDriver({ runner, owns: name => OWN_SETS.test(name) }),
       iptables: iptablesOf(probe.iptables),
       virtualServer: ipvsDriver({ runner, readLines: procLines(() => clock.now()), excludedCidrs: config.excludedCidrs }),

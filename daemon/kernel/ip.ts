@@ -70,9 +70,7 @@ export function addressDriver(options: IpDriverOptions): TableDriver<LinkAddress
   };
   const linesOf = (change: Change<LinkAddress>): readonly string[] => {
     if (change.op === 'delete') return [`addr del ${hostPrefix(change.from.address)} dev ${change.from.link}`];
-    const { address, link } = change.to;
-    const how = familyOf(address) === 'ipv4' ? 'scope link' : 'preferred_lft 0 nodad noprefixroute';
-    return [`addr add ${hostPrefix(address)} dev ${link} ${how}`];
+    return [additionOf(change.to)];
   };
   return ipDriver({
     read,
@@ -81,6 +79,12 @@ export function addressDriver(options: IpDriverOptions): TableDriver<LinkAddress
     nameOf: ({ address, link }) => `address ${address} on '${link}'`,
     linkOf: ({ link }) => link,
   });
+}
+
+/** The line of a batch that puts an address on one of our links. */
+export function additionOf({ address, link }: LinkAddress): string {
+  const how = familyOf(address) === 'ipv4' ? 'scope link' : 'preferred_lft 0 nodad noprefixroute';
+  return `addr add ${hostPrefix(address)} dev ${link} ${how}`;
 }
 
 interface IpDriver<T> {

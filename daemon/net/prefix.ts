@@ -39,6 +39,11 @@ export function hostPrefix(address: IpAddress): IpPrefix {
   return `${address}/${HOST_BITS[familyOf(address)]}` as IpPrefix;
 }
 
+/** The first address of the prefix; of a host prefix the only one. */
+export function prefixAddress(prefix: IpPrefix): IpAddress {
+  return prefix.slice(0, prefix.indexOf('/')) as IpAddress;
+}
+
 export function prefixFamily(prefix: IpPrefix): Family {
   return prefix.includes(':') ? 'ipv6' : 'ipv4';
 }

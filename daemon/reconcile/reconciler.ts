@@ -71,6 +71,7 @@ export class Reconciler {
       sysctl: table('sysctl'),
       link: table('link'),
       address: table('address'),
+      route: table('route'),
       ipset: table('ipset'),
       iptables: table('iptables'),
       virtualServer: table('virtualServer'),

@@ -5,6 +5,7 @@
 import type { Family, IpAddress } from '../net/address.ts';
 import { familyOf, withPort } from '../net/address.ts';
 import type { Protocol } from '../net/port.ts';
+import { type IpPrefix, prefixAddress } from '../net/prefix.ts';
 
 /** One file below /proc/sys. */
 export interface Sysctl {
@@ -27,6 +28,30 @@ export interface Link {
 export interface LinkAddress {
   readonly link: string;
   readonly address: IpAddress;
+}
+
+/** Number of the routing table in which the kernel keeps what is its own to receive (`local` in rt_tables). */
+export const LOCAL_TABLE = 255;
+
+/**
+ * A route (ip-route(8)) of type local, which hands packets to this host, in place of the one that the kernel makes for each address of a
+ * link: it says with which source the host itself connects to that address. Routes that lead elsewhere would be a union with this one:
+ * type unicast, with next hops and their protocol, in the same table of ours.
+ */
+export interface Route {
+  readonly type: 'local';
+  readonly table: typeof LOCAL_TABLE;
+  /** A host prefix. */
+  readonly destination: IpPrefix;
+  /** The link that has the address. */
+  readonly link: string;
+  /** Of connections from the host whose program chose none; undefined where the route says nothing. */
+  readonly source: IpAddress | undefined;
+  /**
+   * `address`: an address on the link whose packets nothing else would receive, so that deleting the route brings the kernel's own back.
+   * `nothing`: the address is gone, or the kernel's own route is there as well.
+   */
+  readonly standsFor: 'address' | 'nothing';
 }
 
 export type IpSetType = 'hash:ip' | 'hash:ip,port' | 'hash:ip,port,ip' | 'hash:net';
@@ -100,14 +125,18 @@ export interface TableTypes {
   readonly sysctl: Sysctl;
   readonly link: Link;
   readonly address: LinkAddress;
+  readonly route: Route;
   readonly ipset: IpSetEntry;
   readonly iptables: IptablesEntry;
   readonly virtualServer: VirtualServer;
 }
 export type TableName = keyof TableTypes;
 
-/** Upserts go through the tables in this order, deletes in the opposite one: sets exist before chains that match on them. */
-export const STAGES: readonly TableName[] = ['sysctl', 'link', 'address', 'ipset', 'iptables', 'virtualServer'];
+/**
+ * Upserts go through the tables in this order, deletes in the opposite one: sets exist before chains that match on them, and a route
+ * that stands for an address gives way before the address goes.
+ */
+export const STAGES: readonly TableName[] = ['sysctl', 'link', 'address', 'route', 'ipset', 'iptables', 'virtualServer'];
 
 /** Another entry that must be there first. */
 export interface Requirement {
@@ -142,6 +171,12 @@ export const TABLES: { readonly [K in TableName]: TableDefinition<TableTypes[K]>
     key: entry => `${entry.address} ${entry.link}`,
     same: () => true,
     requires: entry => [{ table: 'link', key: entry.link }],
+  },
+  route: {
+    key: entry => `${entry.table} ${entry.destination}`,
+    same: (actual, desired) =>
+      actual.source === desired.source && actual.standsFor === desired.standsFor && actual.link === desired.link,
+    requires: entry => [{ table: 'address', key: `${prefixAddress(entry.destination)} ${entry.link}` }],
   },
   ipset: {
     key: entry => (entry.kind === 'set' ? entry.name : `${entry.set} ${entry.value}`),

@@ -20,6 +20,11 @@ export interface ServicesContext {
   readonly hasVipLink: boolean;
   /** The sets there are; elements go into no other. */
   readonly sets: Readonly<Record<Family, readonly SetRole[]>>;
+  /**
+   * The source that the routes of virtual addresses name for connections from this node, by family; undefined where the rule that masquerades
+   * those is there (the normal case), or the node's primary address is on no link of the host.
+   */
+  readonly routeSource: Readonly<Record<Family, IpAddress | undefined>>;
 }
 
 /** What the module's own entries depend on, apart from the sizes of the sets. */
@@ -51,7 +56,20 @@ export function servicesContextOf(node: NodeView, host: HostFacts, options: Serv
     nodePortAddresses: nodePortAddressesOf(node, host, options).filter(address => families.includes(familyOf(address))),
     hasVipLink: host.capabilities.dummyLink,
     sets: setsOf(families, node, host, options),
+    routeSource: byFamily(family =>
+      families.includes(family) && !masqueradesThisNode(host.capabilities, options, family)
+        ? primaryOnHost(node, host, family)
+        : undefined,
+    ),
   };
+}
+
+/**
+ * Whether a rule can give connections from the node to virtual addresses another source than that very address: it matches on the set of
+ * virtual addresses, or (`--masquerade-all`) on everything that is balanced.
+ */
+function masqueradesThisNode({ ipset, iptables, xtIpvs }: Capabilities, options: ServicesOptions, family: Family): boolean {
+  return xtIpvs && iptables[family] && (ipset || options.masqueradeAll);
 }
 
 export function nodeContextOf(node: NodeView, host: HostFacts, options: ServicesOptions): NodeContext {

@@ -91,7 +91,20 @@ function diagnosticsOf(node: NodeContext): readonly Diagnostic[] {
     report('FW_NODE_ADDRESS', `Node ${node.nodeName} has no address of an enabled family: no Service is served here.`);
   }
   for (const message of missingFacilities(node)) report('FW_HOST_CAPABILITY', message);
+  for (const family of familiesWithoutSource(node)) {
+    report(
+      'FW_HOST_CAPABILITY',
+      `Connections from this node to ${title(family)} virtual addresses cannot be masqueraded, and the node's primary address is on no link of the host to be named by their routes: the node does not reach endpoints on other nodes.`,
+    );
+  }
   return found;
+}
+
+/** Families in which connections from the node to a virtual address keep that address as their source, wherever the endpoint is. */
+function familiesWithoutSource({ capabilities, families, masqueradeAddress }: NodeContext): readonly Family[] {
+  const { dummyLink, xtIpvs, iptables } = capabilities;
+  if (!dummyLink) return [];
+  return families.filter(family => masqueradeAddress[family] === undefined && !(xtIpvs && iptables[family]));
 }
 
 /** One sentence a facility: what is missing, and what does not work for it. */
@@ -106,18 +119,18 @@ function missingFacilities(node: NodeContext): readonly string[] {
     ...(ipset
       ? []
       : [
-          'ipset is not installed or the kernel lacks it (CONFIG_IP_SET, CONFIG_NETFILTER_XT_SET): virtual addresses have no firewall, endpoints do not reach themselves through their Service, nor the node remote endpoints, and what a Local policy would drop is refused.',
+          'ipset is not installed or the kernel lacks it (CONFIG_IP_SET, CONFIG_NETFILTER_XT_SET): virtual addresses have no firewall, endpoints do not reach themselves through their Service, and what a Local policy would drop is refused.',
         ]),
     ...node.families
       .filter(family => !iptables[family])
       .map(
         family =>
-          `${family === 'ipv6' ? 'ip6tables' : 'iptables'} is not installed or the kernel lacks its tables filter and nat: ${title(family)} virtual addresses have no firewall and no client is masqueraded.`,
+          `${family === 'ipv6' ? 'ip6tables' : 'iptables'} is not installed or the kernel lacks its tables filter and nat: ${title(family)} virtual addresses have no firewall and no client outside is masqueraded.`,
       ),
     ...(xtIpvs
       ? []
       : [
-          'iptables cannot match balanced packets (CONFIG_NETFILTER_XT_MATCH_IPVS, module xt_ipvs): no client is masqueraded, so that clients outside do not reach endpoints on other nodes.',
+          'iptables cannot match balanced packets (CONFIG_NETFILTER_XT_MATCH_IPVS, module xt_ipvs): no client outside is masqueraded, so that it does not reach endpoints on other nodes.',
         ]),
     ...(bridgeNetfilter
       ? []

@@ -1,8 +1,9 @@
 /** All that one Service wants: virtual servers, its virtual addresses, and their places in the sets. */
 import { type EndpointSlice, keyOf, type Service, type ServicePort } from '../../daemon/cluster/kinds.ts';
 import { type Family, familyOf, type IpAddress } from '../../daemon/net/address.ts';
+import { hostPrefix } from '../../daemon/net/prefix.ts';
 import { type Diagnostic, type Entry, entry, type ObjectRef } from '../../daemon/reconcile/fragment.ts';
-import { type Destination, type Listener, listenerKey } from '../../daemon/reconcile/tables.ts';
+import { type Destination, type Listener, LOCAL_TABLE, listenerKey, type Route } from '../../daemon/reconcile/tables.ts';
 import { policiesOf, unsupportedFeatures } from './annotations.ts';
 import type { ServicesContext } from './context.ts';
 import { chooseEndpoints, type EndpointChoice, underPolicy } from './endpoints.ts';
@@ -97,6 +98,8 @@ class Draft {
   take(address: IpAddress): void {
     this.#taken.add(address);
     this.#add(entry('address', { link: VIP_LINK, address }));
+    const source = this.#context.routeSource[familyOf(address)];
+    if (source !== undefined) this.#add(entry('route', routeOf(address, source)));
     this.#addElement('vips', familyOf(address), address);
   }
 
@@ -152,4 +155,9 @@ class Draft {
     const key = `${wanted.table} ${wanted.key}`;
     if (!this.#entries.has(key)) this.#entries.set(key, wanted);
   }
+}
+
+/** Connections from this node to the address come from `source`. */
+function routeOf(address: IpAddress, source: IpAddress): Route {
+  return { type: 'local', table: LOCAL_TABLE, destination: hostPrefix(address), link: VIP_LINK, source, standsFor: 'address' };
 }

@@ -46,6 +46,7 @@ export function fakeTables(): FakeTables & Drivers {
     sysctl: new FakeTable(),
     link: new FakeTable(),
     address: new FakeTable(),
+    route: new FakeTable(),
     ipset: new FakeTable(),
     iptables: new FakeTable(),
     virtualServer: new FakeTable(),

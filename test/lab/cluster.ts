@@ -1,17 +1,21 @@
 /**
  * A cluster's objects as the daemons of a lab get to know them, with a way to tell when a change has arrived in the kernels: every change
- * also moves a Service of its own, the beacon, to another address. Daemons program what they see in one round, additions before deletions and
+ * also moves a Service of its own, the beacon, to another address and endpoint. Daemons program what they see in one round, additions before deletions and
  * addresses last, so that where the new beacon is balanced and the old one's address is gone, everything else is in, too.
  */
 import { isDeepStrictEqual } from 'node:util';
 import type { LabHost } from './addresses.ts';
 import type { Lab } from './lab.ts';
-import { type ApiObject, nodeObject, service } from './objects.ts';
+import { type ApiObject, nodeObject, service, slice } from './objects.ts';
 import type { LabProcess } from './process.ts';
 import { until } from './until.ts';
 
 /** Where the objects go: a folder of manifests, an API server. */
-export type Publish = (current: ReadonlyMap<string, ApiObject>, changed: readonly ApiObject[], removed: readonly ApiObject[]) => Promise<void>;
+export type Publish = (
+  current: ReadonlyMap<string, ApiObject>,
+  changed: readonly ApiObject[],
+  removed: readonly ApiObject[],
+) => Promise<void>;
 
 const BEACON = 'beacon';
 
@@ -39,7 +43,7 @@ export class Cluster {
     this.#nodes = nodes;
     this.#daemonOf = daemonOf;
     this.#publish = publish;
-    for (const object of [...lab.nodes.map(nodeObject), beacon(0)]) this.#objects.set(nameOf(object), object);
+    for (const object of [...lab.nodes.map(nodeObject), ...beacon(0)]) this.#objects.set(nameOf(object), object);
   }
 
   get objects(): ReadonlyMap<string, ApiObject> {
@@ -64,7 +68,7 @@ export class Cluster {
         return [node, { daemon, lines: daemon.lines.length }];
       }),
     );
-    await this.publish({ ...change, put: [...(change.put ?? []), beacon(this.#revision)] });
+    await this.publish({ ...change, put: [...(change.put ?? []), ...beacon(this.#revision)] });
     await this.arrived();
   }
 
@@ -82,9 +86,16 @@ export class Cluster {
     await Promise.all(
       nodes.map(async node => {
         await until(
-          `${node.name} balances ${now} and has given up ${before}`,
-          async () => ({ servers: await virtualServers(this.#lab, node), addresses: await localAddresses(this.#lab, node) }),
-          ({ servers, addresses }) => servers.has(`TCP ${now}:1`) && !addresses.has(before) && this.#hasRemovedAddresses(node),
+          `${node.name} balances ${now} to ${beaconEndpoint(this.#revision)} and has given up ${before}`,
+          async () => ({
+            servers: await this.#lab.readFile(node, '/proc/net/ip_vs'),
+            addresses: [...(await localAddresses(this.#lab, node))],
+            said: this.#daemonOf(node).lines.slice(-10),
+          }),
+          ({ servers, addresses }) =>
+            new RegExp(`^TCP +${hexadecimal(now)}:0001 .*\n +-> ${hexadecimal(beaconEndpoint(this.#revision))}:`, 'm').test(servers) &&
+            !addresses.includes(before) &&
+            this.#hasRemovedAddresses(node),
           limitMs,
         );
       }),
@@ -103,8 +114,21 @@ function beaconAddress(revision: number): string {
   return `10.96.254.${(revision + 256) % 256}`;
 }
 
-function beacon(revision: number): ApiObject {
-  return service(BEACON, { clusterIP: beaconAddress(revision), ports: [{ port: 1 }] });
+function beaconEndpoint(revision: number): string {
+  return `10.96.253.${(revision + 256) % 256}`;
+}
+
+/** Services and slices may come by ways of their own, so that the beacon shows in both. */
+function beacon(revision: number): readonly ApiObject[] {
+  return [
+    service(BEACON, { clusterIP: beaconAddress(revision), ports: [{ name: 'beacon', port: 1 }] }),
+    slice(BEACON, [{ name: 'beacon', port: 1 }], [{ addresses: [beaconEndpoint(revision)], conditions: { ready: true } }]),
+  ];
+}
+
+/** An IPv4 address as /proc/net/ip_vs writes it. */
+function hexadecimal(address: string): string {
+  return Buffer.from(address.split('.').map(Number)).toString('hex').toUpperCase();
 }
 
 function nameOf({ kind, metadata }: ApiObject): string {

@@ -58,9 +58,7 @@ async function start(lab: Lab, options: ServicesOptions): Promise<ServicesSuite>
   await liftIcmpLimits(lab);
   await options.prepare?.(lab);
   const { daemons = [{ node: 1 }] } = options;
-  const fleets = daemons.map(
-    ({ node, flags = [] }) => new Fleet(lab, { nodes: [lab.node(node)], flags: [...RANGES, ...flags] }),
-  );
+  const fleets = daemons.map(({ node, flags = [] }) => new Fleet(lab, { nodes: [lab.node(node)], flags: [...RANGES, ...flags] }));
   const nodes = fleets.flatMap(fleet => fleet.nodes);
   const daemonOf = (node: LabHost): LabProcess => {
     const fleet = fleets.find(one => one.nodes.includes(node));

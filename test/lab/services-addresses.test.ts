@@ -51,7 +51,11 @@ describeServices('the addresses of Services', {}, suite => {
           const address = addresses[family];
           for (const from of [lab.ext, lab.pod(1, 1)]) {
             assert.equal(await answers(lab, from, { transport: 'tcp', address, port: 80 }, 2), 'pod-2-1', `from ${from.name}`);
-            assert.equal(await answers(lab, from, { transport: 'tcp', address, port: HOST_PORT }), 'refused', `from ${from.name}`);
+            assert.equal(
+              await answers(lab, from, { transport: 'tcp', address, port: HOST_PORT }),
+              'refused',
+              `from ${from.name}`,
+            );
             assert.equal(await answers(lab, from, { transport: 'udp', address, port: 80 }), 'refused', `from ${from.name}`);
             assert.equal(await ping(lab, from, address), 'echo', `from ${from.name}`);
           }
@@ -63,7 +67,11 @@ describeServices('the addresses of Services', {}, suite => {
         const { lab } = suite();
         const address = lab.node(1).addresses[family];
         for (const from of [lab.ext, lab.pod(1, 1), lab.node(1)])
-          assert.equal(await answers(lab, from, { transport: 'tcp', address, port: HOST_PORT }, 2), 'node1:9999', `from ${from.name}`);
+          assert.equal(
+            await answers(lab, from, { transport: 'tcp', address, port: HOST_PORT }, 2),
+            'node1:9999',
+            `from ${from.name}`,
+          );
         assert.equal(await ping(lab, lab.ext, address), 'echo');
       });
     }
@@ -72,7 +80,10 @@ describeServices('the addresses of Services', {}, suite => {
   it('an external IP outside --service-external-ip-range is not served, and the log names the flag', async () => {
     const { lab, cluster } = suite();
     await cluster.put(...web('beyond', lab, [1, 1], { clusterIP: '10.96.3.2', externalIPs: ['203.0.113.200', '203.0.113.2'] }));
-    await daemon().waitForLine(new RegExp(`Service ${NAMESPACE}/beyond: external IP 203.0.113.200 is rejected: .*--service-external-ip-range`), 5000);
+    await daemon().waitForLine(
+      new RegExp(`Service ${NAMESPACE}/beyond: external IP 203.0.113.200 is rejected: .*--service-external-ip-range`),
+      5000,
+    );
     assert.notEqual(await answers(lab, lab.ext, { transport: 'tcp', address: '203.0.113.200', port: 80 }), 'pod-1-1');
     assert.ok(!(await localAddresses(lab, lab.node(1))).has('203.0.113.200'));
     for (const address of ['203.0.113.2', '10.96.3.2'])
@@ -83,8 +94,14 @@ describeServices('the addresses of Services', {}, suite => {
     const { lab, cluster } = suite();
     const loadBalancerIPs = ['203.0.113.3', '10.96.3.99', '203.0.113.130'];
     await cluster.put(...web('balancer', lab, [1, 1], { type: 'LoadBalancer', clusterIP: '10.96.3.3' }, { loadBalancerIPs }));
-    await daemon().waitForLine(new RegExp(`Service ${NAMESPACE}/balancer: load-balancer IP 203.0.113.3 is rejected: .*--loadbalancer-ip-range`), 5000);
-    await daemon().waitForLine(new RegExp(`Service ${NAMESPACE}/balancer: load-balancer IP 10.96.3.99 is rejected: .*--service-cluster-ip-range`), 5000);
+    await daemon().waitForLine(
+      new RegExp(`Service ${NAMESPACE}/balancer: load-balancer IP 203.0.113.3 is rejected: .*--loadbalancer-ip-range`),
+      5000,
+    );
+    await daemon().waitForLine(
+      new RegExp(`Service ${NAMESPACE}/balancer: load-balancer IP 10.96.3.99 is rejected: .*--service-cluster-ip-range`),
+      5000,
+    );
     const local = await localAddresses(lab, lab.node(1));
     assert.ok(!local.has('203.0.113.3') && !local.has('10.96.3.99'));
     assert.equal(await answers(lab, lab.ext, { transport: 'tcp', address: '203.0.113.130', port: 80 }, 2), 'pod-1-1');
@@ -92,8 +109,16 @@ describeServices('the addresses of Services', {}, suite => {
 
   it('two Services share one external IP on different ports; when one goes the other stays', async () => {
     const { lab, cluster } = suite();
-    const first = web('left', lab, [1, 1], { clusterIP: '10.96.3.4', externalIPs: ['203.0.113.4'], ports: [{ name: 'http', port: 80 }] });
-    const second = web('right', lab, [2, 1], { clusterIP: '10.96.3.5', externalIPs: ['203.0.113.4'], ports: [{ name: 'http', port: 81 }] });
+    const first = web('left', lab, [1, 1], {
+      clusterIP: '10.96.3.4',
+      externalIPs: ['203.0.113.4'],
+      ports: [{ name: 'http', port: 80 }],
+    });
+    const second = web('right', lab, [2, 1], {
+      clusterIP: '10.96.3.5',
+      externalIPs: ['203.0.113.4'],
+      ports: [{ name: 'http', port: 81 }],
+    });
     const at = (port: number) => answers(lab, lab.ext, { transport: 'tcp', address: '203.0.113.4', port }, 2);
     await cluster.put(...first, ...second);
     assert.deepEqual([await at(80), await at(81)], ['pod-1-1', 'pod-2-1']);
@@ -124,7 +149,11 @@ describeServices('the addresses of Services', {}, suite => {
   it("an external IP that is the node's own address is served at its port; the rest of the node stays, also when the Service goes", async () => {
     const { lab, cluster, fleets } = suite();
     const own = lab.node(1).addresses.ipv4;
-    const objects = web('own', lab, [1, 1], { clusterIP: '10.96.3.8', externalIPs: [own], ports: [{ name: 'http', port: 8443 }] });
+    const objects = web('own', lab, [1, 1], {
+      clusterIP: '10.96.3.8',
+      externalIPs: [own],
+      ports: [{ name: 'http', port: 8443 }],
+    });
     // Strict validation wants the ranges to hold it.
     await fleets[0]!.stop();
     const relaxed = fleets[0]!.startOn(lab.node(1), { flags: ['--strict-external-ip-validation=false'] });
@@ -141,7 +170,9 @@ describeServices('the addresses of Services', {}, suite => {
   it("an external IP that is another node's address does not cut this node off from it", async () => {
     const { lab, cluster } = suite();
     const other = lab.node(2).addresses.ipv4;
-    await cluster.put(...web('theirs', lab, [1, 1], { clusterIP: '10.96.3.9', externalIPs: [other], ports: [{ name: 'http', port: 8443 }] }));
+    await cluster.put(
+      ...web('theirs', lab, [1, 1], { clusterIP: '10.96.3.9', externalIPs: [other], ports: [{ name: 'http', port: 8443 }] }),
+    );
     assert.ok(!(await localAddresses(lab, lab.node(1))).has(other));
     assert.equal(await answers(lab, lab.node(1), { transport: 'tcp', address: other, port: HOST_PORT }, 2), 'node2:9999');
     // The node itself is served here; what it forwards, node2 serves.

@@ -8,7 +8,13 @@ import { until } from './until.ts';
 const HTTP = [{ name: 'http', port: POD_PORT }];
 
 /** A Service on one cluster IP, port 80, with these three pods as endpoints. */
-function web(name: string, clusterIP: string, lab: Lab, spec: object = {}, annotations: Readonly<Record<string, string>> = {}): readonly ApiObject[] {
+function web(
+  name: string,
+  clusterIP: string,
+  lab: Lab,
+  spec: object = {},
+  annotations: Readonly<Record<string, string>> = {},
+): readonly ApiObject[] {
   const pods = [lab.pod(1, 1), lab.pod(2, 1), lab.pod(3, 1)];
   return [
     service(name, { clusterIP, ports: [{ name: 'http', port: 80 }], ...spec }, { annotations }),
@@ -53,8 +59,21 @@ describeServices('how connections are spread', { daemons: [{ node: 1, flags: ['-
         ],
       }),
       // A named target port differs from pod to pod: such pods come in slices of their own.
-      slice('ports', [...HTTP, { name: 'metrics', port: OTHER_POD_PORT }, { name: 'dns', protocol: 'UDP', port: POD_PORT }], [endpoint(lab.pod(1, 1))], { suffix: 'a' }),
-      slice('ports', [{ name: 'http', port: OTHER_POD_PORT }, { name: 'metrics', port: OTHER_POD_PORT }], [endpoint(lab.pod(2, 1))], { suffix: 'b' }),
+      slice(
+        'ports',
+        [...HTTP, { name: 'metrics', port: OTHER_POD_PORT }, { name: 'dns', protocol: 'UDP', port: POD_PORT }],
+        [endpoint(lab.pod(1, 1))],
+        { suffix: 'a' },
+      ),
+      slice(
+        'ports',
+        [
+          { name: 'http', port: OTHER_POD_PORT },
+          { name: 'metrics', port: OTHER_POD_PORT },
+        ],
+        [endpoint(lab.pod(2, 1))],
+        { suffix: 'b' },
+      ),
     );
     const from = lab.pod(1, 2);
     const at = (port: number, transport: 'tcp' | 'udp' = 'tcp') => answers(lab, from, { transport, address: '10.96.2.2', port });
@@ -106,7 +125,10 @@ describeServices('how connections are spread', { daemons: [{ node: 1, flags: ['-
     // 0A600205: the connections, which --service-udp-timeout ends after a second, and the template that binds the client.
     const connections = async (): Promise<string> => {
       const table = await lab.readFile(lab.node(1), '/proc/net/ip_vs_conn');
-      return table.split('\n').filter(line => line.includes('0A600205')).join('\n');
+      return table
+        .split('\n')
+        .filter(line => line.includes('0A600205'))
+        .join('\n');
     };
     await until('the client is forgotten', connections, lines => lines === '', 15_000);
     const after = await answers(lab, lab.pod(1, 2), target);
@@ -117,10 +139,7 @@ describeServices('how connections are spread', { daemons: [{ node: 1, flags: ['-
   it('follows the scheduler annotation: sh sends a client to the same endpoint, lc the next one to the least busy', async () => {
     const { lab, cluster } = suite();
     const scheduler = (name: string) => ({ 'kube-router.io/service.scheduler': name });
-    await cluster.put(
-      ...web('sh', '10.96.2.6', lab, {}, scheduler('sh')),
-      ...web('lc', '10.96.2.7', lab, {}, scheduler('lc')),
-    );
+    await cluster.put(...web('sh', '10.96.2.6', lab, {}, scheduler('sh')), ...web('lc', '10.96.2.7', lab, {}, scheduler('lc')));
     const sh = { transport: 'tcp', address: '10.96.2.6', port: 80 } as const;
     const first = await answers(lab, lab.pod(1, 2), sh, 9);
     assert.match(first, /^pod-\d-1$/);
@@ -138,7 +157,11 @@ describeServices('how connections are spread', { daemons: [{ node: 1, flags: ['-
     await cluster.put(...web('lc', '10.96.2.7', lab));
     const next: Connection[] = [];
     for (let count = 0; count < 6; count++) next.push(await probe.hold(lc));
-    assert.deepEqual([...tally(next.map(({ opened }) => opened)).values()], [2, 2, 2], 'without the annotation it is round robin');
+    assert.deepEqual(
+      [...tally(next.map(({ opened }) => opened)).values()],
+      [2, 2, 2],
+      'without the annotation it is round robin',
+    );
     for (const connection of next) connection.close();
   });
 
@@ -153,8 +176,13 @@ describeServices('how connections are spread', { daemons: [{ node: 1, flags: ['-
   it('serves a Service whose scheduler does not exist by round robin and says so', async () => {
     const { lab, cluster, fleets } = suite();
     await cluster.put(...web('odd', '10.96.2.9', lab, {}, { 'kube-router.io/service.scheduler': 'fastest' }));
-    assert.equal(await answers(lab, lab.pod(1, 2), { transport: 'tcp', address: '10.96.2.9', port: 80 }), 'pod-1-1 pod-2-1 pod-3-1');
-    await fleets[0]!.daemon(lab.node(1)).waitForLine(new RegExp(`Service ${NAMESPACE}/odd asks for scheduler 'fastest', which does not exist; using rr`), 5000);
+    assert.equal(
+      await answers(lab, lab.pod(1, 2), { transport: 'tcp', address: '10.96.2.9', port: 80 }),
+      'pod-1-1 pod-2-1 pod-3-1',
+    );
+    await fleets[0]!
+      .daemon(lab.node(1))
+      .waitForLine(new RegExp(`Service ${NAMESPACE}/odd asks for scheduler 'fastest', which does not exist; using rr`), 5000);
   });
 
   it('leaves out slices without a port number, of names (FQDN) and of Services that do not exist', async () => {

@@ -36,11 +36,15 @@ async function traces(lab: Lab, address: string): Promise<string> {
 }
 
 describeServices('Services that change', {}, suite => {
-  const at = (address: string, port = 80, count = 4) => answers(suite().lab, suite().lab.pod(1, 2), { transport: 'tcp', address, port }, count);
+  const at = (address: string, port = 80, count = 4) =>
+    answers(suite().lab, suite().lab.pod(1, 2), { transport: 'tcp', address, port }, count);
 
   it('a Service that is deleted leaves nothing of its addresses', async () => {
     const { lab, cluster } = suite();
-    const objects = [web('gone', { clusterIP: '10.96.4.1', externalIPs: ['203.0.113.41'] }), endpoints('gone', lab, [1, 1], [2, 1])];
+    const objects = [
+      web('gone', { clusterIP: '10.96.4.1', externalIPs: ['203.0.113.41'] }),
+      endpoints('gone', lab, [1, 1], [2, 1]),
+    ];
     await cluster.put(...objects);
     assert.equal(await at('10.96.4.1'), 'pod-1-1 pod-2-1');
     assert.notEqual(await traces(lab, '10.96.4.1'), '');
@@ -79,9 +83,16 @@ describeServices('Services that change', {}, suite => {
     await cluster.put(web('type', { type: 'NodePort', clusterIP: '10.96.4.4', ports: nodePort }));
     assert.deepEqual([await at('10.96.4.4'), await fromOutside(node, 30400)], ['pod-1-1', 'pod-1-1']);
 
-    const balancer = service('type', { type: 'LoadBalancer', clusterIP: '10.96.4.4', ports: nodePort }, { loadBalancerIPs: ['203.0.113.144'] });
+    const balancer = service(
+      'type',
+      { type: 'LoadBalancer', clusterIP: '10.96.4.4', ports: nodePort },
+      { loadBalancerIPs: ['203.0.113.144'] },
+    );
     await cluster.put(balancer);
-    assert.deepEqual([await at('10.96.4.4'), await fromOutside(node, 30400), await fromOutside('203.0.113.144', 80)], ['pod-1-1', 'pod-1-1', 'pod-1-1']);
+    assert.deepEqual(
+      [await at('10.96.4.4'), await fromOutside(node, 30400), await fromOutside('203.0.113.144', 80)],
+      ['pod-1-1', 'pod-1-1', 'pod-1-1'],
+    );
 
     await cluster.put(web('type', { type: 'ClusterIP', clusterIP: 'None' }));
     assert.equal(await fromOutside(node, 30400), 'refused');
@@ -151,7 +162,8 @@ describeServices('Services that change', {}, suite => {
     await done;
     // A connection that was just made to the old endpoint when it went may wait for its answer in vain; each is made.
     for (const reply of replies) assert.ok(reply.outcome === 'answer' || reply.during === 'answer', JSON.stringify(reply));
-    for (const server of tally(replies.filter(({ outcome }) => outcome === 'answer')).keys()) assert.match(server, /^pod-[12]-1$/);
+    for (const server of tally(replies.filter(({ outcome }) => outcome === 'answer')).keys())
+      assert.match(server, /^pod-[12]-1$/);
     assert.equal(await at('10.96.4.8', 80, 6), 'pod-2-1');
     assert.ok((await localAddresses(lab, lab.node(1))).has('10.96.4.8'));
   });
@@ -170,7 +182,8 @@ describeServices('Services that change', {}, suite => {
       web(`many-${index}`, { clusterIP: `10.96.5.${index + 1}` }),
       endpoints(`many-${index}`, lab, [1, 1], [2, 1], [3, 1]),
     ]).flat();
-    const count = async (): Promise<number> => [...(await virtualServers(lab, lab.node(1)))].filter(key => key.includes(' 10.96.5.')).length;
+    const count = async (): Promise<number> =>
+      [...(await virtualServers(lab, lab.node(1)))].filter(key => key.includes(' 10.96.5.')).length;
     await cluster.put(...many);
     assert.equal(await count(), 100);
     assert.equal(await at('10.96.5.100', 80, 6), 'pod-1-1 pod-2-1 pod-3-1');

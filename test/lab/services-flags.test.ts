@@ -90,11 +90,6 @@ describeServices(
       const { ipv4, ipv6 } = lab.node(3).addresses;
       assert.equal(await answers(lab, lab.ext, tcp(ipv4, NODE_PORT)), 'pod-1-1 pod-2-1');
       assert.equal(await answers(lab, lab.ext, tcp(ipv6, NODE_PORT)), 'refused');
-      const { fleets } = suite();
-      await fleets[2]!.stop();
-      const filtered = fleets[2]!.startOn(lab.node(3), { flags: ['--nodeport-addresses=10.0.0.0/8'] });
-      await filtered.waitForLine(/ready: the first round is in/, 60_000);
-      assert.equal(await answers(lab, lab.ext, tcp(ipv4, NODE_PORT)), 'refused');
       assert.equal(await answers(lab, lab.pod(3, 1), tcp(VIP.ipv4, 80)), 'pod-1-1 pod-2-1');
     });
   },

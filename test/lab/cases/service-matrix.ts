@@ -25,12 +25,7 @@ export const CLIENTS: Readonly<Record<Client, string>> = {
   ext: 'a host outside the cluster',
 };
 
-export type Destination =
-  | 'cluster IP'
-  | 'external IP'
-  | 'load-balancer IP'
-  | "node1's node port"
-  | "node3's node port";
+export type Destination = 'cluster IP' | 'external IP' | 'load-balancer IP' | "node1's node port" | "node3's node port";
 
 /** Whom an endpoint sees: the client by its own address, or a node by its InternalIP. */
 export type Seen = 'client' | 'node1' | 'node3';

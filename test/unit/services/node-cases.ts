@@ -97,6 +97,14 @@ export const NODE_CASES: readonly Case[] = [
     cluster: { node: v4Only, host: hostFacts({ capabilities: { ...ALL_CAPABILITIES, ipset: false } }) },
   },
   {
+    title: 'without xt_ipvs on a node behind network address translation, what its own connections lack is told',
+    golden: 'node-behind-nat-without-xt-ipvs',
+    cluster: {
+      node: nodeView({ ...v4Only, addresses: ips('192.0.2.1'), primary: { ipv4: ip('192.0.2.1') } }),
+      host: hostFacts({ capabilities: { ...ALL_CAPABILITIES, xtIpvs: false } }),
+    },
+  },
+  {
     title: '--enable-ipv6 on a node without an IPv6 address is told',
     golden: 'node-missing-family',
     cluster: { node: v4Only },

@@ -466,6 +466,34 @@ export const CASES: readonly Case[] = [
     },
   },
   {
+    title: 'without xt_ipvs the routes of virtual addresses name the node as the source of its own connections',
+    golden: 'without-xt-ipvs',
+    cluster: {
+      services: [service('web', { clusterIPs: ips('10.96.0.10', 'fd00:10:96::10') })],
+      slices: [HERE_AND_THERE],
+      host: hostFacts({ capabilities: { ...ALL_CAPABILITIES, xtIpvs: false } }),
+    },
+  },
+  {
+    title: 'without ip6tables the routes of IPv6 virtual addresses do so',
+    golden: 'without-ip6tables',
+    cluster: {
+      services: [service('web', { clusterIPs: ips('10.96.0.10', 'fd00:10:96::10') })],
+      slices: [HERE_AND_THERE],
+      host: hostFacts({ capabilities: { ...ALL_CAPABILITIES, iptables: { ipv4: true, ipv6: false } } }),
+    },
+  },
+  {
+    title: 'without ipset --masquerade-all masquerades connections from the node too, and no route is asked for',
+    golden: 'without-ipset-masquerade-all',
+    cluster: {
+      services: [service('web')],
+      slices: [HERE_AND_THERE],
+      host: hostFacts({ capabilities: { ...ALL_CAPABILITIES, ipset: false } }),
+    },
+    options: { masqueradeAll: true },
+  },
+  {
     title: 'without dummy links virtual servers still work',
     golden: 'without-dummy-links',
     cluster: {
