@@ -5,7 +5,7 @@ import { FAIRWAY } from '../test/lab/fleet.ts';
 import type { Lab } from '../test/lab/lab.ts';
 import type { LabProcess } from '../test/lab/process.ts';
 import { MetricsPage } from './metrics.ts';
-import type { CpuSample, Operation } from './station.ts';
+import type { CpuSample, Memory, Operation } from './station.ts';
 
 export const METRICS_PORT = 20_241;
 const METRICS_FLAG = `--metrics-port=${METRICS_PORT}`;
@@ -46,8 +46,8 @@ export class Station {
   }
 
   /** The daemon's memory in bytes. */
-  async memory(): Promise<{ resident: number; peak: number }> {
-    return (await this.#ask({ op: 'memory', word: METRICS_FLAG })) as { resident: number; peak: number };
+  async memory(): Promise<Memory> {
+    return (await this.#ask({ op: 'memory', word: METRICS_FLAG })) as Memory;
   }
 
   async restore(services: number): Promise<number> {

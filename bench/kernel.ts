@@ -5,7 +5,7 @@ import { Lab } from '../test/lab/lab.ts';
 import { Station, startDaemon, type Started } from './guest.ts';
 import { growth, type MetricsPage } from './metrics.ts';
 import { atMost, median, megabytes, milliseconds, percent, plain, printResults, quantile, type Result } from './results.ts';
-import type { CpuSample } from './station.ts';
+import type { CpuSample, Memory } from './station.ts';
 import { TARGET_PORT } from './cluster.ts';
 
 export interface KernelBench {
@@ -18,9 +18,8 @@ export interface KernelBench {
 const TIME_LIMIT_MS = 1_800_000;
 const READY_LIMIT_MS = 300_000;
 const GUEST_MEMORY_MIB = 3072;
-/** Seconds: no audit comes while something else is measured. */
-const NO_AUDIT_SECONDS = 3600;
-const PAUSES_AUDIT_SECONDS = 18;
+/** No audit comes while something else is measured. */
+const NO_AUDIT = '--audit-period=1h';
 const LOOP_PAUSES = join(import.meta.dirname, 'loop-pauses.mjs');
 const PAUSES_FILE = '/run/fairway-bench/pauses';
 const CHANGES = 20;
@@ -31,7 +30,7 @@ const IDLE_SHARE = 0.005;
 const AUDIT_CPU_MS = 500;
 const PAUSE_MS = 50;
 /** Processor seconds a sample (of a quarter of a second) that are taken for work and not for the noise of waiting. */
-const WORK_IN_SAMPLE = 0.025;
+const WORK_IN_SAMPLE = 0.05;
 
 export async function benchKernel({ sizes, windowSeconds }: KernelBench): Promise<void> {
   for (const services of sizes) {
@@ -75,31 +74,27 @@ class KernelMeasurement {
       endpoints,
     );
     const flags = [`--kubeconfig=${kubeconfig}`];
-    const start = async (auditSeconds: number, environment: Readonly<Record<string, string>> = {}): Promise<Started> =>
-      startDaemon(this.#lab, this.#node, {
-        flags: [...flags, `--audit-period=${auditSeconds}s`],
-        environment,
-        limitMs: READY_LIMIT_MS,
-      });
+    const start = async (audit: readonly string[], environment: Readonly<Record<string, string>> = {}): Promise<Started> =>
+      startDaemon(this.#lab, this.#node, { flags: [...flags, ...audit], environment, limitMs: READY_LIMIT_MS });
 
-    const first = await start(NO_AUDIT_SECONDS);
+    const first = await start([NO_AUDIT]);
     this.#print('first list to the kernel', await this.#firstListResults(first, station, yardsticks));
     this.#print('one endpoint changes', await this.#changeResults(station, endpoints, yardsticks));
     await first.daemon.stop();
 
-    const second = await start(this.#windowSeconds);
+    const second = await start([]);
     this.#print(
       'a restart that finds everything in place',
       restartResults(second, await station.scrape(), await station.memory()),
     );
-    this.#print('at rest', await this.#restResults(station, yardsticks));
+    this.#print('at rest', await this.#restResults(station));
     await second.daemon.stop();
 
-    const third = await start(PAUSES_AUDIT_SECONDS, {
+    const third = await start([`--audit-period=${this.#windowSeconds}s`], {
       NODE_OPTIONS: `--import=${LOOP_PAUSES}`,
       FAIRWAY_BENCH_PAUSES: PAUSES_FILE,
     });
-    this.#print('pauses of the loop', await this.#pauseResults(station));
+    this.#print('one audit of every table', await this.#auditResults(station, yardsticks));
     await third.daemon.stop();
     await station.stop();
   }
@@ -131,7 +126,7 @@ class KernelMeasurement {
   async #firstListResults(started: Started, station: Station, { restoreMs }: Yardsticks): Promise<readonly Result[]> {
     const { readyMs, tableMs } = started;
     const page = await station.scrape();
-    const { resident, peak } = await station.memory();
+    const { resident, peak, files } = await station.memory();
     const planMs = 1000 * page.sum('fairway_plan_seconds_sum');
     const cpuMs = 1000 * page.sum('process_cpu_seconds_total');
     const againMs = await this.#restoreAgain();
@@ -150,6 +145,7 @@ class KernelMeasurement {
       ),
       atMost('resident memory then', resident, RESIDENT_BYTES, megabytes),
       plain('  at its peak', megabytes(peak)),
+      plain('  of it the program and its libraries', megabytes(files), 'shared by all processes of that program'),
       plain('  of it heap in use', megabytes(page.sum('nodejs_heap_size_used_bytes'))),
     ];
   }
@@ -180,50 +176,56 @@ class KernelMeasurement {
     ];
   }
 
-  /** A round of audits with a daemon that watches its own loop, beside what starting a process takes of any loop in this place. */
-  async #pauseResults(station: Station): Promise<readonly Result[]> {
+  /** A daemon that watches its own loop and is told when to audit, beside what starting a process takes of any loop in this place. */
+  async #auditResults(station: Station, { readMs }: Yardsticks): Promise<readonly Result[]> {
     await station.run('truncate', '--size=0', PAUSES_FILE);
-    await station.watch(PAUSES_AUDIT_SECONDS);
-    const pauses = pausesOf(await this.#lab.readFile(this.#node, PAUSES_FILE));
+    const samples = await station.watch(this.#windowSeconds);
+    const after = await station.scrape();
+    const audits = worksOf(samples).toSorted((a, b) => b.own - a.own);
+    const pauses = pausesOf(await this.#lab.readFile(this.#node, PAUSES_FILE)).toSorted((a, b) => b - a);
     const bare = await Station.start(this.#lab, this.#lab.node(2));
     const spawn = await bare.spawnPause(SPAWNS);
     await bare.stop();
     return [
-      atMost('the longest, with one audit of every table', Math.max(...pauses), PAUSE_MS, milliseconds),
-      plain('  the longest of each second', '', pauses.map(pause => Math.round(pause)).join(' ')),
+      atMost(
+        'the dearest (virtual servers): processor time of the daemon',
+        (audits[0]?.own ?? 0) * 1000,
+        AUDIT_CPU_MS,
+        milliseconds,
+      ),
+      plain('  bare ipvsadm -Sn of the same table', milliseconds(readMs)),
+      plain(
+        '  the next',
+        audits
+          .slice(1, 4)
+          .map(audit => milliseconds(audit.own * 1000))
+          .join(', '),
+      ),
+      atMost('longest pause of the loop', pauses[0] ?? 0, PAUSE_MS, milliseconds),
+      plain(
+        '  the next',
+        pauses
+          .slice(1, 6)
+          .map(pause => Math.round(pause))
+          .join(' '),
+      ),
       plain('  starting one process from a bare Node.js', milliseconds(median(spawn)), 'the loop stands still for it (fork)'),
+      plain('changed behind our back', String(after.sum('fairway_drift_total')), 'exactly 0'),
     ];
   }
 
-  async #restResults(station: Station, { readMs }: Yardsticks): Promise<readonly Result[]> {
+  /** As an operator starts it. */
+  async #restResults(station: Station): Promise<readonly Result[]> {
     const before = await station.scrape();
     const samples = await station.watch(this.#windowSeconds);
     const after = await station.scrape();
     const last = samples.at(-1) ?? { at: Number.NaN, own: Number.NaN, children: Number.NaN };
-    const audits = worksOf(samples);
-    const atAudits = audits.reduce((total, audit) => total + audit.own, 0);
-    const dearest = audits.toSorted((a, b) => b.own - a.own)[0] ?? { at: 0, own: 0, children: 0 };
+    const atWork = worksOf(samples).reduce((total, work) => total + work.own, 0);
     const spawns = growth('fairway_spawns_total', 'command', before, after);
     return [
-      atMost(
-        `processor time at rest, audits left out (${this.#windowSeconds} s)`,
-        (last.own - atAudits) / last.at,
-        IDLE_SHARE,
-        percent,
-      ),
-      plain(
-        '  with one audit of every table',
-        percent(last.own / last.at),
-        `tools: ${percent(last.children / last.at)}; ${counted(spawns)}`,
-      ),
-      atMost('the dearest audit (virtual servers): processor time', dearest.own * 1000, AUDIT_CPU_MS, milliseconds),
-      plain(
-        '  all audits',
-        audits.map(audit => milliseconds(audit.own * 1000)).join(', '),
-        'one for each table that costs anything',
-      ),
-      plain('  bare ipvsadm -Sn of the same table', milliseconds(readMs)),
-      plain('changed behind our back', String(after.sum('fairway_drift_total')), 'exactly 0'),
+      atMost(`processor time (of ${this.#windowSeconds} s)`, last.own / last.at, IDLE_SHARE, percent),
+      plain('  of it not in audits', percent((last.own - atWork) / last.at)),
+      plain('  of tools beside it', percent(last.children / last.at), counted(spawns)),
     ];
   }
 }
@@ -254,7 +256,7 @@ export function worksOf(samples: readonly CpuSample[]): readonly CpuSample[] {
   return works;
 }
 
-function restartResults(started: Started, page: MetricsPage, memory: { resident: number; peak: number }): readonly Result[] {
+function restartResults(started: Started, page: MetricsPage, memory: Memory): readonly Result[] {
   return [
     plain('exec of the daemon to ready', milliseconds(started.readyMs)),
     plain('  processor time of the daemon itself', milliseconds(1000 * page.sum('process_cpu_seconds_total'))),

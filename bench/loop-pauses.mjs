@@ -3,7 +3,7 @@
 import { writeFileSync } from 'node:fs';
 import { monitorEventLoopDelay } from 'node:perf_hooks';
 
-const RESOLUTION_MS = 5;
+const RESOLUTION_MS = 10;
 const monitor = monitorEventLoopDelay({ resolution: RESOLUTION_MS });
 monitor.enable();
 const file = process.env.FAIRWAY_BENCH_PAUSES;

@@ -35,7 +35,7 @@ export type Operation =
   | { readonly op: 'change'; readonly endpoints: readonly string[]; readonly count: number }
   /** Processor time of the process with this word in its command line, {@link CpuSample}, every 250 ms. */
   | { readonly op: 'watch'; readonly word: string; readonly seconds: number }
-  /** `VmHWM` and `VmRSS` in bytes of that process. */
+  /** {@link Memory} of that process. */
   | { readonly op: 'memory'; readonly word: string }
   /** Milliseconds of one `ipvsadm -R` of so many Services. */
   | { readonly op: 'restore'; readonly services: number }
@@ -51,6 +51,14 @@ export interface CpuSample {
   readonly at: number;
   readonly own: number;
   readonly children: number;
+}
+
+/** Bytes, from /proc/PID/status. */
+export interface Memory {
+  readonly resident: number;
+  readonly peak: number;
+  /** Of the resident ones those of files, such as the program itself: shared with whoever else runs it. */
+  readonly files: number;
 }
 
 const SAMPLE_MS = 250;
@@ -234,10 +242,10 @@ async function watch(pid: number, seconds: number): Promise<readonly CpuSample[]
   return samples;
 }
 
-function memoryOf(pid: number): { resident: number; peak: number } {
+function memoryOf(pid: number): Memory {
   const status = readFileSync(`/proc/${pid}/status`, 'utf8');
   const kibibytes = (name: string): number => Number(new RegExp(`^${name}:\\s+([0-9]+) kB`, 'm').exec(status)?.[1] ?? Number.NaN);
-  return { resident: kibibytes('VmRSS') * 1024, peak: kibibytes('VmHWM') * 1024 };
+  return { resident: kibibytes('VmRSS') * 1024, peak: kibibytes('VmHWM') * 1024, files: kibibytes('RssFile') * 1024 };
 }
 
 if (import.meta.main) {

@@ -18,7 +18,7 @@ import type { Diagnostic } from './reconcile/fragment.ts';
 import type { Module } from './reconcile/module.ts';
 import { type Drivers, Reconciler, type TableStatus } from './reconcile/reconciler.ts';
 import { Scheduler } from './reconcile/scheduler.ts';
-import { STAGES } from './reconcile/tables.ts';
+import { STAGES, type TableName } from './reconcile/tables.ts';
 
 export interface DaemonParts {
   readonly nodeName: string;
@@ -34,10 +34,14 @@ export interface DaemonParts {
   readonly metrics: Metrics;
   /** Milliseconds between two read-backs of one table. */
   readonly auditPeriodMs: number;
+  /** `adaptive`: a table whose reading takes long is read less often than that. */
+  readonly auditPace: 'fixed' | 'adaptive';
   /** Milliseconds after which a first list that has not come is told. */
   readonly cacheSyncTimeoutMs: number;
 }
 
+/** With the adaptive pace, reading a table back takes at most this share of the time. */
+const AUDIT_SHARE = 0.005;
 /** A round that lasts longer than this, in milliseconds, is taken for wedged: liveness fails. */
 const WEDGED_MS = 10 * 60_000;
 /** When a round failed as a whole (a defect), the next try comes after this many milliseconds. */
@@ -191,10 +195,19 @@ export class Daemon {
     const table = STAGES[index % STAGES.length];
     if (table === undefined) return;
     this.#cancelAudit = this.#parts.clock.after(this.#parts.auditPeriodMs / STAGES.length, () => {
-      this.#reconciler.audit(table);
-      this.#scheduler.request();
+      if (this.#isAuditDue(table)) {
+        this.#reconciler.audit(table);
+        this.#scheduler.request();
+      }
       this.#armAudit(index + 1);
     });
+  }
+
+  #isAuditDue(table: TableName): boolean {
+    const { clock, auditPace } = this.#parts;
+    if (auditPace === 'fixed') return true;
+    const { readAt, readMs } = this.#reconciler.statusOf(table);
+    return readAt === undefined || clock.now() - readAt >= readMs / AUDIT_SHARE;
   }
 
   #moduleHealth(name: string): ModuleHealth {

@@ -73,6 +73,8 @@ export async function run(invocation: Invocation): Promise<number> {
     log,
     metrics,
     auditPeriodMs: config.auditPeriod,
+    // A period that was asked for is kept, whatever it costs.
+    auditPace: invocation.explicit.has('audit-period') ? 'fixed' : 'adaptive',
     cacheSyncTimeoutMs: config.cacheSyncTimeout,
   });
   const listeners = await listen(invocation, daemon, metrics, log);

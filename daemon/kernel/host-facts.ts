@@ -52,6 +52,7 @@ class Follower implements HostFactsSource {
   readonly #monitoring: Promise<void>;
   #facts: HostFacts;
   #isMonitored = false;
+  #isTroubled = false;
   #reading: Promise<void> = Promise.resolve();
   #cancelRead: (() => void) | undefined;
 
@@ -90,19 +91,26 @@ class Follower implements HostFactsSource {
     if (this.#isStopped()) return;
     try {
       const next = factsOf(await readHost(this.#options.runner, this.#signal), this.#options);
-      if (this.#isMonitored) this.#options.onTrouble(undefined);
+      if (this.#isMonitored) this.#trouble(undefined);
       if (sameFacts(next, this.#facts)) return;
       this.#facts = next;
       this.#options.onChange(next);
     } catch (thrown) {
       if (this.#isStopped()) return;
-      this.#options.onTrouble(asFairwayError(thrown));
+      this.#trouble(asFairwayError(thrown));
     }
+  }
+
+  /** Tells of what is wrong, and once of its end. */
+  #trouble(error: FairwayError | undefined): void {
+    if (error === undefined && !this.#isTroubled) return;
+    this.#isTroubled = error !== undefined;
+    this.#options.onTrouble(error);
   }
 
   /** Keeps a monitor running until stopped. */
   async #monitor(): Promise<void> {
-    const { clock, runner, ownLinks, onTrouble } = this.#options;
+    const { clock, runner, ownLinks } = this.#options;
     for (let wait = RESTART_MS.first; !this.#isStopped(); ) {
       const startedAt = clock.now();
       // What changes before the monitor listens is in no line of its: hence one reading when it surely does.
@@ -116,9 +124,9 @@ class Follower implements HostFactsSource {
       try {
         const result = await runner.lines({ argv, timeoutMs: NO_LIMIT_MS }, onLine, this.#signal);
         const reason = result.stderr.trim() || `exit status ${result.status}`;
-        onTrouble(new FairwayError('FW_COMMAND_FAILED', `'${argv.join(' ')}' ended: ${reason}; it is started again`));
+        this.#trouble(new FairwayError('FW_COMMAND_FAILED', `'${argv.join(' ')}' ended: ${reason}; it is started again`));
       } catch (thrown) {
-        if (!this.#isStopped()) onTrouble(asFairwayError(thrown));
+        if (!this.#isStopped()) this.#trouble(asFairwayError(thrown));
       }
       cancelRefresh();
       this.#isMonitored = false;

@@ -77,7 +77,14 @@ export function routeDriver({ runner, ownLinks }: IpDriverOptions): TableDriver<
     async apply(changes, signal) {
       const { usable, failed } = withUsableLinks(changes, route => route.link);
       if (usable.length === 0) return { failed };
-      const there = await readAnew(signal);
+      let there: ReadonlyMap<string, Route>;
+      try {
+        there = await readAnew(signal);
+      } catch (thrown) {
+        if (signal.aborted || !(thrown instanceof FairwayError)) throw thrown;
+        for (const change of usable) failed.set(change.key, thrown);
+        return { failed };
+      }
       const due = usable.flatMap(change => changeFrom(there.get(change.key), change));
       const batch = { runner, nameOf, read: readAnew };
       const first = await applyBatch(
@@ -105,7 +112,7 @@ const NO_ADDRESSES: ReadonlySet<IpAddress> = new Set();
 const NO_ENTRIES: ReadonlyMap<string, LinkAddress> = new Map();
 
 /** A host route of the table `local` as `ip -o route` prints it. */
-export interface LocalRouteLine {
+interface LocalRouteLine {
   readonly destination: IpAddress;
   readonly source: IpAddress | undefined;
   /** The kernel for an address, or a program in its place (metric 1024 is what the kernel gives an IPv6 route that asks for none). */

@@ -41,6 +41,8 @@ export interface TableStatus {
   readonly failures: readonly Failure[];
   readonly unreadable: Failure | undefined;
   readonly readAt: Instant | undefined;
+  /** Milliseconds the last reading took. */
+  readonly readMs: number;
 }
 
 type Tables = { readonly [K in TableName]: Table<K> };
@@ -142,17 +144,20 @@ export class Reconciler {
   }
 
   status(): readonly TableStatus[] {
-    return STAGES.map(name => {
-      const table = this.#tables[name];
-      return {
-        table: name,
-        entries: table.size,
-        wanted: this.#claims.count(name),
-        failures: table.failures(),
-        unreadable: table.unreadable,
-        readAt: table.readAt,
-      };
-    });
+    return STAGES.map(name => this.statusOf(name));
+  }
+
+  statusOf(name: TableName): TableStatus {
+    const table = this.#tables[name];
+    return {
+      table: name,
+      entries: table.size,
+      wanted: this.#claims.count(name),
+      failures: table.failures(),
+      unreadable: table.unreadable,
+      readAt: table.readAt,
+      readMs: table.readMs,
+    };
   }
 
   planErrors(): ReadonlyMap<string, FairwayError> {

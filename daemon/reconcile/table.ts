@@ -71,6 +71,7 @@ export class Table<K extends TableName> {
   readonly #failures = new Map<string, Failure>();
   #unreadable: Failure | undefined;
   #readAt: Instant | undefined;
+  #readMs = 0;
 
   constructor(options: TableOptions<K>) {
     this.name = options.name;
@@ -102,6 +103,11 @@ export class Table<K extends TableName> {
 
   get readAt(): Instant | undefined {
     return this.#readAt;
+  }
+
+  /** Milliseconds the last reading took, with the comparison. */
+  get readMs(): number {
+    return this.#readMs;
   }
 
   /** Why the table cannot be read, if so. */
@@ -146,6 +152,7 @@ export class Table<K extends TableName> {
     const isFirst = this.#believed === undefined;
     this.#believed = new Map(actual);
     const differences = await this.#compare(this.#believed);
+    this.#readMs = this.#clock.now() - now;
     return isFirst ? [] : differences;
   }
 

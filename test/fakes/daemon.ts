@@ -83,6 +83,7 @@ export function startWorld(options: Partial<ServicesOptions> = {}, host: HostFac
     log,
     metrics: new Metrics({ version: 'test', status: () => ({ tables: [], diagnostics: new Map() }) }),
     auditPeriodMs: 60_000,
+    auditPace: 'adaptive',
     cacheSyncTimeoutMs: 60_000,
   });
   daemon.start();

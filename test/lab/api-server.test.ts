@@ -72,7 +72,13 @@ describeLab('daemons on an API server', {}, lab => {
       node1: [`--kubeconfig=${FOLDER}/kubeconfig`],
       node3: [`--kubeconfig=${FOLDER}/kubeconfig-elsewhere`, `--master=${url()}`],
     };
-    const common = ['--run-router=true', '--run-firewall=true', '--run-service-proxy=true', '--bgp-graceful-restart=true', ...RANGES];
+    const common = [
+      '--run-router=true',
+      '--run-firewall=true',
+      '--run-service-proxy=true',
+      '--bgp-graceful-restart=true',
+      ...RANGES,
+    ];
     for (const node of nodes()) {
       const own = flags[node.name as keyof typeof flags];
       daemons.set(node.name, lab().startDaemon(node, [...FAIRWAY, ...common, ...own], { environment: { NODE_NAME: node.name } }));
@@ -130,7 +136,8 @@ describeLab('daemons on an API server', {}, lab => {
   it('a watch whose history is gone (410) is begun anew: what was missed arrives, deletions included', async () => {
     const passing = service('passing', { clusterIP: '10.96.10.3', ports: [{ port: 80 }] });
     await cluster.put(passing);
-    for (const resource of RESOURCES) for (let count = 0; count < 2; count++) server.answerNext(`watch ${resource}`, { status: 503 });
+    for (const resource of RESOURCES)
+      for (let count = 0; count < 2; count++) server.answerNext(`watch ${resource}`, { status: 503 });
     server.relay.cut('reset');
     const change = cluster.change({ put: [webSlice(lab(), 2)], remove: [passing] });
     server.store.compact();
@@ -145,12 +152,17 @@ describeLab('daemons on an API server', {}, lab => {
     const marks = new Map(nodes().map(node => [node, daemonOf(node).lines.length]));
     for (const resource of RESOURCES) {
       for (const verb of ['list', 'watch'])
-        for (let count = 0; count < 3; count++) server.answerNext(`${verb} ${resource}`, { status: 503, message: 'etcd is away' });
+        for (let count = 0; count < 3; count++)
+          server.answerNext(`${verb} ${resource}`, { status: 503, message: 'etcd is away' });
     }
     server.relay.cut('reset');
     const change = cluster.change({ put: [webSlice(lab(), 3)] });
     for (const node of nodes()) {
-      const said = async (): Promise<string> => daemonOf(node).lines.slice(marks.get(node)).map(({ text }) => text).join('\n');
+      const said = async (): Promise<string> =>
+        daemonOf(node)
+          .lines.slice(marks.get(node))
+          .map(({ text }) => text)
+          .join('\n');
       await until('the log tells of 503', said, text => text.includes('503'));
     }
     assert.deepEqual(await served(), all);

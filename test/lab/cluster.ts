@@ -93,7 +93,9 @@ export class Cluster {
             said: this.#daemonOf(node).lines.slice(-10),
           }),
           ({ servers, addresses }) =>
-            new RegExp(`^TCP +${hexadecimal(now)}:0001 .*\n +-> ${hexadecimal(beaconEndpoint(this.#revision))}:`, 'm').test(servers) &&
+            new RegExp(`^TCP +${hexadecimal(now)}:0001 .*\n +-> ${hexadecimal(beaconEndpoint(this.#revision))}:`, 'm').test(
+              servers,
+            ) &&
             !addresses.includes(before) &&
             this.#hasRemovedAddresses(node),
           limitMs,

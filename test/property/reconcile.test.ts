@@ -3,14 +3,15 @@ import fc from 'fast-check';
 import type { Snapshot } from '../../daemon/cluster/snapshot.ts';
 import { mustParseAddress } from '../../daemon/net/address.ts';
 import { instantOf } from '../../daemon/net/instant.ts';
+import { hostPrefix } from '../../daemon/net/prefix.ts';
 import { type Entry, entry, type Fragment, ownerKey } from '../../daemon/reconcile/fragment.ts';
 import type { Module } from '../../daemon/reconcile/module.ts';
 import { type ReconcileObserver, Reconciler } from '../../daemon/reconcile/reconciler.ts';
-import { TABLES } from '../../daemon/reconcile/tables.ts';
+import { LOCAL_TABLE, TABLES } from '../../daemon/reconcile/tables.ts';
 import { ManualClock } from '../fakes/clock.ts';
 import { type FakeTables, fakeTables, stateOf } from '../fakes/tables.ts';
 
-/** What the daemon is asked for: services by number, each with a scheduler; service n wants a link, an address, a set element and a server. */
+/** What the daemon is asked for: services by number, each with a scheduler; service n wants a link, an address, a route, a set element and a server. */
 type Wish = ReadonlyMap<number, 'rr' | 'lc'>;
 
 const SET = 'kube-router-svip';
@@ -20,6 +21,14 @@ function entriesOf(service: number, scheduler: string): readonly Entry[] {
   return [
     entry('link', { name: 'kube-dummy-if', type: 'dummy' }),
     entry('address', { link: 'kube-dummy-if', address }),
+    entry('route', {
+      type: 'local',
+      table: LOCAL_TABLE,
+      destination: hostPrefix(address),
+      link: 'kube-dummy-if',
+      source: mustParseAddress('192.168.1.1'),
+      standsFor: 'address',
+    }),
     entry('ipset', { kind: 'set', name: SET, type: 'hash:ip', family: 'ipv4', maxElements: 65536 }),
     entry('ipset', { kind: 'element', set: SET, value: address }),
     entry('iptables', {
@@ -75,7 +84,7 @@ type Step =
   | { readonly do: 'flush'; readonly table: keyof FakeTables }
   | { readonly do: 'wait'; readonly seconds: number };
 
-const table = fc.constantFrom<keyof FakeTables>('link', 'address', 'ipset', 'iptables', 'virtualServer');
+const table = fc.constantFrom<keyof FakeTables>('link', 'address', 'route', 'ipset', 'iptables', 'virtualServer');
 const step: fc.Arbitrary<Step> = fc.oneof(
   {
     weight: 4,

@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
 import { isReady } from '../../daemon/observe/health.ts';
+import { STAGES } from '../../daemon/reconcile/tables.ts';
 import { startWorld, type World } from '../fakes/daemon.ts';
 import { virtualServersOf } from '../fakes/tables.ts';
 import { hostAddress, hostFacts, ips, node, service, servicePort, slice } from '../fixtures/cluster.ts';
@@ -54,7 +55,7 @@ describe('a daemon that starts', () => {
     const first = await worldWithWeb();
     await first.daemon.stop();
     const second = startWorld();
-    for (const name of ['sysctl', 'link', 'address', 'ipset', 'iptables', 'virtualServer'] as const) {
+    for (const name of STAGES) {
       for (const [key, value] of first.tables[name].state) second.tables[name].state.set(key, value as never);
     }
     list(second);
