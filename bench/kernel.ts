@@ -2,11 +2,11 @@
 import { join } from 'node:path';
 import type { LabNode } from '../test/lab/addresses.ts';
 import { Lab } from '../test/lab/lab.ts';
-import { Station, startDaemon, type Started } from './guest.ts';
+import { TARGET_PORT } from './cluster.ts';
+import { type Started, Station, startDaemon } from './guest.ts';
 import { growth, type MetricsPage } from './metrics.ts';
 import { atMost, median, megabytes, milliseconds, percent, plain, printResults, quantile, type Result } from './results.ts';
 import type { CpuSample, Memory } from './station.ts';
-import { TARGET_PORT } from './cluster.ts';
 
 export interface KernelBench {
   /** Numbers of Services. */

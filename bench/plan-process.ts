@@ -91,9 +91,21 @@ type Listed<K extends Kind> = { object: ClusterKinds[K]; complaints: readonly Co
 /** What a reflector collects of the first lists: texts in, projections out. */
 function project(objects: Iterable<ApiObject>, projector: Projector, watch: Stopwatch) {
   const lists: { readonly [K in Kind]: Listed<K> } = { Service: [], EndpointSlice: [], Node: [] };
-  const take = <K extends Kind>(kind: K, raw: unknown): void => {
+  const take = (kind: Kind, raw: unknown): void => {
     const { object, complaints } = projector.project(kind, raw);
-    if (object !== undefined) lists[kind].push({ object, complaints });
+    switch (object?.kind) {
+      case undefined:
+        throw new TypeError(`the bench makes no usable ${kind}: ${complaints.map(({ message }) => message).join('; ')}`);
+      case 'Service':
+        lists.Service.push({ object, complaints });
+        break;
+      case 'EndpointSlice':
+        lists.EndpointSlice.push({ object, complaints });
+        break;
+      case 'Node':
+        lists.Node.push({ object, complaints });
+        break;
+    }
   };
   let batch: { kind: Kind; text: string }[] = [];
   const flush = (): void => {
@@ -108,6 +120,14 @@ function project(objects: Iterable<ApiObject>, projector: Projector, watch: Stop
   }
   flush();
   return lists;
+}
+
+/** In a function of its own, so that the lists are garbage afterwards. */
+function fill(store: Store, lists: ReturnType<typeof project>, watch: Stopwatch): void {
+  watch.start();
+  store.replace('Service', lists.Service);
+  store.replace('EndpointSlice', lists.EndpointSlice);
+  watch.stop();
 }
 
 function kindOf(kind: string): Kind {
@@ -157,14 +177,8 @@ async function measure(services: number, eventCount: number): Promise<PlanFigure
   const watches = { projection: new Stopwatch(), store: new Stopwatch(), plan: new Stopwatch(), compare: new Stopwatch() };
 
   const nodes = [1, 2, 3].map(number => nodeObject(number, `192.168.1.1${number}`));
-  let lists: ReturnType<typeof project> | undefined = project([...nodes].values(), projector, watches.projection);
-  store.replace('Node', lists.Node);
-  lists = project(clusterObjects(services), projector, watches.projection);
-  watches.store.start();
-  store.replace('Service', lists.Service);
-  store.replace('EndpointSlice', lists.EndpointSlice);
-  watches.store.stop();
-  lists = undefined;
+  store.replace('Node', project(nodes, projector, watches.projection).Node);
+  fill(store, project(clusterObjects(services), projector, watches.projection), watches.store);
   watches.plan.start();
   reconciler.plan(store.snapshot(now, HOST));
   watches.plan.stop();

@@ -117,9 +117,13 @@ export class Daemon {
 
   /** What is wrong with users' objects: the modules' diagnostics and what projection complained of. */
   diagnostics(): readonly Diagnostic[] {
-    const complaints = this.#store
-      .complaints()
-      .map(({ kind, key, message }): Diagnostic => ({ code: 'FW_OBJECT_FIELD', object: { kind, key, since: 0 }, message }));
+    const complaints = this.#store.complaints().map(
+      ({ kind, key, message }): Diagnostic => ({
+        code: 'FW_OBJECT_FIELD',
+        object: { kind, key, since: 0 },
+        message: `${kind} ${key}: ${message}`,
+      }),
+    );
     return [...complaints, ...this.#reconciler.diagnostics()];
   }
 

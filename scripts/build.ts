@@ -70,7 +70,8 @@ const result = await build({
   format: 'esm',
   target: 'node22',
   mainFields: ['module', 'main'],
-  minifyWhitespace: false,
+  // A third less text to parse at every start; the names in a stack trace stay.
+  minifyWhitespace: true,
   keepNames: true,
   legalComments: 'none',
   sourcemap: values.sourcemap ? 'linked' : false,

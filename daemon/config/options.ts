@@ -64,7 +64,7 @@ export const OPTIONS = {
     'common',
     duration({ min: SECOND, max: 24 * HOUR }),
     MINUTE,
-    'Time between two read-backs of each kernel table, which find and repair changes made by others.',
+    'Time between two read-backs of each kernel table, which find and repair changes made by others. At its default, a table whose reading takes long is read less often.',
   ),
   'cleanup-config': option(
     'common',

@@ -59,9 +59,11 @@ export async function probeHost(options: CapabilityOptions, signal: AbortSignal)
   const [ipvs, bridge, ipv6] = await Promise.all([isThere(FILES.ipvs), isThere(FILES.bridge), isThere(FILES.ipv6)]);
   const probeSets = ipv6 ? [...PROBE_SETS, PROBE_SET_IPV6] : PROBE_SETS;
   const createSets = probeSets.map(([name, type]) => `create ${name} ${type}\n`).join('');
-  const [iptables, dummy, sets] = await Promise.all([
+  const [iptables, dummy, ipvsadm, sets] = await Promise.all([
     probeIptables(options, signal),
     probeDummy(run),
+    // The tool asks the kernel before it reads its options.
+    run({ argv: ['ipvsadm', '--version'] }),
     run({ argv: ['ipset', 'restore', '-exist'], stdin: createSets }),
   ]);
   const matches = await probeMatches(options.runner, iptables, signal);
@@ -69,9 +71,11 @@ export async function probeHost(options: CapabilityOptions, signal: AbortSignal)
   const reports: FacilityReport[] = [
     report(
       'IPVS',
-      ipvs,
-      `${FILES.ipvs} is there`,
-      `${FILES.ipvs} is missing: load ip_vs with modprobe, or use a kernel with CONFIG_IP_VS`,
+      ipvs && ipvsadm === undefined,
+      `${FILES.ipvs} is there, and ipvsadm`,
+      ipvs && ipvsadm !== undefined
+        ? ipvsadm
+        : `${FILES.ipvs} is missing: load ip_vs with modprobe, or use a kernel with CONFIG_IP_VS`,
     ),
     report('dummy links', dummy === undefined, 'one was made and deleted', `${dummy}: load dummy with modprobe (CONFIG_DUMMY)`),
     report('ipset', sets === undefined, 'sets of all our types were made and deleted', `${sets}: load ip_set and ip_set_hash_*`),
@@ -94,7 +98,7 @@ export async function probeHost(options: CapabilityOptions, signal: AbortSignal)
     ),
   ];
   const capabilities: Capabilities = {
-    ipvs,
+    ipvs: ipvs && ipvsadm === undefined,
     // Sets are there to be matched on: without that match they are of no use.
     ipset: sets === undefined && matches.set === undefined,
     dummyLink: dummy === undefined,

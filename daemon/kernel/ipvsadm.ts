@@ -45,8 +45,8 @@ class IpvsDriver implements TableDriver<VirtualServer> {
 
   /**
    * Two sources. `/proc/net/ip_vs` costs no process, but cannot say everything ({@link procParser}); `ipvsadm -Sn` does, with about
-   * seventeen system calls a service. So the file is read where something is expected, and the tool is asked where nothing is (the
-   * first read), where flags are, or where the file leaves a doubt. Measured in a User Mode Linux guest, services of 10 destinations,
+   * seventeen system calls a service. So the file is read where something is expected, and the tool is asked where nothing is (a
+   * cleanup), where flags are, or where the file leaves a doubt. Measured in a User Mode Linux guest, services of 10 destinations,
    * seconds of processor time: 1,000 services 0.1 (file) and 0.4 + 0.2 (tool and we), 5,000 services 0.4 and 2.0 + 0.7,
    * 10,000 services 1.8 and 4.2 + 1.0; of ours 0.15 is parsing, the rest is the kernel, which searches its list anew for every page.
    */

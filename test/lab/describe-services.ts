@@ -5,8 +5,8 @@ import { describeLab } from './describe-lab.ts';
 import { Fleet } from './fleet.ts';
 import type { Lab, LabOptions } from './lab.ts';
 import { type ApiObject, FAMILIES, manifest } from './objects.ts';
-import type { LabProcess } from './process.ts';
 import { type Reply, type Target, tally } from './probe.ts';
+import type { LabProcess } from './process.ts';
 
 /** On every pod, in both families, named as the pod: TCP and UDP at 8080, TCP at 9090 too, which answers as `pod-1-1:9090`. */
 export const POD_PORT = 8080;

@@ -6,7 +6,12 @@ import type { LabProcess, ProgramOptions } from './process.ts';
 
 const ROOT = join(import.meta.dirname, '..', '..');
 /** The pinned Node and the built daemon: what a node runs. */
-export const FAIRWAY: readonly string[] = [join(ROOT, 'node_modules', '.bin', 'node'), join(ROOT, 'dist', 'fairway.js')];
+export const FAIRWAY: readonly string[] = [
+  join(ROOT, 'node_modules', '.bin', 'node'),
+  // Without it the launcher starts Node a second time, with it.
+  '--max-semi-space-size=2',
+  join(ROOT, 'dist', 'fairway.js'),
+];
 
 /** Below /run, which each namespace has for itself. */
 const FOLDER = '/run/fairway-manifests';
@@ -34,7 +39,7 @@ export class Fleet {
   async start(manifests: Readonly<Record<string, string>>): Promise<void> {
     await this.apply(manifests);
     for (const node of this.nodes) this.startOn(node);
-    await Promise.all(this.nodes.map(node => this.daemon(node).waitForLine(/ready: the first round is in/, 60_000)));
+    await Promise.all(this.nodes.map(node => this.daemon(node).waitForLine(/ready: the first round is in/, 120_000)));
   }
 
   /** Starts the daemon of one node without waiting; `flags` come after the fleet's, so that they win. */

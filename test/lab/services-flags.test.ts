@@ -58,7 +58,7 @@ describeServices(
         assert.deepEqual(sourcesSeen(replies), [node]);
       });
 
-      it(`without it a pod of another node keeps its address, over ${family}`, async function () {
+      it(`without it a pod of another node keeps its address, over ${family}`, async () => {
         const { lab } = suite();
         const client = lab.pod(2, 2);
         const replies = await lab.probe(client).burst(tcp(VIP[family], 80), 4);

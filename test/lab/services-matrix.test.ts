@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import type { Addresses, LabHost } from './addresses.ts';
-import { type Client, CLIENTS, type Destination, MATRIX, type MatrixRow, type Seen } from './cases/service-matrix.ts';
+import { CLIENTS, type Client, type Destination, MATRIX, type MatrixRow, type Seen } from './cases/service-matrix.ts';
 import { Cluster } from './cluster.ts';
 import { describeLab } from './describe-lab.ts';
 import { Fleet } from './fleet.ts';

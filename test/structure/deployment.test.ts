@@ -77,7 +77,9 @@ describe('flags in pages and deployment files', () => {
 
   it('of the unit are accepted without a warning', () => {
     const [, line = ''] =
-      /^ExecStart=\/usr\/bin\/env \$\{FAIRWAY_NODE\} \$\{FAIRWAY_PROGRAM\} (.*) \$FAIRWAY_FLAGS$/m.exec(page(UNIT)) ?? [];
+      /^ExecStart=\/usr\/bin\/env \$\{FAIRWAY_NODE\} --max-semi-space-size=2 \$\{FAIRWAY_PROGRAM\} (.*) \$FAIRWAY_FLAGS$/m.exec(
+        page(UNIT),
+      ) ?? [];
     const [, added = ''] = /^FAIRWAY_FLAGS=(.*)$/m.exec(page('systemd/fairway.env')) ?? [];
     const argv = [...line.split(' '), ...added.split(' ').filter(word => word !== '')];
     assert.ok(argv.includes('--manifests=/etc/fairway/manifests'));
