@@ -86,8 +86,8 @@ describeLab('daemons on an API server', {}, lab => {
     await Promise.all(nodes().map(async node => await daemonOf(node).waitForLine(/ready: the first round is in/, 60_000)));
   });
 
-  after(async () => {
-    await server?.stop();
+  after(() => {
+    server.stop();
     rmSync(directory, { recursive: true, force: true });
   });
 
@@ -173,7 +173,7 @@ describeLab('daemons on an API server', {}, lab => {
 
   it('a restored server with another certificate authority, its history compacted, is believed', async () => {
     await cluster.put(webSlice(lab(), 3));
-    await server.stop();
+    server.stop();
     assert.deepEqual(await served(), ['pod-3-1', 'pod-3-1'], 'nothing changes while there is no server');
     const { revision } = server.store;
     await startServer();

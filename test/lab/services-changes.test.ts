@@ -154,11 +154,12 @@ describeServices('Services that change', {}, suite => {
     await cluster.put(...old);
     const moved = cluster.change({ put: heir, remove: old });
     const replies: Reply[] = [];
-    let isMoving = true;
+    const progress = { isMoving: true };
     const done = moved.finally(() => {
-      isMoving = false;
+      progress.isMoving = false;
     });
-    while (isMoving) replies.push(await lab.probe(lab.pod(1, 2)).connect({ transport: 'tcp', address: '10.96.4.8', port: 80 }));
+    while (progress.isMoving)
+      replies.push(await lab.probe(lab.pod(1, 2)).connect({ transport: 'tcp', address: '10.96.4.8', port: 80 }));
     await done;
     // A connection that was just made to the old endpoint when it went may wait for its answer in vain; each is made.
     for (const reply of replies) assert.ok(reply.outcome === 'answer' || reply.during === 'answer', JSON.stringify(reply));
