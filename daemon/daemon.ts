@@ -41,7 +41,7 @@ export interface DaemonParts {
 }
 
 /** With the adaptive pace, reading a table back takes at most this share of the time. */
-const AUDIT_SHARE = 0.005;
+const AUDIT_SHARE = 0.0025;
 /** A round that lasts longer than this, in milliseconds, is taken for wedged: liveness fails. */
 const WEDGED_MS = 10 * 60_000;
 /** When a round failed as a whole (a defect), the next try comes after this many milliseconds. */

@@ -32,6 +32,8 @@ describeLab('daemons on an API server', {}, lab => {
   const directory = mkdtempSync(join(tmpdir(), 'fairway-api-server-'));
   const daemons = new Map<string, LabProcess>();
   const upstream = { port: 0 };
+  /** All that were started, the present one last. */
+  const servers: FakeApiServer[] = [];
   let server: FakeApiServer;
   let cluster: Cluster;
 
@@ -42,6 +44,7 @@ describeLab('daemons on an API server', {}, lab => {
   /** A server with an authority of its own, and the files with which the daemons trust it. */
   async function startServer(): Promise<void> {
     server = await FakeApiServer.start({ directory });
+    servers.push(server);
     for (const node of nodes()) {
       for (const [name, address] of [
         ['kubeconfig', url()],
@@ -87,7 +90,7 @@ describeLab('daemons on an API server', {}, lab => {
   });
 
   after(() => {
-    server.stop();
+    for (const started of servers) started.stop();
     rmSync(directory, { recursive: true, force: true });
   });
 

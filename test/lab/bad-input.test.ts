@@ -204,8 +204,8 @@ describe('a kernel without IPVS', function () {
   before(async function () {
     if (process.geteuid?.() !== 0) skipBecause(this, 'a network namespace of the machine takes root');
     const child = spawn('unshare', ['-n', 'ipvsadm', '-Ln'], { stdio: 'ignore' });
-    const [status] = await once(child, 'close');
-    if (status === 0) skipBecause(this, "this machine's kernel has IPVS");
+    await once(child, 'close');
+    if (child.exitCode === 0) skipBecause(this, "this machine's kernel has IPVS");
   });
   after(() => rmSync(directory, { recursive: true, force: true }));
 
