@@ -151,7 +151,7 @@ function setsOf(
   const { ipset, iptables, xtIpvs, bridgeNetfilter } = host.capabilities;
   return byFamily(family => {
     if (!ipset || !iptables[family] || !families.includes(family)) return [];
-    const roles: SetRole[] = ['vips', 'dropped'];
+    const roles: SetRole[] = ['vips', 'dropped', 'refused'];
     if (options.ipvsPermitAll) roles.push('vipPorts', 'hostAddresses');
     if (xtIpvs && !options.masqueradeAll) {
       roles.push('hairpin');

@@ -33,7 +33,7 @@ const NEW = '-m conntrack --ctstate NEW';
 
 /**
  * In the filter table's INPUT, which packets pass before IPVS takes them (IPVS hooks in behind, at the place of source NAT). First new
- * connections that a Local policy drops, also on the node's own addresses; then, where the operator wants the firewall, all that is for
+ * connections that a Local policy drops or that no endpoint is there for, also on the node's own addresses; then, where the operator wants the firewall, all that is for
  * a virtual address.
  */
 export function firewallEntries(node: NodeContext, family: Family): readonly Entry[] {
@@ -42,6 +42,7 @@ export function firewallEntries(node: NodeContext, family: Family): readonly Ent
   const hasFirewall = roles.includes('vipPorts');
   const input = [
     `${NEW} -m set --match-set ${setName('dropped', family)} dst,dst -j DROP`,
+    `-p tcp ${NEW} -m set --match-set ${setName('refused', family)} dst,dst -j REJECT --reject-with tcp-reset`,
     ...(hasFirewall ? [`-m set --match-set ${setName('vips', family)} dst -j ${CHAINS.services}`] : []),
   ];
   const services = [

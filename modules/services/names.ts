@@ -26,6 +26,8 @@ export const SETS = {
   hostAddresses: { name: 'kube-router-local-ips', type: 'hash:ip' },
   /** Address and port of Services whose traffic policy leaves this node nothing to serve. */
   dropped: { name: 'fairway-drop', type: 'hash:ip,port' },
+  /** Address and TCP port of Services without any endpoint. */
+  refused: { name: 'fairway-refuse', type: 'hash:ip,port' },
   /** Endpoints of this node as destination and source at once. */
   hairpin: { name: 'fairway-hairpin', type: 'hash:ip,port,ip' },
   /** Endpoints of this node; only on nodes without pod CIDRs. */

@@ -12,7 +12,7 @@ import type { ServicesOptions } from './options.ts';
 import { type Scheduling, schedulingOf } from './scheduling.ts';
 import { familiesOf, type Vip, vipsOf } from './vips.ts';
 
-/** A listener whose packets are dropped on this node, unless an older Service serves it (`contest.ts`). */
+/** A listener whose new connections end before IPVS, dropped or refused, unless an older Service has it (`contest.ts`). */
 export interface Drop {
   readonly listener: string;
   readonly entry: Entry;
@@ -113,6 +113,7 @@ class Draft {
     if (this.#taken.has(where.address)) this.#addElement('vipPorts', where.family, element);
     const destinations = this.#destinations(choice, where, key, element);
     if (destinations === 'drop') return;
+    if (destinations.length === 0 && port.protocol === 'TCP') this.#end('refused', where.family, key, element);
     this.#add(entry('virtualServer', { listener, ...this.#scheduling, destinations }));
     for (const destination of choice.onThisNode) this.#addLocalEndpoint(destination, port, where.family);
   }
@@ -134,9 +135,14 @@ class Draft {
     const destinations = underPolicy(choice, where.policy);
     if (destinations !== 'drop') return destinations;
     if (!this.#context.sets[where.family].includes('dropped')) return NO_DESTINATIONS;
-    const set = setName('dropped', where.family);
-    this.#drops.push({ listener, entry: entry('ipset', { kind: 'element', set, value: element }) });
+    this.#end('dropped', where.family, listener, element);
     return 'drop';
+  }
+
+  /** IPVS refuses too where it has no destination, but with ICMP, which the kernel rations: all but a few clients would meet silence. */
+  #end(role: 'dropped' | 'refused', family: Family, listener: string, element: string): void {
+    if (!this.#context.sets[family].includes(role)) return;
+    this.#drops.push({ listener, entry: entry('ipset', { kind: 'element', set: setName(role, family), value: element }) });
   }
 
   /** An endpoint on the node's own address needs neither: packets to it never leave through POSTROUTING. */

@@ -80,6 +80,7 @@ function corpus(family: Family): Record<IptablesTable, readonly string[]> {
       '-m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT',
       '-m conntrack --ctstate INVALID -j DROP',
       '-m conntrack --ctdir REPLY -j ACCEPT',
+      `-p tcp -m conntrack --ctstate NEW -m set --match-set svip-prt${n} dst,dst -j REJECT --reject-with tcp-reset`,
       '-m addrtype --dst-type LOCAL -j RETURN',
       '-m addrtype ! --dst-type LOCAL -j RETURN',
       '-j NFLOG --nflog-prefix "DROP by policy a/b" --nflog-group 100',
