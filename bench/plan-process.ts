@@ -14,6 +14,7 @@ import { instantOf } from '../daemon/net/instant.ts';
 import type { TableDriver } from '../daemon/reconcile/driver.ts';
 import { type Drivers, Reconciler } from '../daemon/reconcile/reconciler.ts';
 import { servicesModule } from '../modules/services/module.ts';
+import { ALL_CAPABILITIES } from '../test/fixtures/cluster.ts';
 import { type ApiObject, clusterObjects, nodeObject, sliceOf } from './cluster.ts';
 
 /** Milliseconds of processor time of all threads, and bytes. */
@@ -32,15 +33,7 @@ const HOST: HostFacts = {
   hostname: 'node1',
   addresses: [{ link: 'eth0', address: mustParseAddress('192.168.1.11'), prefixLength: 24 }],
   links: new Set(['lo', 'eth0', 'kube-bridge']),
-  capabilities: {
-    ipvs: true,
-    ipset: true,
-    dummyLink: true,
-    iptables: { ipv4: true, ipv6: true },
-    xtIpvs: true,
-    bridgeNetfilter: true,
-    ipv6: true,
-  },
+  capabilities: ALL_CAPABILITIES,
 };
 
 class Written {

@@ -1,8 +1,10 @@
 /** This host, opened for a command: the runner of tools, what the host can do, and one driver per table. */
 import { readFile, writeFile } from 'node:fs/promises';
+import { hostname } from 'node:os';
 import type { OptionValues } from '../config/options.ts';
 import { type HostProbe, probeHost } from '../kernel/capabilities.ts';
 import type { CommandRunner } from '../kernel/command.ts';
+import { followHostFacts, type HostFactsOptions, type HostFactsSource } from '../kernel/host-facts.ts';
 import { addressDriver, linkDriver } from '../kernel/ip.ts';
 import { ipsetDriver } from '../kernel/ipset.ts';
 import { iptablesDriver } from '../kernel/iptables.ts';
@@ -16,7 +18,7 @@ import type { Clock } from '../net/clock.ts';
 import type { Drivers } from '../reconcile/reconciler.ts';
 
 /** Links, chains and sets that are ours by name, whichever process of ours (or kube-router's, for sets and links) made them. */
-export const OWN_LINKS: ReadonlySet<string> = new Set(['kube-dummy-if']);
+const OWN_LINKS: ReadonlySet<string> = new Set(['kube-dummy-if']);
 const OWN_SETS = /^(inet6:)?(kube-router-svip|kube-router-svip-prt|kube-router-local-ips|fairway-.*)$/;
 const OWN_CHAINS = 'FAIRWAY-';
 
@@ -61,6 +63,16 @@ export async function openHost(options: HostOptions, signal: AbortSignal): Promi
       virtualServer: ipvsDriver({ runner, readLines: procLines(() => clock.now()), excludedCidrs: config.excludedCidrs }),
     },
   };
+}
+
+/** The host's addresses and links, now and whenever they change. */
+export function followHost(
+  { runner, probe }: Host,
+  hooks: Pick<HostFactsOptions, 'clock' | 'onChange' | 'onTrouble'>,
+  signal: AbortSignal,
+): Promise<HostFactsSource> {
+  const { capabilities } = probe;
+  return followHostFacts({ runner, hostname: hostname(), capabilities, ownLinks: OWN_LINKS, ...hooks }, signal);
 }
 
 function otherFlavour(tools: IptablesTools): IptablesTools {

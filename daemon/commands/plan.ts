@@ -1,15 +1,13 @@
 /** `fairway plan`: what would be changed on this host now, as the scripts that would do it. Changes nothing. */
-import { hostname } from 'node:os';
 import { setImmediate as breathe } from 'node:timers/promises';
 import { NodeViewer } from '../cluster/node-view.ts';
 import { Store } from '../cluster/store.ts';
 import { kindsRead } from '../daemon.ts';
 import { FairwayError } from '../errors.ts';
-import { followHostFacts } from '../kernel/host-facts.ts';
 import { type Clock, systemClock } from '../net/clock.ts';
 import { exponentialBackoff } from '../reconcile/backoff.ts';
 import { type ReconcileObserver, Reconciler } from '../reconcile/reconciler.ts';
-import { OWN_LINKS, openHost } from './host.ts';
+import { followHost, openHost } from './host.ts';
 import type { Invocation } from './invocation.ts';
 import { enabledModules } from './modules.ts';
 import { openSource, UNOBSERVED } from './source.ts';
@@ -34,18 +32,7 @@ export async function plan(invocation: Invocation): Promise<number> {
       arrived.look();
     },
   });
-  const follower = await followHostFacts(
-    {
-      runner: host.runner,
-      clock,
-      hostname: hostname(),
-      capabilities: host.probe.capabilities,
-      ownLinks: OWN_LINKS,
-      onChange: () => undefined,
-      onTrouble: () => undefined,
-    },
-    signal,
-  );
+  const follower = await followHost(host, { clock, onChange: () => undefined, onTrouble: () => undefined }, signal);
   source.start(store);
   try {
     await arrived.wait(

@@ -1,9 +1,7 @@
 /** `fairway run`: the daemon, until a signal ends it. */
-import { hostname } from 'node:os';
 import { setImmediate as breathe } from 'node:timers/promises';
 import { Daemon, kindsRead } from '../daemon.ts';
 import { messageOf } from '../errors.ts';
-import { followHostFacts } from '../kernel/host-facts.ts';
 import { setTimeouts } from '../kernel/ipvsadm.ts';
 import { systemClock } from '../net/clock.ts';
 import { type HttpListener, healthPages, listenHttp, metricsPages, type Page } from '../observe/http.ts';
@@ -11,7 +9,7 @@ import { createLog, type Log } from '../observe/log.ts';
 import { Metrics } from '../observe/metrics.ts';
 import { exponentialBackoff } from '../reconcile/backoff.ts';
 import { VERSION } from '../version.ts';
-import { OWN_LINKS, openHost } from './host.ts';
+import { followHost, openHost } from './host.ts';
 import type { Invocation } from './invocation.ts';
 import { enabledModules } from './modules.ts';
 import { requireRoot } from './privilege.ts';
@@ -45,13 +43,10 @@ export async function run(invocation: Invocation): Promise<number> {
   );
   for (const { ok, facility, remark } of host.probe.reports)
     if (!ok) log.warn(`${facility}: ${remark}`, { code: 'FW_CAPABILITY_KERNEL' });
-  const follower = await followHostFacts(
+  const follower = await followHost(
+    host,
     {
-      runner: host.runner,
       clock,
-      hostname: hostname(),
-      capabilities: host.probe.capabilities,
-      ownLinks: OWN_LINKS,
       onChange: facts => daemon?.hostChanged(facts),
       onTrouble: error => {
         if (error === undefined) log.info('the host is followed again');

@@ -3,7 +3,7 @@
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
 import { readFile, writeFile } from 'node:fs/promises';
-import type { Capabilities, HostFacts } from '../../daemon/cluster/snapshot.ts';
+import type { HostFacts } from '../../daemon/cluster/snapshot.ts';
 import { probeHost } from '../../daemon/kernel/capabilities.ts';
 import { followHostFacts } from '../../daemon/kernel/host-facts.ts';
 import { addressDriver, linkDriver } from '../../daemon/kernel/ip.ts';
@@ -13,6 +13,7 @@ import { mustParseAddress } from '../../daemon/net/address.ts';
 import { systemClock } from '../../daemon/net/clock.ts';
 import type { Change } from '../../daemon/reconcile/driver.ts';
 import { type Link, type LinkAddress, type Sysctl, TABLES } from '../../daemon/reconcile/tables.ts';
+import { ALL_CAPABILITIES as capabilities } from '../fixtures/cluster.ts';
 
 const never = new AbortController().signal;
 const spawned: (readonly string[])[] = [];
@@ -232,16 +233,6 @@ describe('sysctls', () => {
 });
 
 describe('what the host is like', () => {
-  const capabilities: Capabilities = {
-    ipvs: true,
-    ipset: true,
-    dummyLink: true,
-    iptables: { ipv4: true, ipv6: true },
-    xtIpvs: true,
-    bridgeNetfilter: true,
-    ipv6: true,
-  };
-
   it('is told again when a link or an address comes or goes, and not for our own links', async () => {
     let heard: (facts: HostFacts) => void = () => undefined;
     const next = (): Promise<HostFacts> =>
@@ -316,20 +307,7 @@ describe('the probe of the host', () => {
     console.log(`      ${ms(performance.now() - start)}, ${spawned.length} processes`);
     for (const { facility, ok, remark } of probe.reports) console.log(`      ${ok ? 'ok' : 'NO'} ${facility}: ${remark}`);
     assert.equal(state(), before);
-    assert.deepEqual(probe.capabilities, capabilitiesOfGuest());
+    assert.deepEqual(probe.capabilities, capabilities);
     assert.ok(spawned.length <= 10, `${spawned.length} processes`);
   });
 });
-
-/** The lab's kernel has all of it; that of another machine with dummy links is taken to have it as well. */
-function capabilitiesOfGuest(): Capabilities {
-  return {
-    ipvs: true,
-    ipset: true,
-    dummyLink: true,
-    iptables: { ipv4: true, ipv6: true },
-    xtIpvs: true,
-    bridgeNetfilter: true,
-    ipv6: true,
-  };
-}

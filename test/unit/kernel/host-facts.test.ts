@@ -1,21 +1,12 @@
 import assert from 'node:assert/strict';
-import type { Capabilities, HostFacts } from '../../../daemon/cluster/snapshot.ts';
+import type { HostFacts } from '../../../daemon/cluster/snapshot.ts';
 import { FairwayError } from '../../../daemon/errors.ts';
 import { probeHost } from '../../../daemon/kernel/capabilities.ts';
 import type { CommandResult, CommandRunner } from '../../../daemon/kernel/command.ts';
 import { followHostFacts, monitoredLink, parseHost } from '../../../daemon/kernel/host-facts.ts';
 import type { Clock } from '../../../daemon/net/clock.ts';
 import { instantOf } from '../../../daemon/net/instant.ts';
-
-const capabilities: Capabilities = {
-  ipvs: true,
-  ipset: true,
-  dummyLink: true,
-  iptables: { ipv4: true, ipv6: true },
-  xtIpvs: true,
-  bridgeNetfilter: true,
-  ipv6: true,
-};
+import { ALL_CAPABILITIES as capabilities } from '../../fixtures/cluster.ts';
 
 /** A clock that stands still until it is moved. */
 class HandClock implements Clock {
