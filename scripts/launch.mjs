@@ -26,7 +26,10 @@ const __dirname = __fairwayPath(new URL('.', import.meta.url));
       );
       process.exit(69);
     }
-    const child = require('node:child_process').spawn(pinned, [heap, ...args], { stdio: 'inherit' });
+    const child = require('node:child_process').spawn(pinned, [heap, ...args], {
+      stdio: ['inherit', 'inherit', 'inherit', 'ipc'],
+      env: { ...process.env, FAIRWAY_LAUNCHER: 'waits' },
+    });
     for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP', 'SIGUSR1', 'SIGUSR2']) process.on(signal, () => child.kill(signal));
     child.on('error', error => {
       process.stderr.write(`fairway: ${pinned} cannot be started: ${error.message}\n`);
@@ -39,6 +42,12 @@ const __dirname = __fairwayPath(new URL('.', import.meta.url));
     });
     // The rest of this file is for the child.
     await new Promise(() => {});
+  }
+  if (process.env.FAIRWAY_LAUNCHER === 'waits') {
+    // Whoever kills the process it started, by a signal that cannot be passed on, means this one.
+    delete process.env.FAIRWAY_LAUNCHER;
+    process.on('disconnect', () => process.kill(process.pid, 'SIGKILL'));
+    process.channel?.unref();
   }
   const flags = `${process.execArgv.join(' ')} ${process.env.NODE_OPTIONS ?? ''}`;
   if (!/--max[-_]semi[-_]space[-_]size/.test(flags) && process.execve !== undefined) {
