@@ -15,6 +15,7 @@ import type { TableDriver } from '../daemon/reconcile/driver.ts';
 import { type Drivers, Reconciler } from '../daemon/reconcile/reconciler.ts';
 import { servicesModule } from '../modules/services/module.ts';
 import { ALL_CAPABILITIES } from '../test/fixtures/cluster.ts';
+import { servicesOptions } from '../test/fixtures/services-options.ts';
 import { type ApiObject, clusterObjects, nodeObject, sliceOf } from './cluster.ts';
 
 /** Milliseconds of processor time of all threads, and bytes. */
@@ -138,19 +139,7 @@ async function measure(services: number, eventCount: number): Promise<PlanFigure
   });
   const nothing = (): void => undefined;
   const reconciler = new Reconciler({
-    modules: [
-      servicesModule({
-        families: { ipv4: 'auto', ipv6: 'auto' },
-        masqueradeAll: false,
-        nodeportBindOnAllIp: false,
-        nodeportAddresses: [],
-        externalIpRanges: [],
-        loadBalancerIpRanges: [],
-        clusterIpRanges: [],
-        strictExternalIpValidation: true,
-        ipvsPermitAll: true,
-      }),
-    ],
+    modules: [servicesModule(servicesOptions())],
     drivers: obedientDrivers(written),
     clock: systemClock(),
     backoff: { delay: () => 1000 },

@@ -7,22 +7,10 @@ import { Metrics } from '../../daemon/observe/metrics.ts';
 import { servicesModule } from '../../modules/services/module.ts';
 import type { ServicesOptions } from '../../modules/services/options.ts';
 import { hostFacts } from '../fixtures/cluster.ts';
+import { servicesOptions } from '../fixtures/services-options.ts';
 import { ManualClock } from './clock.ts';
 import { FakeSource } from './source.ts';
 import { fakeTables } from './tables.ts';
-
-/** The flags' defaults, with the ranges of the address plan allowed. */
-export const SERVICES_DEFAULTS: ServicesOptions = {
-  families: { ipv4: 'auto', ipv6: 'auto' },
-  masqueradeAll: false,
-  nodeportBindOnAllIp: false,
-  nodeportAddresses: [],
-  externalIpRanges: [],
-  loadBalancerIpRanges: [],
-  clusterIpRanges: [],
-  strictExternalIpValidation: true,
-  ipvsPermitAll: true,
-};
 
 export class LogLines implements Log {
   readonly lines: string[] = [];
@@ -73,7 +61,7 @@ export function startWorld(options: Partial<ServicesOptions> = {}, host: HostFac
   const log = new LogLines();
   const daemon = new Daemon({
     nodeName: 'node-1',
-    modules: [servicesModule({ ...SERVICES_DEFAULTS, ...options })],
+    modules: [servicesModule(servicesOptions(options))],
     drivers: tables,
     source,
     host,

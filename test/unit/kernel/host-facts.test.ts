@@ -4,40 +4,8 @@ import { FairwayError } from '../../../daemon/errors.ts';
 import { probeHost } from '../../../daemon/kernel/capabilities.ts';
 import type { CommandResult, CommandRunner } from '../../../daemon/kernel/command.ts';
 import { followHostFacts, monitoredLink, parseHost } from '../../../daemon/kernel/host-facts.ts';
-import type { Clock } from '../../../daemon/net/clock.ts';
-import { instantOf } from '../../../daemon/net/instant.ts';
+import { ManualClock } from '../../fakes/clock.ts';
 import { ALL_CAPABILITIES as capabilities } from '../../fixtures/cluster.ts';
-
-/** A clock that stands still until it is moved. */
-class HandClock implements Clock {
-  #now = 0;
-  #timers: { at: number; fire: () => void }[] = [];
-
-  now() {
-    return instantOf(this.#now);
-  }
-
-  after(milliseconds: number, fire: () => void): () => void {
-    const timer = { at: this.#now + milliseconds, fire };
-    this.#timers.push(timer);
-    return () => {
-      this.#timers = this.#timers.filter(other => other !== timer);
-    };
-  }
-
-  async advance(milliseconds: number): Promise<void> {
-    this.#now += milliseconds;
-    const due = this.#timers.filter(({ at }) => at <= this.#now);
-    this.#timers = this.#timers.filter(({ at }) => at > this.#now);
-    for (const { fire } of due) fire();
-    await turns();
-  }
-}
-
-/** Lets everything that needs no clock happen. */
-async function turns(): Promise<void> {
-  for (let turn = 0; turn < 5; turn++) await new Promise(resolve => setImmediate(resolve));
-}
 
 /** A host whose addresses are set by hand and whose monitor ends when told: what no real tool does on demand. */
 class Host implements CommandRunner {
@@ -70,7 +38,7 @@ class Host implements CommandRunner {
 
 async function follow() {
   const host = new Host();
-  const clock = new HandClock();
+  const clock = new ManualClock();
   const heard: HostFacts[] = [];
   const troubles: (string | undefined)[] = [];
   const source = await followHostFacts(
