@@ -105,11 +105,111 @@ export interface Node {
   readonly podCIDRs: readonly IpPrefix[];
 }
 
+/** A port that a container declares under a name. */
+export interface ContainerPort {
+  readonly name: string;
+  readonly protocol: Protocol;
+  readonly port: number;
+}
+
+export interface Pod {
+  readonly kind: 'Pod';
+  readonly meta: ObjectMeta;
+  readonly labels: Readonly<Record<string, string>>;
+  /** `spec.nodeName`; '' while the pod is not placed. */
+  readonly nodeName: string;
+  /** `status.hostIPs`, or `status.hostIP`. */
+  readonly hostIPs: readonly IpAddress[];
+  /** It lives in its node's network namespace: its addresses are the node's. */
+  readonly hostNetwork: boolean;
+  /** Phase Succeeded or Failed: its addresses are free for others. */
+  readonly finished: boolean;
+  /** `status.podIPs`, or `status.podIP`. */
+  readonly addresses: readonly IpAddress[];
+  /** Of containers and of init containers that keep running (`restartPolicy: Always`); ports without a name are left out. */
+  readonly namedPorts: readonly ContainerPort[];
+}
+
+export interface Namespace {
+  readonly kind: 'Namespace';
+  readonly meta: ObjectMeta;
+  readonly labels: Readonly<Record<string, string>>;
+}
+
+export type LabelOperator = 'In' | 'NotIn' | 'Exists' | 'DoesNotExist';
+
+/** One requirement of a selector (metav1.LabelSelectorRequirement). `values` is sorted, each once; empty for Exists and DoesNotExist. */
+export interface LabelRequirement {
+  readonly key: string;
+  readonly operator: LabelOperator;
+  readonly values: readonly string[];
+}
+
+/**
+ * metav1.LabelSelector; `matchLabels` stand as requirements `In [value]`. All requirements must hold, so that one without any matches
+ * everything. Sorted by key, operator and values, each once: selectors of one meaning mostly have one text.
+ */
+export interface LabelSelector {
+  readonly requirements: readonly LabelRequirement[];
+}
+
+/** networking/v1 NetworkPolicyPort. */
+export type PolicyPort =
+  /** Every port of the protocol. */
+  | { readonly match: 'all'; readonly protocol: Protocol }
+  /** `port` to `endPort`, both included; equal for a single port. */
+  | { readonly match: 'range'; readonly protocol: Protocol; readonly first: number; readonly last: number }
+  /** The port that the destination pod declares under this name. */
+  | { readonly match: 'name'; readonly protocol: Protocol; readonly name: string };
+
+/** networking/v1 NetworkPolicyPeer. */
+export type PolicyPeer =
+  | {
+      readonly match: 'pods';
+      /** Undefined: pods of the policy's own namespace. */
+      readonly namespaceSelector: LabelSelector | undefined;
+      /** Undefined where the policy gave none: every pod of the namespaces. */
+      readonly podSelector: LabelSelector | undefined;
+    }
+  | { readonly match: 'block'; readonly cidr: IpPrefix; readonly except: readonly IpPrefix[] };
+
+/** networking/v1 NetworkPolicyIngressRule or NetworkPolicyEgressRule. */
+export interface PolicyRule {
+  /** Empty for everyone. */
+  readonly peers: readonly PolicyPeer[];
+  /** Empty for every port of every protocol. */
+  readonly ports: readonly PolicyPort[];
+}
+
+/** What a policy says of one direction. */
+export interface PolicyDirection {
+  readonly rules: readonly PolicyRule[];
+  /**
+   * Why the rules cannot be used, if so: `rules` is empty then, and the pods that the policy selects stay closed in this direction.
+   * Using the readable part would open what the unreadable part restricts.
+   */
+  readonly unusable: string | undefined;
+}
+
+/** networking/v1 NetworkPolicy, `policyTypes` defaulted as the API server does. */
+export interface NetworkPolicy {
+  readonly kind: 'NetworkPolicy';
+  readonly meta: ObjectMeta;
+  /** Of the pods it is about, in its own namespace. What could not be read of it selects more pods, never fewer. */
+  readonly podSelector: LabelSelector;
+  /** Undefined where the policy does not restrict that direction. */
+  readonly ingress: PolicyDirection | undefined;
+  readonly egress: PolicyDirection | undefined;
+}
+
 /** Kinds that can be watched now. A module names those it reads; only these are listed and watched. */
 export interface ClusterKinds {
   readonly Service: Service;
   readonly EndpointSlice: EndpointSlice;
   readonly Node: Node;
+  readonly Pod: Pod;
+  readonly Namespace: Namespace;
+  readonly NetworkPolicy: NetworkPolicy;
 }
 export type Kind = keyof ClusterKinds;
 export type ClusterObject = ClusterKinds[Kind];

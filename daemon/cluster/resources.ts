@@ -9,6 +9,8 @@ export interface Resource {
   readonly path: string;
   /** Label selector sent with every list and watch; '' for none. */
   readonly labelSelector: string;
+  /** Field selector, likewise. */
+  readonly fieldSelector: string;
 }
 
 /**
@@ -17,12 +19,29 @@ export interface Resource {
  * are watched whole: the label is not on them.
  */
 export const RESOURCES: Readonly<Record<Kind, Resource>> = {
-  Service: { group: '', name: 'services', path: '/api/v1/services', labelSelector: '' },
+  Service: { group: '', name: 'services', path: '/api/v1/services', labelSelector: '', fieldSelector: '' },
   EndpointSlice: {
     group: 'discovery.k8s.io',
     name: 'endpointslices',
     path: '/apis/discovery.k8s.io/v1/endpointslices',
     labelSelector: '!service.kubernetes.io/headless',
+    fieldSelector: '',
   },
-  Node: { group: '', name: 'nodes', path: '/api/v1/nodes', labelSelector: '' },
+  // Finished pods keep no address; one that finishes is told as deleted.
+  Pod: {
+    group: '',
+    name: 'pods',
+    path: '/api/v1/pods',
+    labelSelector: '',
+    fieldSelector: 'status.phase!=Succeeded,status.phase!=Failed',
+  },
+  Namespace: { group: '', name: 'namespaces', path: '/api/v1/namespaces', labelSelector: '', fieldSelector: '' },
+  NetworkPolicy: {
+    group: 'networking.k8s.io',
+    name: 'networkpolicies',
+    path: '/apis/networking.k8s.io/v1/networkpolicies',
+    labelSelector: '',
+    fieldSelector: '',
+  },
+  Node: { group: '', name: 'nodes', path: '/api/v1/nodes', labelSelector: '', fieldSelector: '' },
 };

@@ -2,7 +2,7 @@
 import type { Family, IpAddress } from '../net/address.ts';
 import type { Instant } from '../net/instant.ts';
 import type { IpPrefix } from '../net/prefix.ts';
-import type { EndpointSlice, Node, ObjectKey, Service } from './kinds.ts';
+import type { EndpointSlice, Namespace, NetworkPolicy, Node, ObjectKey, Pod, Service } from './kinds.ts';
 
 /** This node, from its Node object where there is one, else from the host itself. */
 export interface NodeView {
@@ -45,6 +45,8 @@ export interface Capabilities {
   readonly xtIpvs: boolean;
   /** Bridged packets pass iptables (br_netfilter), so that replies between two pods of one bridge meet IPVS again. */
   readonly bridgeNetfilter: boolean;
+  /** Rate-limited NFLOG works. */
+  readonly nflog: boolean;
   readonly ipv6: boolean;
 }
 
@@ -57,5 +59,9 @@ export interface Snapshot {
   readonly services: ReadonlyMap<ObjectKey, Service>;
   /** By the key of the owning Service; slices of one Service in the order of their names. */
   readonly endpointSlicesOf: ReadonlyMap<ObjectKey, readonly EndpointSlice[]>;
+  readonly pods: ReadonlyMap<ObjectKey, Pod>;
+  /** By name. */
+  readonly namespaces: ReadonlyMap<string, Namespace>;
+  readonly networkPolicies: ReadonlyMap<ObjectKey, NetworkPolicy>;
   readonly host: HostFacts;
 }

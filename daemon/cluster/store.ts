@@ -10,8 +10,11 @@ import {
   type EndpointSlice,
   type Kind,
   keyOf,
+  type Namespace,
+  type NetworkPolicy,
   type Node,
   type ObjectKey,
+  type Pod,
   type Service,
   type SourceEvents,
 } from './kinds.ts';
@@ -66,6 +69,9 @@ export class Store implements SourceEvents {
   readonly #slices = new Map<ObjectKey, EndpointSlice>();
   readonly #slicesOf = new SharedMap<readonly EndpointSlice[]>();
   readonly #nodes = new SharedMap<Node>();
+  readonly #pods = new SharedMap<Pod>();
+  readonly #namespaces = new SharedMap<Namespace>();
+  readonly #networkPolicies = new SharedMap<NetworkPolicy>();
   readonly #complaints = new Map<string, readonly Complaint[]>();
   readonly #degraded = new Map<Kind, string>();
   readonly #listed = new Set<Kind>();
@@ -110,6 +116,9 @@ export class Store implements SourceEvents {
       nodes,
       services: this.#services.share(),
       endpointSlicesOf: this.#slicesOf.share(),
+      pods: this.#pods.share(),
+      namespaces: this.#namespaces.share(),
+      networkPolicies: this.#networkPolicies.share(),
       host,
     };
   }
@@ -171,6 +180,12 @@ export class Store implements SourceEvents {
         return this.#slices;
       case 'Node':
         return this.#nodes.share();
+      case 'Pod':
+        return this.#pods.share();
+      case 'Namespace':
+        return this.#namespaces.share();
+      case 'NetworkPolicy':
+        return this.#networkPolicies.share();
     }
   }
 
@@ -182,6 +197,12 @@ export class Store implements SourceEvents {
         return this.#slices.get(key);
       case 'Node':
         return this.#nodes.get(key);
+      case 'Pod':
+        return this.#pods.get(key);
+      case 'Namespace':
+        return this.#namespaces.get(key);
+      case 'NetworkPolicy':
+        return this.#networkPolicies.get(key);
     }
   }
 
@@ -203,6 +224,15 @@ export class Store implements SourceEvents {
       case 'Node':
         this.#nodes.set(key, object);
         return true;
+      case 'Pod':
+        this.#pods.set(key, object);
+        return true;
+      case 'Namespace':
+        this.#namespaces.set(key, object);
+        return true;
+      case 'NetworkPolicy':
+        this.#networkPolicies.set(key, object);
+        return true;
     }
   }
 
@@ -219,6 +249,12 @@ export class Store implements SourceEvents {
       }
       case 'Node':
         return this.#nodes.delete(key);
+      case 'Pod':
+        return this.#pods.delete(key);
+      case 'Namespace':
+        return this.#namespaces.delete(key);
+      case 'NetworkPolicy':
+        return this.#networkPolicies.delete(key);
     }
   }
 

@@ -1,0 +1,21 @@
+/**
+ * Every bit of the firewall mark (fwmark) that we touch. All others are left as they are, whoever set them.
+ *
+ * | bits | whose |
+ * |---|---|
+ * | 0x0001 - 0x3fff | kube-router's marks of direct server return; left free |
+ * | 0x4000, 0x8000 | kube-proxy's "masquerade" and "drop"; never touched |
+ * | 0x10000 | {@link POLICY_ALLOWED} |
+ * | 0x20000 | kube-router's "passed the pod's chain"; not needed here, left free so that its leftover rules match nothing of ours |
+ */
+
+/**
+ * A policy allows the packet in the direction that is being judged. Set by a policy's chain, read and cleared by the chain of the pod's
+ * group: outside of a judgement the bit is clear. kube-router's bit for the same.
+ */
+export const POLICY_ALLOWED = 0x10000;
+
+/** Value and mask as `iptables-save` prints them: `0x10000/0x10000`. */
+export function markText(value: number, mask: number): string {
+  return `0x${value.toString(16)}/0x${mask.toString(16)}`;
+}

@@ -1,0 +1,22 @@
+/** Names that stand for something longer than a name may be. */
+import { createHash } from 'node:crypto';
+
+/** RFC 4648 base32 in lower case and without the letters that look like digits (Crockford). */
+const DIGITS = '0123456789abcdefghjkmnpqrstvwxyz';
+
+/**
+ * `prefix` and `digits` base32 digits (5 bits each, at most 51) of SHA-256 over the parts. Each part goes in with its length, so that
+ * the parts `a`, `bc` and `ab`, `c` have different names.
+ */
+export function hashedName(prefix: string, parts: readonly string[], digits: number): string {
+  const hash = createHash('sha256');
+  for (const part of parts) hash.update(`${Buffer.byteLength(part)}:${part}`);
+  const bytes = hash.digest();
+  let text = '';
+  for (let digit = 0; digit < digits; digit++) {
+    const bit = digit * 5;
+    const pair = ((bytes[bit >> 3] ?? 0) << 8) | (bytes[(bit >> 3) + 1] ?? 0);
+    text += DIGITS[(pair >> (11 - (bit & 7))) & 31] ?? '';
+  }
+  return prefix + text;
+}
