@@ -6,7 +6,10 @@ import { StringPool } from './intern.ts';
 import type { ClusterKinds, ClusterObject, Complaint, Kind, ObjectKey, ObjectMeta } from './kinds.ts';
 import { keyOf } from './kinds.ts';
 import { projectEndpointSlice } from './project-endpoint-slice.ts';
+import { projectNamespace } from './project-namespace.ts';
+import { projectNetworkPolicy } from './project-network-policy.ts';
 import { projectNode } from './project-node.ts';
+import { projectPod } from './project-pod.ts';
 import { projectService } from './project-service.ts';
 import { FieldReader, isAbsent, isRawObject, type RawObject } from './raw-object.ts';
 
@@ -24,9 +27,19 @@ export const API_VERSIONS: Readonly<Record<Kind, RegExp>> = {
   Service: /^v1$/,
   EndpointSlice: /^discovery\.k8s\.io\/v1(beta1)?$/,
   Node: /^v1$/,
+  Pod: /^v1$/,
+  Namespace: /^v1$/,
+  NetworkPolicy: /^networking\.k8s\.io\/v1$/,
 };
 
-const IS_NAMESPACED: Readonly<Record<Kind, boolean>> = { Service: true, EndpointSlice: true, Node: false };
+const IS_NAMESPACED: Readonly<Record<Kind, boolean>> = {
+  Service: true,
+  EndpointSlice: true,
+  Node: false,
+  Pod: true,
+  Namespace: false,
+  NetworkPolicy: true,
+};
 
 /** Strings remembered per generation: node and port names, zones, namespaces, label keys of a large cluster. */
 const POOL_CAPACITY = 20_000;
@@ -36,6 +49,9 @@ const PROJECT: { readonly [K in Kind]: ProjectKind<ClusterKinds[K]> } = {
   Service: projectService,
   EndpointSlice: projectEndpointSlice,
   Node: projectNode,
+  Pod: projectPod,
+  Namespace: projectNamespace,
+  NetworkPolicy: projectNetworkPolicy,
 };
 
 /** Projects the objects of one source; equal strings of all its objects are one string. */

@@ -30,6 +30,12 @@ function printed(value: unknown): string {
   return String(value);
 }
 
+/** A complaint's text: what stands where, and what to write instead. `more` counts others like it. */
+export function complaintText(field: string, value: unknown, remedy: string, more = 0): string {
+  const others = more === 0 ? '' : ` (and ${more} more like it)`;
+  return `${field}: ${value === undefined ? 'missing' : quoted(value)}${others}: ${remedy}`;
+}
+
 interface Finding {
   readonly value: unknown;
   readonly remedy: string;
@@ -61,9 +67,7 @@ export class FieldReader {
   complaints(key: ObjectKey): readonly Complaint[] {
     if (this.#findings.size === 0) return NOTHING;
     return Array.from(this.#findings, ([field, { value, remedy, more }]) => {
-      const others = more === 0 ? '' : ` (and ${more} more like it)`;
-      const found = `${value === undefined ? 'missing' : quoted(value)}${others}`;
-      return { kind: this.#kind, key, message: `${field}: ${found}: ${remedy}` };
+      return { kind: this.#kind, key, message: complaintText(field, value, remedy, more) };
     });
   }
 

@@ -48,8 +48,10 @@ export class ResourceRequests {
   }
 
   #path(query: Query): string {
-    const { path, labelSelector } = this.#options.resource;
-    const parameters = new URLSearchParams({ ...query, ...(labelSelector === '' ? {} : { labelSelector }) });
+    const { path, labelSelector, fieldSelector } = this.#options.resource;
+    const parameters = new URLSearchParams(query);
+    if (labelSelector !== '') parameters.set('labelSelector', labelSelector);
+    if (fieldSelector !== '') parameters.set('fieldSelector', fieldSelector);
     return `${path}?${parameters.toString()}`;
   }
 

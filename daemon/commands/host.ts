@@ -19,7 +19,7 @@ import type { Drivers } from '../reconcile/reconciler.ts';
 
 /** Links, chains and sets that are ours by name, whichever process of ours (or kube-router's, for sets and links) made them. */
 const OWN_LINKS: ReadonlySet<string> = new Set(['kube-dummy-if']);
-const OWN_SETS = /^(inet6:)?(kube-router-svip|kube-router-svip-prt|kube-router-local-ips|fairway-.*)$/;
+const OWN_SETS = /^(inet6:)?(kube-router-svip|kube-router-svip-prt|kube-router-local-ips|kube-router-local-pods|fairway-.*)$/;
 const OWN_CHAINS = 'FAIRWAY-';
 
 export interface Host {

@@ -35,7 +35,7 @@ const FILES = {
   ipv6: '/proc/net/if_inet6',
 };
 
-const MODULES: readonly string[] = ['ip_vs', 'br_netfilter', 'dummy', 'xt_ipvs', 'xt_set'];
+const MODULES: readonly string[] = ['ip_vs', 'br_netfilter', 'dummy', 'xt_ipvs', 'xt_set', 'xt_limit', 'xt_NFLOG'];
 
 /** Names nobody else takes; a probe that was killed half way is cleared up by the next one. */
 const PROBE_LINK = 'fairway-probe';
@@ -66,7 +66,7 @@ export async function probeHost(options: CapabilityOptions, signal: AbortSignal)
     run({ argv: ['ipvsadm', '--version'] }),
     run({ argv: ['ipset', 'restore', '-exist'], stdin: createSets }),
   ]);
-  const matches = await probeMatches(options.runner, iptables, signal);
+  const complaints = await probeRules(options.runner, iptables, signal);
   await run({ argv: ['ipset', 'restore'], stdin: probeSets.map(([name]) => `destroy ${name}\n`).join('') });
   const reports: FacilityReport[] = [
     report(
@@ -82,8 +82,24 @@ export async function probeHost(options: CapabilityOptions, signal: AbortSignal)
     ...(['ipv4', 'ipv6'] as const).map(family =>
       report(`iptables (${family})`, iptables.byFamily[family] !== undefined, iptables.reason, iptables.reason),
     ),
-    report("iptables' match on IPVS", matches.ipvs === undefined, 'a rule was made and deleted', `${matches.ipvs}: load xt_ipvs`),
-    report("iptables' match on sets", matches.set === undefined, 'a rule was made and deleted', `${matches.set}: load xt_set`),
+    report(
+      "iptables' match on IPVS",
+      complaints.ipvs === undefined,
+      'a rule was made and deleted',
+      `${complaints.ipvs}: load xt_ipvs`,
+    ),
+    report(
+      "iptables' match on sets",
+      complaints.set === undefined,
+      'a rule was made and deleted',
+      `${complaints.set}: load xt_set`,
+    ),
+    report(
+      "iptables' log of denied packets",
+      complaints.nflog === undefined,
+      'a rule with limit and NFLOG was made and deleted',
+      `${complaints.nflog}: load xt_limit and xt_NFLOG, or packets that policies deny are not logged`,
+    ),
     report(
       'iptables on bridges',
       bridge,
@@ -100,11 +116,12 @@ export async function probeHost(options: CapabilityOptions, signal: AbortSignal)
   const capabilities: Capabilities = {
     ipvs: ipvs && ipvsadm === undefined,
     // Sets are there to be matched on: without that match they are of no use.
-    ipset: sets === undefined && matches.set === undefined,
+    ipset: sets === undefined && complaints.set === undefined,
     dummyLink: dummy === undefined,
     iptables: { ipv4: iptables.byFamily.ipv4 !== undefined, ipv6: iptables.byFamily.ipv6 !== undefined },
-    xtIpvs: matches.ipvs === undefined,
+    xtIpvs: complaints.ipvs === undefined,
     bridgeNetfilter: bridge,
+    nflog: complaints.nflog === undefined,
     ipv6,
   };
   return { capabilities, iptables, reports };
@@ -134,21 +151,28 @@ async function probeDummy(run: (command: Command) => Promise<string | undefined>
   return complaint?.includes('File exists') ? undefined : complaint;
 }
 
-interface MatchComplaints {
-  readonly ipvs: string | undefined;
-  readonly set: string | undefined;
+/** A rule for each extension of iptables that is not part of every kernel with iptables. */
+function probedRules(set: string) {
+  return {
+    ipvs: '-m ipvs --vdir ORIGINAL --vmethod MASQ -j RETURN',
+    set: `-m set --match-set ${set} dst -j RETURN`,
+    nflog: '-m limit --limit 10/min --limit-burst 10 -j NFLOG --nflog-prefix "fairway probe" --nflog-group 100',
+  } as const;
 }
 
+/** Why each rule was refused; undefined where it was not. */
+type RuleComplaints = Readonly<Record<keyof ReturnType<typeof probedRules>, string | undefined>>;
+
 /**
- * Commits a rule with each match in a chain that nothing jumps to, and deletes the chain in a second commit of the same run: the legacy
- * flavour shows the kernel only what is left at a commit, and neither flavour's `--test` asks the kernel.
+ * Commits the rules in a chain that nothing jumps to, and deletes the chain in a second commit of the same run: the legacy flavour shows
+ * the kernel only what is left at a commit, and neither flavour's `--test` asks the kernel. Only where not all pass is each tried alone.
  */
-async function probeMatches(runner: CommandRunner, iptables: IptablesTools, signal: AbortSignal): Promise<MatchComplaints> {
+async function probeRules(runner: CommandRunner, iptables: IptablesTools, signal: AbortSignal): Promise<RuleComplaints> {
   const tool = iptables.byFamily.ipv4 ?? iptables.byFamily.ipv6;
-  const set = iptables.byFamily.ipv4 === undefined ? 'inet6:fairway-probe' : 'fairway-probe';
-  if (tool === undefined) return { ipvs: iptables.reason, set: iptables.reason };
-  const tryRules = async (rules: readonly string[]): Promise<string | undefined> => {
-    const added = rules.map(rule => `-A ${PROBE_CHAIN} ${rule}\n`).join('');
+  if (tool === undefined) return { ipvs: iptables.reason, set: iptables.reason, nflog: iptables.reason };
+  const rules = probedRules(iptables.byFamily.ipv4 === undefined ? 'inet6:fairway-probe' : 'fairway-probe');
+  const tryRules = async (tried: readonly string[]): Promise<string | undefined> => {
+    const added = tried.map(rule => `-A ${PROBE_CHAIN} ${rule}\n`).join('');
     const stdin = `*nat\n:${PROBE_CHAIN} - [0:0]\n${added}COMMIT\n*nat\n:${PROBE_CHAIN} - [0:0]\n-X ${PROBE_CHAIN}\nCOMMIT\n`;
     try {
       const result = await runner.run({ argv: [tool.restore[0], '--noflush', '-w', '5'], stdin }, signal);
@@ -158,8 +182,6 @@ async function probeMatches(runner: CommandRunner, iptables: IptablesTools, sign
       return messageOf(thrown);
     }
   };
-  const ipvsRule = '-m ipvs --vdir ORIGINAL --vmethod MASQ -j RETURN';
-  const setRule = `-m set --match-set ${set} dst -j RETURN`;
-  if ((await tryRules([ipvsRule, setRule])) === undefined) return { ipvs: undefined, set: undefined };
-  return { ipvs: await tryRules([ipvsRule]), set: await tryRules([setRule]) };
+  if ((await tryRules(Object.values(rules))) === undefined) return { ipvs: undefined, set: undefined, nflog: undefined };
+  return { ipvs: await tryRules([rules.ipvs]), set: await tryRules([rules.set]), nflog: await tryRules([rules.nflog]) };
 }

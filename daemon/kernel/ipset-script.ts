@@ -2,7 +2,7 @@
 import { FairwayError } from '../errors.ts';
 import { type Family, parseAddress } from '../net/address.ts';
 import type { Change } from '../reconcile/driver.ts';
-import type { IpSetEntry, IpSetType } from '../reconcile/tables.ts';
+import { elementName, type IpSetEntry, type IpSetType } from '../reconcile/tables.ts';
 
 export type IpSet = Extract<IpSetEntry, { kind: 'set' }>;
 
@@ -47,13 +47,14 @@ function linesOf(
   if (change.op === 'delete') {
     const { from } = change;
     // Elements of a set that goes as a whole need no line each; emptied first, it is as asked even where the kernel holds on to it.
-    if (from.kind === 'element') return dying.has(from.set) ? [] : [[3, `del ${from.set} ${from.value}`]];
+    if (from.kind === 'element') return dying.has(from.set) ? [] : [[3, `del ${from.set} ${elementName(from.value)}`]];
     return [
       [4, `flush ${from.name}`],
       [4, `destroy ${from.name}`],
     ];
   }
   const { to } = change;
+  // Of an element that is there, `-exist` makes this change whether it matches.
   if (to.kind === 'element') return [[2, `add ${to.set} ${to.value}`]];
   return change.op === 'create' ? [[0, createLine(to.name, to)]] : replaceLines(to, copy).map(text => [1, text]);
 }
@@ -83,9 +84,17 @@ export function refusalOf(entry: IpSetEntry): string | undefined {
     return isSize ? undefined : `a set cannot hold ${entry.maxElements} elements`;
   }
   // ipset takes any other word for the name of a host and asks the DNS.
-  return /^[0-9a-f.:]+(\/[0-9]{1,3})?(,(tcp|udp|sctp):[0-9]{1,5}(,[0-9a-f.:]+)?)?$/.test(entry.value)
-    ? undefined
-    : `'${entry.value}' is no element: an address or prefix, then maybe ',tcp:80' and ',ADDRESS'`;
+  if (!/^[0-9a-f.:]+((\/[0-9]{1,3})?( nomatch)?|,(tcp|udp|sctp):[0-9]{1,5}(,[0-9a-f.:]+)?)$/.test(entry.value)) {
+    return `'${entry.value}' is no element: an address or prefix, then maybe ',tcp:80' and ',ADDRESS', or ' nomatch'`;
+  }
+  return lengthRefusal(elementName(entry.value));
+}
+
+function lengthRefusal(prefix: string): string | undefined {
+  const [address = '', bits] = prefix.split('/');
+  if (bits === '0') return `'${prefix}' is too large for one element: write its two halves`;
+  const isHost = bits === (address.includes(':') ? '128' : '32');
+  return isHost ? `'${prefix}' is printed as '${address}', so write that` : undefined;
 }
 
 /**
@@ -98,7 +107,10 @@ export function parseSaveLine(line: string): IpSetEntry | undefined {
   if (name === undefined || what === undefined || (command !== 'create' && command !== 'add')) {
     throw new FairwayError('FW_READ_UNPARSABLE', `ipset save printed a line we cannot read: ${JSON.stringify(line)}`);
   }
-  if (command === 'add') return { kind: 'element', set: name, value: canonicalElement(what) };
+  if (command === 'add') {
+    const value = canonicalElement(what);
+    return { kind: 'element', set: name, value: options.includes('nomatch') ? `${value} nomatch` : value };
+  }
   const type = TYPES.find(known => known === what);
   const family = optionOf(options, 'family') === 'inet6' ? 'ipv6' : 'ipv4';
   return type && { kind: 'set', name, type, family, maxElements: Number(optionOf(options, 'maxelem')) };

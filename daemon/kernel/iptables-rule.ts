@@ -10,20 +10,21 @@
  * | destination in a set | `-m set --match-set kube-router-svip dst`, two dimensions `dst,dst`, three `dst,dst,src` |
  * | not in a set | `-m set ! --match-set kube-router-local-ips dst` |
  * | ports | `-p tcp -m tcp --dport 80`, `-p udp -m udp --sport 53 --dport 53`, `-p sctp -m sctp --dport 30000:32767` |
- * | several ports | `-p tcp -m multiport --dports 80,443,1000:2000` |
+ * | several ports | `-p tcp -m multiport --dports 80,443,1000:2000`: up to 15 numbers, a range is two; also of udp and sctp, but never without `-p` |
+ * | every port | `-p tcp`; `--dport 0:65535` prints as `-p tcp -m tcp`, `--dport 1:65535` as it is |
  * | ICMP (8 echo request, 0 reply, 3 unreachable, 11 time exceeded) | `-p icmp -m icmp --icmp-type 8`, `--icmp-type 3/4`: numbers, never names |
  * | ICMPv6 (1 to 4 errors, 128 and 129 echo, 133 to 136 discovery) | `-p ipv6-icmp -m icmp6 --icmpv6-type 135` |
  * | IPVS, client to server, masqueraded | `-m ipvs --vdir ORIGINAL --vmethod MASQ` (no `--ipvs`, direction first) |
  * | any packet of IPVS | `-m ipvs --ipvs`, `-m ipvs ! --ipvs` |
  * | mark | `-m mark --mark 0x10000/0x10000`, `-m mark ! --mark 0x1234`: lower-case hexadecimal, no full mask |
  * | connection state | `-m conntrack --ctstate RELATED,ESTABLISHED` (that order; also `INVALID`, `DNAT`), `-m conntrack --ctdir REPLY` |
- * | local destination | `-m addrtype --dst-type LOCAL`, `-m addrtype ! --dst-type LOCAL` |
+ * | local destination, source | `-m addrtype --dst-type LOCAL`, `-m addrtype ! --dst-type LOCAL`, `-m addrtype --src-type LOCAL` |
  * | rate | `-m limit --limit 10/min --limit-burst 10`; the default burst of 5 is not printed |
- * | comment | `-m comment --comment "x y"`, `--comment "default/web:http"`, `--comment word`: quoted unless all of `A-Za-z0-9_-` |
+ * | comment | `-m comment --comment "x y"`, `--comment "default/web.1 ingress[0]"`, `--comment word`: quoted unless all of `A-Za-z0-9_-`, a backslash before `"`, `'` and `\`; cut after 255 bytes |
  * | reject | `-j REJECT --reject-with icmp-port-unreachable`, v6 `icmp6-port-unreachable`, with `-p tcp` also `tcp-reset` |
  * | masquerade | `-j MASQUERADE --random-fully`, `-j SNAT --to-source 192.168.1.1 --random-fully` |
- * | set a mark | `-j MARK --set-xmark 0x1234/0xffff`, a whole one `0x1234/0xffffffff` |
- * | log | `-j NFLOG --nflog-prefix "DROP by policy a/b" --nflog-group 100` (prefix first, quoted as comments are) |
+ * | set a mark, clear it | `-j MARK --set-xmark 0x1234/0xffff`, a whole one `0x1234/0xffffffff`; `-j MARK --set-xmark 0x0/0x10000` |
+ * | log | `-j NFLOG --nflog-prefix "DROP by policy a/b" --nflog-group 100` (prefix first, quoted as comments are, cut after 63 bytes) |
  * | segment size | `-p tcp -m tcp --tcp-flags SYN,RST SYN -j TCPMSS --set-mss 1440` |
  * | our own chain | `-j FAIRWAY-SERVICES`, without coming back `-g FAIRWAY-SERVICES` |
  */

@@ -38,6 +38,7 @@ export const DIAGNOSTIC_CODES = {
   FW_SERVICE_SCHEDULER: 'A scheduler or scheduler flag does not exist; rr is used.',
   FW_SERVICE_ANNOTATION: 'An annotation has a value we cannot use.',
   FW_SERVICE_UNSUPPORTED: 'A feature of the Service is not built yet.',
+  FW_POLICY_UNUSABLE: 'A direction of a NetworkPolicy cannot be used; the pods it selects are closed in it.',
   FW_NODE_ADDRESS: 'The node has no usable address of a family.',
   FW_HOST_CAPABILITY: 'The host lacks a facility; what needs it is left out.',
 } as const;

@@ -65,7 +65,10 @@ export type IpSetEntry =
       readonly family: Family;
       readonly maxElements: number;
     }
-  /** `value` as `ipset save` prints it: `10.0.0.1`, `10.0.0.1,tcp:80`, `10.0.0.1,tcp:80,10.0.0.1`. */
+  /**
+   * `value` as `ipset save` prints it: `10.0.0.1`, `10.0.0.1,tcp:80`, `10.0.0.1,tcp:80,10.0.0.1`, `10.0.0.0/8`, and `10.1.0.0/16 nomatch`
+   * for what is taken out of a larger one.
+   */
   | { readonly kind: 'element'; readonly set: string; readonly value: string };
 
 export type IptablesTable = 'filter' | 'nat' | 'mangle';
@@ -179,7 +182,8 @@ export const TABLES: { readonly [K in TableName]: TableDefinition<TableTypes[K]>
     requires: entry => [{ table: 'address', key: `${prefixAddress(entry.destination)} ${entry.link}` }],
   },
   ipset: {
-    key: entry => (entry.kind === 'set' ? entry.name : `${entry.set} ${entry.value}`),
+    // `nomatch` is a property of an element that can be changed in place, and no part of what `del` names.
+    key: entry => (entry.kind === 'set' ? entry.name : `${entry.set} ${elementName(entry.value)}`),
     same: sameIpSetEntry,
     requires: entry => (entry.kind === 'set' ? NOTHING : [{ table: 'ipset', key: entry.set }]),
   },
@@ -241,8 +245,16 @@ function sameVirtualServer(actual: VirtualServer, desired: VirtualServer): boole
   });
 }
 
+/** What `ipset del` takes for an element. */
+export function elementName(value: string): string {
+  return value.endsWith(NOMATCH) ? value.slice(0, -NOMATCH.length) : value;
+}
+
+const NOMATCH = ' nomatch';
+
 function sameIpSetEntry(actual: IpSetEntry, desired: IpSetEntry): boolean {
-  if (actual.kind !== 'set' || desired.kind !== 'set') return actual.kind === desired.kind;
+  if (actual.kind === 'element' && desired.kind === 'element') return actual.value === desired.value;
+  if (actual.kind !== 'set' || desired.kind !== 'set') return false;
   return actual.type === desired.type && actual.family === desired.family && actual.maxElements >= desired.maxElements;
 }
 

@@ -1,9 +1,10 @@
 /** Names in the kernel. All are stable: they depend on what a chain or set is for, never on when it was made or who else is there. */
-import { hashedName } from '../../daemon/net/names.ts';
-import type { Family } from '../../daemon/net/address.ts';
-import type { Block, Direction, Group, Members } from './program.ts';
-import type { Protocol } from '../../daemon/net/port.ts';
+
 import type { ObjectKey } from '../../daemon/cluster/kinds.ts';
+import type { Family } from '../../daemon/net/address.ts';
+import { hashedName } from '../../daemon/net/names.ts';
+import type { Protocol } from '../../daemon/net/port.ts';
+import type { Block, Direction, Group, Members } from './program.ts';
 
 /** Place of our hooks among all of Fairway's in one built-in chain: policy judges before Services accept. */
 export const HOOK_ORDER = 10;
@@ -66,7 +67,11 @@ export function namedPortSet(scope: 'node' | 'cluster', protocol: Protocol, name
 }
 
 export function blocksSet(blocks: readonly Block[]): string {
-  return hashedName('fairway-b-', ['blocks', ...blocks.flatMap(({ cidr, except }) => [cidr, String(except.length), ...except])], SET_DIGITS);
+  return hashedName(
+    'fairway-b-',
+    ['blocks', ...blocks.flatMap(({ cidr, except }) => [cidr, String(except.length), ...except])],
+    SET_DIGITS,
+  );
 }
 
 /** A set holds addresses of one family; IPv6 twins carry kube-router's prefix. */

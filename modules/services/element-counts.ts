@@ -1,8 +1,9 @@
 /** How many elements the Services put into each set, kept up to date plan by plan. */
 import type { Entry } from '../../daemon/reconcile/fragment.ts';
-import { LEAST_ELEMENTS, maxElementsFor, type SetSizes } from './node-plan.ts';
+import { LEAST_ELEMENTS, maxElementsFor } from '../../daemon/reconcile/set-size.ts';
+import { Stable, sameText } from '../../daemon/reconcile/stable.ts';
+import type { SetSizes } from './node-plan.ts';
 import type { ServicePlan } from './service-plan.ts';
-import { Stable, sameText } from './stable.ts';
 
 export class ElementCounts {
   readonly #counts = new Map<string, number>();

@@ -8,13 +8,13 @@ import type { Snapshot } from '../../daemon/cluster/snapshot.ts';
 import type { IpAddress } from '../../daemon/net/address.ts';
 import { type Fragment, type OwnerKey, ownerKey } from '../../daemon/reconcile/fragment.ts';
 import type { Module, Plan } from '../../daemon/reconcile/module.ts';
+import { sameList } from '../../daemon/reconcile/stable.ts';
 import { Contest } from './contest.ts';
 import type { ServicesContext } from './context.ts';
 import { ElementCounts } from './element-counts.ts';
 import { planNode } from './node-plan.ts';
 import type { ServicesOptions } from './options.ts';
 import { type Drop, isServed, planService, type ServicePlan } from './service-plan.ts';
-import { sameList } from './stable.ts';
 import { type Surroundings, SurroundingsMemory } from './surroundings.ts';
 
 export function servicesModule(options: ServicesOptions): Module {

@@ -1,9 +1,9 @@
 /** The contexts of a snapshot, computed only when what they come from is new, and new objects only when they differ. */
 import type { Snapshot } from '../../daemon/cluster/snapshot.ts';
 import type { IpAddress } from '../../daemon/net/address.ts';
+import { Stable, sameSet, sameText } from '../../daemon/reconcile/stable.ts';
 import { type NodeContext, nodeContextOf, occupiedAddresses, type ServicesContext, servicesContextOf } from './context.ts';
 import type { ServicesOptions } from './options.ts';
-import { Stable, sameSet, sameText } from './stable.ts';
 
 export interface Surroundings {
   readonly services: ServicesContext;

@@ -1,0 +1,223 @@
+/**
+ * The chains around the groups: how packets come to be judged, and what is settled before. Rules are as `iptables-save` prints them.
+ *
+ * Established traffic is settled by the first rule and a few address comparisons behind it, however many pods and policies there are.
+ * Of new flows, those of pods that no policy selects pass two set lookups; only the others are looked at further.
+ */
+import type { Family, IpAddress } from '../../daemon/net/address.ts';
+import { markText, POLICY_ALLOWED } from '../../daemon/net/marks.ts';
+import { PROTOCOLS } from '../../daemon/net/port.ts';
+import { hostPrefix, type IpPrefix, prefixLength } from '../../daemon/net/prefix.ts';
+import { type Entry, entry } from '../../daemon/reconcile/fragment.ts';
+import { maxElementsFor } from '../../daemon/reconcile/set-size.ts';
+import { dispatchRule, logRule, protocolName, setMatch, words } from './emit-iptables.ts';
+import { CHAINS, HOOK_ORDER, ofFamily, SETS } from './names.ts';
+import type { PolicyOptions } from './options.ts';
+import type { Direction, Group } from './program.ts';
+
+export interface FrameContext {
+  readonly families: readonly Family[];
+  /** Pod prefixes of this node. */
+  readonly podCIDRs: Readonly<Record<Family, readonly IpPrefix[]>>;
+  readonly hasLog: boolean;
+}
+
+const ESTABLISHED = '-m conntrack --ctstate RELATED,ESTABLISHED';
+const FROM_THE_NODE = '-m addrtype --src-type LOCAL';
+
+/**
+ * ICMP that no policy is about: errors (RFC 792, RFC 4443), neighbour discovery (RFC 4861), and, as kube-router has it, echo requests;
+ * types by number, as printed.
+ */
+const ICMP: Readonly<Record<Family, readonly string[]>> = {
+  ipv4: ['3', '8', '11', '12'].map(type => `-p icmp -m icmp --icmp-type ${type} -j RETURN`),
+  ipv6: ['1', '2', '3', '4', '128', '133', '134', '135', '136'].map(
+    type => `-p ipv6-icmp -m icmp6 --icmpv6-type ${type} -j RETURN`,
+  ),
+};
+
+const REJECT: Readonly<Record<Family, string>> = {
+  ipv4: '-j REJECT --reject-with icmp-port-unreachable',
+  ipv6: '-j REJECT --reject-with icmp6-port-unreachable',
+};
+
+/** Everything but the dispatch and what names single pods. */
+export function frameEntries(context: FrameContext, options: PolicyOptions): readonly Entry[] {
+  return context.families.flatMap(family => [
+    ...setEntries(options, family),
+    ...chains(family, {
+      [CHAINS.deny]: denyRules(options, family),
+      [CHAINS.allow]: [`-j MARK --set-xmark ${markText(POLICY_ALLOWED, POLICY_ALLOWED)}`],
+      [CHAINS.pass]: [CLEAR_MARK],
+      [CHAINS.pods]: podsRules(context, family),
+      ...(options.defaultDeny ? { [CHAINS.defaultDeny]: defaultDenyRules(context, family) } : {}),
+      [CHAINS.forward]: forwardRules(options, family),
+      [CHAINS.input]: inputRules(context, options, family),
+      [CHAINS.output]: outputRules(options, family),
+    }),
+    ...(['FORWARD', 'INPUT', 'OUTPUT'] as const).map(from => hook(family, from)),
+  ]);
+}
+
+const CLEAR_MARK = `-j MARK --set-xmark ${markText(0, POLICY_ALLOWED)}`;
+
+const TO_BY_HOOK = { FORWARD: CHAINS.forward, INPUT: CHAINS.input, OUTPUT: CHAINS.output } as const;
+
+function hook(family: Family, from: keyof typeof TO_BY_HOOK): Entry {
+  const to = TO_BY_HOOK[from];
+  return entry('iptables', { kind: 'hook', family, table: 'filter', from, to, order: HOOK_ORDER, match: '' });
+}
+
+function chains(family: Family, rulesOf: Readonly<Record<string, readonly string[]>>): readonly Entry[] {
+  return Object.entries(rulesOf).map(([name, rules]) =>
+    entry('iptables', { kind: 'chain', family, table: 'filter', name, rules }),
+  );
+}
+
+function setEntries(options: PolicyOptions, family: Family): readonly Entry[] {
+  const names = [SETS.localPods, SETS.egress, SETS.ingress, SETS.serviceAddresses];
+  const open = options.defaultDeny ? [SETS.openEgress, SETS.openIngress] : [];
+  return [...names, ...open].map(name =>
+    entry('ipset', { kind: 'set', name: ofFamily(name, family), type: 'hash:ip', family, maxElements: maxElementsFor(0) }),
+  );
+}
+
+/** A TCP client learns of it at once by an RST; ICMP errors the kernel rations (icmp_ratelimit). */
+function denyRules({ denyWith }: PolicyOptions, family: Family): readonly string[] {
+  return denyWith === 'drop' ? ['-j DROP'] : ['-p tcp -j REJECT --reject-with tcp-reset', REJECT[family]];
+}
+
+/** Traffic of pods is ours to decide, as in kube-router: a host whose FORWARD policy is DROP forwards it all the same. The rest is the host's. */
+function podsRules({ podCIDRs }: FrameContext, family: Family): readonly string[] {
+  return [
+    ...podCIDRs[family].flatMap(cidr => ['-s', '-d'].map(side => words(addressMatch(side, cidr), '-j ACCEPT'))),
+    ...['src', 'dst'].map(side => `${setMatch(ofFamily(SETS.localPods, family), side)} -j ACCEPT`),
+  ];
+}
+
+function forwardRules(options: PolicyOptions, family: Family): readonly string[] {
+  return [
+    `${ESTABLISHED} -g ${CHAINS.pods}`,
+    judge('egress', family),
+    judge('ingress', family),
+    ...(options.defaultDeny ? [`-j ${CHAINS.defaultDeny}`] : []),
+    `-g ${CHAINS.pods}`,
+  ];
+}
+
+/** A pod to its own node. What IPVS takes from here comes by again in OUTPUT, on its way to the endpoint. */
+function inputRules(context: FrameContext, options: PolicyOptions, family: Family): readonly string[] {
+  const { first, last } = options.nodePorts;
+  const ranges = options.serviceRanges.filter(range => range.includes(':') === (family === 'ipv6'));
+  const services = [
+    ...ranges.map(range => words(addressMatch('-d', range), '-j RETURN')),
+    `${setMatch(ofFamily(SETS.serviceAddresses, family), 'dst')} -j RETURN`,
+    ...PROTOCOLS.map(protocolName).map(
+      protocol => `-p ${protocol} -m addrtype --dst-type LOCAL -m multiport --dports ${first}:${last} -j RETURN`,
+    ),
+  ];
+  const isSelected = setMatch(ofFamily(SETS.egress, family), 'src');
+  if (!options.defaultDeny) {
+    return [
+      `${ESTABLISHED} -j RETURN`,
+      `-m set ! --match-set ${ofFamily(SETS.egress, family)} src -j RETURN`,
+      ...services,
+      `-j ${CHAINS.egress}`,
+    ];
+  }
+  return [
+    `${ESTABLISHED} -j RETURN`,
+    `${FROM_THE_NODE} -j RETURN`,
+    ...services,
+    `${isSelected} -j ${CHAINS.egress}`,
+    ...ICMP[family],
+    ...context.podCIDRs[family].map(cidr => unknownRule('egress', cidr, family)),
+  ];
+}
+
+/**
+ * The node may always reach its own pods; so its own packets are through at once. The others come from IPVS, with the address of the
+ * client and that of the endpoint.
+ */
+function outputRules(options: PolicyOptions, family: Family): readonly string[] {
+  return [
+    `${ESTABLISHED} -j RETURN`,
+    `${FROM_THE_NODE} -j RETURN`,
+    judge('egress', family),
+    judge('ingress', family),
+    ...(options.defaultDeny ? [`-j ${CHAINS.defaultDeny}`] : []),
+  ];
+}
+
+const SIDES = {
+  ingress: { set: 'dst', address: '-d', chain: CHAINS.ingress, selected: SETS.ingress, open: SETS.openIngress },
+  egress: { set: 'src', address: '-s', chain: CHAINS.egress, selected: SETS.egress, open: SETS.openEgress },
+} as const;
+
+function judge(direction: Direction, family: Family): string {
+  const { set, chain, selected } = SIDES[direction];
+  return `${setMatch(ofFamily(selected, family), set)} -j ${chain}`;
+}
+
+/** Addresses of the node's pod prefixes that are neither of a pod whose group was asked nor of one that no policy selects. */
+function defaultDenyRules({ podCIDRs, hasLog }: FrameContext, family: Family): readonly string[] {
+  const unknown = (['egress', 'ingress'] as const).flatMap(direction =>
+    podCIDRs[family].map(cidr => unknownRule(direction, cidr, family)),
+  );
+  return unknown.length === 0 ? [] : [...ICMP[family], ...unknown.flatMap(rule => (hasLog ? [logged(rule), rule] : [rule]))];
+}
+
+function logged(rule: string): string {
+  return `${rule.slice(0, rule.lastIndexOf(' -j '))} ${logRule('deny: pod not known yet')}`;
+}
+
+function unknownRule(direction: Direction, cidr: IpPrefix, family: Family): string {
+  const { set, address, selected, open } = SIDES[direction];
+  const isIn = (name: string): string => `-m set ! --match-set ${ofFamily(name, family)} ${set}`;
+  return words(addressMatch(address, cidr), isIn(open), isIn(selected), `-j ${CHAINS.deny}`);
+}
+
+/**
+ * From a pod that some policy selects to the chain of its group. What is in the set of selected pods and in no group's set is on its way
+ * from one to the other: with `--netpol-default-deny` it is closed until it has arrived, unless it was open.
+ */
+export function dispatchEntries(
+  direction: Direction,
+  groups: readonly Group[],
+  context: FrameContext,
+  options: PolicyOptions,
+): readonly Entry[] {
+  const { chain, open, set } = SIDES[direction];
+  return context.families.flatMap(family =>
+    chains(family, {
+      [chain]: [
+        ...ICMP[family],
+        // No part of any flow that is known: neither a policy's to allow nor to be answered.
+        '-m conntrack --ctstate INVALID -j DROP',
+        CLEAR_MARK,
+        ...groups.map(group => dispatchRule(group, family)),
+        ...(options.defaultDeny ? [`-m set ! --match-set ${ofFamily(open, family)} ${set} -g ${CHAINS.deny}`] : []),
+      ],
+    }),
+  );
+}
+
+/** Asked only of what is about to be denied: a pod that reaches itself through a Service is never kept from it. */
+export function selfEntries(addresses: Readonly<Record<Family, readonly IpAddress[]>>, context: FrameContext): readonly Entry[] {
+  return context.families.flatMap(family =>
+    chains(family, {
+      [CHAINS.self]:
+        addresses[family].length === 0
+          ? []
+          : [
+              `-m set ! --match-set ${ofFamily(SETS.localPods, family)} src -j RETURN`,
+              ...addresses[family].map(address => `-s ${hostPrefix(address)} -d ${hostPrefix(address)} -j ACCEPT`),
+            ],
+    }),
+  );
+}
+
+/** iptables prints no prefix of length 0. */
+function addressMatch(side: string, prefix: IpPrefix): string {
+  return prefixLength(prefix) === 0 ? '' : `${side} ${prefix}`;
+}

@@ -1,0 +1,310 @@
+/** One plan after another for one node: what changed since the last snapshot is planned again, and what that touches. */
+import type { NetworkPolicy, ObjectKey, Service } from '../../daemon/cluster/kinds.ts';
+import { differingKeys, patched } from '../../daemon/cluster/patched-map.ts';
+import type { Snapshot } from '../../daemon/cluster/snapshot.ts';
+import { type Family, familyOf, type IpAddress } from '../../daemon/net/address.ts';
+import { anyPrefixContains } from '../../daemon/net/prefix.ts';
+import { type Entry, entry, type Fragment, type ObjectRef, type OwnerKey, ownerKey } from '../../daemon/reconcile/fragment.ts';
+import { maxElementsFor } from '../../daemon/reconcile/set-size.ts';
+import { sameList } from '../../daemon/reconcile/stable.ts';
+import { compilePolicy } from './compile.ts';
+import { FAMILIES, filteredFamilies, type PolicyContext } from './context.ts';
+import { nodeDiagnostics, policyDiagnostics } from './diagnostics.ts';
+import { dispatchEntries, type FrameContext, frameEntries, selfEntries } from './emit-frame.ts';
+import { groupEntries, policyEntries, policyRules } from './emit-iptables.ts';
+import { ofFamily, SETS } from './names.ts';
+import type { PolicyOptions } from './options.ts';
+import { elementsOfPod, type PodElements } from './pod-elements.ts';
+import { PodIndex } from './pod-index.ts';
+import { DIRECTIONS, type Direction, type PolicyProgram } from './program.ts';
+import { isOfNode } from './select.ts';
+import { type Selection, Selections } from './selections.ts';
+import { Subjects } from './subjects.ts';
+import { sysctlEntries } from './sysctls.ts';
+
+/** A policy that selects a pod of this node, and so is rendered here. */
+interface ActivePolicy {
+  readonly policy: NetworkPolicy;
+  readonly programs: readonly PolicyProgram[];
+  /** Where it has a chain: `ipv4 ingress`. */
+  readonly chains: ReadonlySet<string>;
+}
+
+/** Fragments that are other now; undefined for one that is gone. */
+type Changes = Map<OwnerKey, Fragment | undefined>;
+
+/** What is to be planned again in one pass. */
+interface Stale {
+  readonly pods: Set<ObjectKey>;
+  readonly policies: Set<ObjectKey>;
+}
+
+export class PolicyPlanner {
+  readonly #context: PolicyContext;
+  readonly #options: PolicyOptions;
+  readonly #families: readonly Family[];
+  readonly #frame: FrameContext;
+  readonly #index = new PodIndex();
+  readonly #subjects = new Subjects();
+  readonly #selections = new Selections();
+  readonly #active = new Map<ObjectKey, ActivePolicy>();
+  readonly #elements = new Map<ObjectKey, PodElements>();
+  /** Sizes of the sets of each selection, as they were handed out. */
+  readonly #sizes = new Map<string, readonly number[]>();
+  readonly #groups = new Set<string>();
+  #selfAddresses: readonly IpAddress[] | undefined;
+  #last: Pick<Snapshot, 'pods' | 'namespaces' | 'networkPolicies' | 'services'> = {
+    pods: new Map(),
+    namespaces: new Map(),
+    networkPolicies: new Map(),
+    services: new Map(),
+  };
+  #fragments: ReadonlyMap<OwnerKey, Fragment> = new Map();
+
+  constructor(context: PolicyContext, options: PolicyOptions, familiesOfPods: ReadonlySet<Family> = new Set()) {
+    this.#context = context;
+    this.#options = options;
+    this.#families = filteredFamilies(context, familiesOfPods, options);
+    this.#frame = { families: this.#families, podCIDRs: context.podCIDRs, hasLog: context.capabilities.nflog };
+  }
+
+  /** One that knows of which families the pods of this node have addresses. */
+  withFamiliesOfPods(): PolicyPlanner {
+    return new PolicyPlanner(this.#context, this.#options, this.#subjects.families());
+  }
+
+  /** All that is wanted for this snapshot, or word that other families than so far are to be filtered. */
+  plan(snapshot: Snapshot): ReadonlyMap<OwnerKey, Fragment> | 'other families' {
+    const stale: Stale = { pods: new Set(), policies: new Set() };
+    const changes: Changes = new Map();
+    this.#takePolicies(snapshot, stale);
+    this.#takePods(snapshot, stale);
+    if (!sameList(this.#families, filteredFamilies(this.#context, this.#subjects.families(), this.#options))) {
+      return 'other families';
+    }
+    this.#takeNamespaces(snapshot, stale);
+    if (this.#families.length > 0) this.#render(snapshot, stale, changes);
+    if (this.#fragments.size === 0) this.#renderFrame(changes);
+    this.#last = snapshot;
+    if (changes.size > 0) this.#fragments = patched(this.#fragments, changes);
+    return this.#fragments;
+  }
+
+  #takePolicies({ networkPolicies }: Snapshot, stale: Stale): void {
+    for (const key of differingKeys(this.#last.networkPolicies, networkPolicies)) {
+      stale.policies.add(key);
+      for (const pod of this.#subjects.putPolicy(key, networkPolicies.get(key))) stale.pods.add(pod);
+    }
+  }
+
+  #takePods({ pods }: Snapshot, stale: Stale): void {
+    const node = { name: this.#context.nodeName, addresses: this.#context.nodeAddresses };
+    for (const key of differingKeys(this.#last.pods, pods)) {
+      stale.pods.add(key);
+      for (const other of this.#index.put(key, pods.get(key))) stale.pods.add(other);
+      const pod = this.#index.get(key);
+      const subject = pod !== undefined && isOfNode(pod, node) ? pod : undefined;
+      for (const policy of this.#subjects.putPod(key, subject)) stale.policies.add(policy);
+    }
+  }
+
+  #takeNamespaces({ namespaces }: Snapshot, stale: Stale): void {
+    for (const name of differingKeys(this.#last.namespaces, namespaces)) {
+      this.#selections.forgetNamespace(name);
+      for (const pod of this.#index.ofNamespace(name)) stale.pods.add(pod);
+    }
+  }
+
+  #render(snapshot: Snapshot, stale: Stale, changes: Changes): void {
+    const revisited = new Set<ObjectKey>();
+    for (const key of stale.policies) {
+      const { hasOtherChains, selections } = this.#renderPolicy(key, changes);
+      if (hasOtherChains) revisited.add(key);
+      for (const selection of selections) for (const pod of this.#podsFor(selection, snapshot)) stale.pods.add(pod);
+    }
+    for (const { name, pods } of this.#selections.sweep()) {
+      for (const pod of pods) stale.pods.add(pod);
+      this.#sizes.delete(name);
+      changes.set(ownerKey(selectionRef(name)), undefined);
+    }
+    for (const key of stale.pods) this.#renderPod(key, snapshot, changes);
+    for (const selection of this.#selections.values()) this.#renderSelection(selection, changes);
+    this.#renderGroups(revisited, changes);
+    this.#renderSelf(changes);
+    for (const key of differingKeys(this.#last.services, snapshot.services)) {
+      this.#renderService(key, snapshot.services.get(key), changes);
+    }
+  }
+
+  /** Whether the chains it has are others than before, and the selections that nobody used before. */
+  #renderPolicy(key: ObjectKey, changes: Changes): { hasOtherChains: boolean; selections: readonly Selection[] } {
+    const policy = this.#subjects.activePolicy(key);
+    const former = this.#active.get(key);
+    if (policy === former?.policy) return { hasOtherChains: false, selections: [] };
+    const programs = policy === undefined ? [] : DIRECTIONS.flatMap(direction => compilePolicy(policy, direction) ?? []);
+    const chains = new Set(
+      programs.flatMap(program =>
+        this.#families.flatMap(family => (policyRules(program, family).length > 0 ? [`${family} ${program.direction}`] : [])),
+      ),
+    );
+    // What both use is kept: it is released after it was used again.
+    const selections = programs.flatMap(program => this.#selections.use(program));
+    for (const program of former?.programs ?? []) this.#selections.release(program);
+    if (policy === undefined) this.#active.delete(key);
+    else this.#active.set(key, { policy, programs, chains });
+    const owner: ObjectRef = { kind: 'NetworkPolicy', key, since: policy?.meta.creationTimestamp ?? 0 };
+    const entries = programs.flatMap(program => policyEntries(program, this.#families));
+    changes.set(
+      ownerKey(owner),
+      policy === undefined ? undefined : { owner, entries, diagnostics: policyDiagnostics(policy, owner) },
+    );
+    return { hasOtherChains: former === undefined || chains.symmetricDifference(former.chains).size > 0, selections };
+  }
+
+  #podsFor(selection: Selection, { namespaces }: Snapshot): readonly ObjectKey[] {
+    return [...this.#index.namespaces()].flatMap(name =>
+      this.#selections.includesNamespace(selection, name, namespaces.get(name))
+        ? [...this.#index.ofNamespace(name)].filter(key => {
+            const pod = this.#index.get(key);
+            return pod !== undefined && this.#selections.includes(selection, pod, this.#subjects.isLocal(key));
+          })
+        : [],
+    );
+  }
+
+  #renderPod(key: ObjectKey, { namespaces }: Snapshot, changes: Changes): void {
+    const pod = this.#index.get(key);
+    const former = this.#elements.get(key);
+    const isLocal = this.#subjects.isLocal(key);
+    const next =
+      pod === undefined
+        ? NO_ELEMENTS
+        : elementsOfPod(
+            pod,
+            this.#index.addressesOf(key).filter(address => this.#families.includes(familyOf(address))),
+            this.#selections.of(pod, namespaces.get(pod.meta.namespace), isLocal),
+            isLocal
+              ? { groupOf: direction => this.#subjects.groupOf(key, direction), defaultDeny: this.#options.defaultDeny }
+              : undefined,
+          );
+    for (const { selection, elements } of former?.shares ?? []) {
+      selection.pods.delete(key);
+      for (const family of FAMILIES) selection.elements[family] -= elements[family];
+    }
+    for (const { selection, elements } of next.shares) {
+      selection.pods.add(key);
+      for (const family of FAMILIES) selection.elements[family] += elements[family];
+    }
+    if (pod === undefined || next.entries.length === 0) this.#elements.delete(key);
+    else this.#elements.set(key, next);
+    if (hasSameKeys(former?.entries ?? [], next.entries)) return;
+    const owner: ObjectRef = { kind: 'Pod', key, since: pod?.meta.creationTimestamp ?? 0 };
+    changes.set(ownerKey(owner), next.entries.length === 0 ? undefined : { owner, entries: next.entries, diagnostics: [] });
+  }
+
+  #renderSelection({ name, chosen, elements }: Selection, changes: Changes): void {
+    const sizes = this.#families.map(family => maxElementsFor(elements[family]));
+    const former = this.#sizes.get(name);
+    if (former !== undefined && sameList(former, sizes)) return;
+    this.#sizes.set(name, sizes);
+    const type = chosen.by === 'members' ? 'hash:ip' : 'hash:ip,port';
+    const entries = this.#families.map((family, index) =>
+      entry('ipset', { kind: 'set', name: ofFamily(name, family), type, family, maxElements: sizes[index] ?? maxElementsFor(0) }),
+    );
+    const owner = selectionRef(name);
+    changes.set(ownerKey(owner), { owner, entries, diagnostics: [] });
+  }
+
+  /** Groups that came or went, and those of policies whose chains did. */
+  #renderGroups(revisited: ReadonlySet<ObjectKey>, changes: Changes): void {
+    const dispatches = new Set<Direction>();
+    for (const [name, { group }] of this.#subjects.sweepGroups()) {
+      this.#groups.delete(name);
+      dispatches.add(group.direction);
+      changes.set(ownerKey(groupRef(name)), undefined);
+    }
+    for (const [name, { group }] of this.#subjects.groups) {
+      const isNew = !this.#groups.has(name);
+      if (!isNew && !group.policies.some(policy => revisited.has(policy))) continue;
+      if (isNew) dispatches.add(group.direction);
+      this.#groups.add(name);
+      const owner = groupRef(name);
+      const entries = groupEntries(group, {
+        families: this.#families,
+        hasLog: this.#frame.hasLog,
+        hasChain: (policy, family) => this.#active.get(policy)?.chains.has(`${family} ${group.direction}`) === true,
+      });
+      changes.set(ownerKey(owner), { owner, entries, diagnostics: [] });
+    }
+    for (const direction of DIRECTIONS) {
+      if (dispatches.has(direction) || this.#fragments.size === 0) this.#renderDispatch(direction, changes);
+    }
+  }
+
+  #renderDispatch(direction: Direction, changes: Changes): void {
+    const groups = [...this.#subjects.groups]
+      .filter(([, { group }]) => group.direction === direction)
+      .sort(([a], [b]) => (a < b ? -1 : 1))
+      .map(([, { group }]) => group);
+    const owner = moduleRef(direction);
+    changes.set(ownerKey(owner), {
+      owner,
+      entries: dispatchEntries(direction, groups, this.#frame, this.#options),
+      diagnostics: [],
+    });
+  }
+
+  #renderSelf(changes: Changes): void {
+    const addresses = [...this.#subjects.keys()]
+      .filter(key => DIRECTIONS.some(direction => this.#subjects.groupOf(key, direction) !== undefined))
+      .flatMap(key => this.#index.addressesOf(key))
+      .sort();
+    if (this.#selfAddresses !== undefined && sameList(this.#selfAddresses, addresses)) return;
+    this.#selfAddresses = addresses;
+    const owner = moduleRef('self');
+    const ofFamily = (family: Family): readonly IpAddress[] => addresses.filter(address => familyOf(address) === family);
+    const entries = selfEntries({ ipv4: ofFamily('ipv4'), ipv6: ofFamily('ipv6') }, this.#frame);
+    changes.set(ownerKey(owner), { owner, entries, diagnostics: [] });
+  }
+
+  /** Addresses that no range of the flags holds: what pods send there is the service proxy's as well. */
+  #renderService(key: ObjectKey, service: Service | undefined, changes: Changes): void {
+    const owner: ObjectRef = { kind: 'Service', key, since: service?.meta.creationTimestamp ?? 0 };
+    const all = service === undefined ? [] : [...service.clusterIPs, ...service.externalIPs, ...service.loadBalancerIPs];
+    const entries = [...new Set(all)]
+      .filter(address => this.#families.includes(familyOf(address)) && !anyPrefixContains(this.#options.serviceRanges, address))
+      .map(address =>
+        entry('ipset', { kind: 'element', set: ofFamily(SETS.serviceAddresses, familyOf(address)), value: address }),
+      );
+    const former = this.#fragments.get(ownerKey(owner));
+    if (hasSameKeys(former?.entries ?? [], entries)) return;
+    changes.set(ownerKey(owner), entries.length === 0 ? undefined : { owner, entries, diagnostics: [] });
+  }
+
+  /** What depends on the node alone, so once. */
+  #renderFrame(changes: Changes): void {
+    const owner = moduleRef('');
+    const entries =
+      this.#families.length === 0 ? [] : [...sysctlEntries(this.#families), ...frameEntries(this.#frame, this.#options)];
+    const diagnostics = nodeDiagnostics(owner, this.#context, this.#families, this.#options);
+    changes.set(ownerKey(owner), { owner, entries, diagnostics });
+  }
+}
+
+const NO_ELEMENTS: PodElements = { shares: [], entries: [] };
+
+function hasSameKeys(former: readonly Entry[], next: readonly Entry[]): boolean {
+  return former.length === next.length && former.every(({ key }, index) => key === next[index]?.key);
+}
+
+function moduleRef(part: Direction | 'self' | ''): ObjectRef {
+  return { kind: 'Module', key: part === '' ? 'policy' : `policy/${part}`, since: 0 };
+}
+
+function groupRef(name: string): ObjectRef {
+  return { kind: 'PolicyGroup', key: name, since: 0 };
+}
+
+function selectionRef(name: string): ObjectRef {
+  return { kind: 'Selection', key: name, since: 0 };
+}
