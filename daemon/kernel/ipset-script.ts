@@ -36,6 +36,8 @@ export function ipSetLines(changes: readonly Change<IpSetEntry>[], copy: CopyEle
   for (const change of changes) {
     for (const [stage, text] of linesOf(change, copy, dying)) stages[stage]?.push({ key: change.key, text });
   }
+  // What came last goes first, so that what is true between two elements is true on the way down as well.
+  stages[3]?.reverse();
   return stages.flat();
 }
 

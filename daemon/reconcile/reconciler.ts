@@ -11,8 +11,8 @@ import { Claims } from './claims.ts';
 import type { TableDriver } from './driver.ts';
 import type { Diagnostic, Fragment } from './fragment.ts';
 import type { Module } from './module.ts';
-import { type Applied, type Drift, type Failure, Table, type TableOptions } from './table.ts';
-import { type Requirement, STAGES, TABLES, type TableName, type TableTypes } from './tables.ts';
+import { type Applied, type Drift, type Failure, type Part, Table, type TableOptions } from './table.ts';
+import { STAGES, TABLES, type TableName, type TableTypes } from './tables.ts';
 
 export type Drivers = { readonly [K in TableName]: TableDriver<TableTypes[K]> };
 
@@ -32,6 +32,8 @@ export interface ReconcilerOptions {
   readonly backoff: Backoff;
   readonly breathe: () => Promise<void>;
   readonly observer: ReconcileObserver;
+  /** See {@link TableOptions.lingerMs}; at once unless told. */
+  readonly lingerMs?: number;
 }
 
 export interface TableStatus {
@@ -65,6 +67,7 @@ export class Reconciler {
         definition: TABLES[name],
         driver: options.drivers[name],
         claims: this.#claims,
+        lingerMs: 0,
         ...options,
       };
       return new Table(own);
@@ -105,17 +108,43 @@ export class Reconciler {
     }
   }
 
-  /** Upserts forward through the stages, deletes backward. */
+  /**
+   * Upserts forward through the stages, deletes backward; where nothing is left to do in later stages, both in one batch. What a later
+   * table uses changes in two steps around the change of that table: first what nothing uses yet, so that it is complete when it comes into
+   * use; what is in use only when the users are as wanted, so that no new element meets an old rule.
+   */
   async converge(signal: AbortSignal): Promise<Instant | undefined> {
     await this.refresh(signal);
-    const isThere = (need: Requirement): boolean => this.#tables[need.table].has(need.key);
-    for (const stage of STAGES) this.#report(await this.#tables[stage].upsert(isThere, signal));
-    for (const stage of STAGES.toReversed()) {
-      if (!this.#tables[stage].hasDeletes()) continue;
-      const required = this.#requiredOf(stage);
-      this.#report(await this.#tables[stage].remove(key => required.has(key), signal));
+    const postponed = new Map<TableName, TableName[]>();
+    for (const [index, stage] of STAGES.entries()) {
+      const isLast = (): boolean => STAGES.slice(index + 1).every(later => !this.#tables[later].hasDue());
+      const user = TABLES[stage].use?.by;
+      if (user !== undefined && this.#tables[user].hasDue()) {
+        await this.#change(stage, 'idle', signal);
+        postponed.set(user, [...(postponed.get(user) ?? []), stage]);
+        continue;
+      }
+      await this.#change(stage, isLast() ? 'everything' : 'upserts', signal);
+      for (const used of postponed.get(stage) ?? []) await this.#change(used, isLast() ? 'everything' : 'upserts', signal);
     }
+    for (const stage of STAGES.toReversed()) if (this.#tables[stage].hasDeletes()) await this.#change(stage, 'deletes', signal);
     return this.#dueAt();
+  }
+
+  async #change(stage: TableName, part: Part, signal: AbortSignal): Promise<void> {
+    let required: ReadonlySet<string> | undefined;
+    const applied = await this.#tables[stage].change(
+      part,
+      {
+        isThere: need => this.#tables[need.table].has(need.key),
+        isRequired: key => {
+          required ??= this.#requiredOf(stage);
+          return required.has(key);
+        },
+      },
+      signal,
+    );
+    if (applied !== undefined) this.#observer.applied(applied);
   }
 
   /** Reads back every table that is in doubt; what an audit finds changed is reported as drift. */
@@ -180,10 +209,6 @@ export class Reconciler {
       for (const need of this.#tables[other].requirements()) if (need.table === stage) required.add(need.key);
     }
     return required;
-  }
-
-  #report(applied: Applied | undefined): void {
-    if (applied !== undefined) this.#observer.applied(applied);
   }
 
   #dueAt(): Instant | undefined {

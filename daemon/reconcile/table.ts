@@ -39,8 +39,19 @@ export interface Applied {
   readonly milliseconds: number;
 }
 
-/** Answers whether an entry of another table is there. */
-export type IsThere = (requirement: Requirement) => boolean;
+/**
+ * Which of the due changes one step of a round makes: `idle` those of entries that nothing uses now, so that nobody notices; `everything`
+ * upserts and deletes in one batch.
+ */
+export type Part = 'idle' | 'upserts' | 'deletes' | 'everything';
+
+/** What other tables have to do with a change. */
+export interface Surroundings {
+  /** Whether an entry of another table is there. */
+  readonly isThere: (requirement: Requirement) => boolean;
+  /** Whether an entry that is there in another table cannot do without this key. */
+  readonly isRequired: (key: string) => boolean;
+}
 
 export interface TableOptions<K extends TableName> {
   readonly name: K;
@@ -51,6 +62,8 @@ export interface TableOptions<K extends TableName> {
   readonly backoff: Backoff;
   /** Lets the event loop run between pieces of long work. */
   readonly breathe: () => Promise<void>;
+  /** How long, in milliseconds, what nobody wants or uses any more may stay until other changes of the table take it along. */
+  readonly lingerMs: number;
 }
 
 /** Keys looked at between two breaths: a few milliseconds of work. */
@@ -64,6 +77,11 @@ export class Table<K extends TableName> {
   readonly #clock: Clock;
   readonly #backoff: Backoff;
   readonly #breathe: () => Promise<void>;
+  readonly #lingerMs: number;
+  /** What an entry requires, remembered as long as the entry is the same. */
+  readonly #requirements = new WeakMap<object, readonly Requirement[]>();
+  /** When what lingers is to go at the latest. */
+  #sweepAt: Instant | undefined;
   #believed: Map<string, TableTypes[K]> | undefined;
   /** Belief goes on until the next round reads the table back: so a failure never holds up what has nothing to do with it. */
   #isDoubted = true;
@@ -81,6 +99,7 @@ export class Table<K extends TableName> {
     this.#clock = options.clock;
     this.#backoff = options.backoff;
     this.#breathe = options.breathe;
+    this.#lingerMs = options.lingerMs;
   }
 
   /** The wanted entries of these keys changed: they are looked at in the next round, whatever failed before. */
@@ -125,13 +144,21 @@ export class Table<K extends TableName> {
 
   /** Entries believed to be there, with what each requires: asked only when something is about to be deleted. */
   *requirements(): Iterable<Requirement> {
-    for (const value of this.#believed?.values() ?? []) yield* this.#definition.requires(value);
+    for (const value of this.#believed?.values() ?? []) {
+      let requirements = this.#requirements.get(value);
+      if (requirements === undefined) {
+        requirements = this.#definition.requires(value);
+        this.#requirements.set(value, requirements);
+      }
+      yield* requirements;
+    }
   }
 
   /** When something of this table is due without an event. */
   dueAt(): Instant | undefined {
     const failures = [...this.#failures.values(), ...(this.#unreadable ? [this.#unreadable] : [])];
-    return earliest(failures.map(failure => failure.retryAt));
+    const sweep = this.#sweepAt === undefined ? [] : [this.#sweepAt];
+    return earliest([...failures.map(failure => failure.retryAt), ...sweep]);
   }
 
   /** Reads the table back where it is in doubt. What differs from both belief and wish without our doing is drift. */
@@ -192,38 +219,59 @@ export class Table<K extends TableName> {
     return unexplained;
   }
 
-  /** Creates and updates what is due. What waits for an entry that is not there stays due. */
-  async upsert(isThere: IsThere, signal: AbortSignal): Promise<Applied | undefined> {
-    if (this.#believed === undefined) return undefined;
+  /** Makes the changes of this part that are due. What waits for an entry that is not there, or is still required, stays due. */
+  async change(part: Part, surroundings: Surroundings, signal: AbortSignal): Promise<Applied | undefined> {
+    const believed = this.#believed;
+    if (believed === undefined) return undefined;
     const changes: Change<TableTypes[K]>[] = [];
     const batch = new Set<string>();
     for (const key of this.#due()) {
+      const from = believed.get(key);
       const to = this.#wanted(key);
-      if (to === undefined) continue;
-      const from = this.#believed.get(key);
-      if (from !== undefined && this.#definition.same(from, to)) {
-        this.#believed.set(key, to);
+      if (to === undefined) {
+        if (from === undefined) this.#settle(key);
+        else if (part !== 'upserts' && !surroundings.isRequired(key) && this.#isPartOf(part, from, surroundings)) {
+          changes.push({ op: 'delete', key, from });
+        }
+      } else if (from !== undefined && this.#definition.same(from, to)) {
+        believed.set(key, to);
         this.#settle(key);
-      } else {
+      } else if (part !== 'deletes' && this.#isPartOf(part, to, surroundings)) {
         changes.push(from === undefined ? { op: 'create', key, to } : { op: 'update', key, from, to });
         batch.add(key);
       }
     }
-    const ready = changes.filter(change => this.#isReady(change, batch, isThere));
-    return this.#apply(ready, signal);
+    if (this.#mayLinger(changes)) return undefined;
+    return this.#apply(
+      changes.filter(change => this.#isReady(change, batch, surroundings)),
+      signal,
+    );
   }
 
-  /** Deletes what is due and not required by anything still there. */
-  async remove(isRequired: (key: string) => boolean, signal: AbortSignal): Promise<Applied | undefined> {
-    if (this.#believed === undefined) return undefined;
-    const changes: Change<TableTypes[K]>[] = [];
-    for (const key of this.#due()) {
-      if (this.#wanted(key) !== undefined) continue;
-      const from = this.#believed.get(key);
-      if (from === undefined) this.#settle(key);
-      else if (!isRequired(key)) changes.push({ op: 'delete', key, from });
+  #isPartOf(part: Part, entry: TableTypes[K], { isRequired }: Surroundings): boolean {
+    return part !== 'idle' || this.#definition.use === undefined || !isRequired(this.#definition.use.handle(entry));
+  }
+
+  /** Whether these changes only clear away what has no effect any more, and it is not time for that yet: it can go along with others. */
+  #mayLinger(changes: readonly Change<TableTypes[K]>[]): boolean {
+    const { use } = this.#definition;
+    const isIdle = (change: Change<TableTypes[K]>): boolean =>
+      change.op === 'delete' && use !== undefined && this.#wanted(use.handle(change.from)) === undefined;
+    if (changes.length === 0 || !changes.every(isIdle)) {
+      if (changes.length > 0) this.#sweepAt = undefined;
+      return false;
     }
-    return this.#apply(changes, signal);
+    const now = this.#clock.now();
+    this.#sweepAt ??= instantOf(now + this.#lingerMs);
+    if (this.#sweepAt > now) return true;
+    this.#sweepAt = undefined;
+    return false;
+  }
+
+  /** True where something is to be changed now. */
+  hasDue(): boolean {
+    for (const _ of this.#due()) return true;
+    return false;
   }
 
   /** True where some believed entry has no wish any more: only then does anyone ask what is required. */
@@ -260,7 +308,7 @@ export class Table<K extends TableName> {
     return this.#claims.wanted(this.name, key)?.entry.value as TableTypes[K] | undefined;
   }
 
-  #isReady(change: Change<TableTypes[K]>, batch: ReadonlySet<string>, isThere: IsThere): boolean {
+  #isReady(change: Change<TableTypes[K]>, batch: ReadonlySet<string>, { isThere }: Surroundings): boolean {
     if (change.op === 'delete') return true;
     return this.#definition.requires(change.to).every(need => isThere(need) || (need.table === this.name && batch.has(need.key)));
   }

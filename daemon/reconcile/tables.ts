@@ -154,6 +154,15 @@ export interface TableDefinition<T> {
   same(actual: T, desired: T): boolean;
   /** Entries this one cannot exist without, of tables in the same or an earlier stage. */
   requires(entry: T): readonly Requirement[];
+  /** How an entry takes effect, where that is by being used from another table. */
+  readonly use?: TableUse<T>;
+}
+
+/** Entries that mean nothing until those of another, later table refer to them. */
+export interface TableUse<T> {
+  readonly by: TableName;
+  /** What is referred to, as a key of this table: an element takes effect where its set is matched on. */
+  handle(entry: T): string;
 }
 
 const NOTHING: readonly Requirement[] = [];
@@ -185,6 +194,7 @@ export const TABLES: { readonly [K in TableName]: TableDefinition<TableTypes[K]>
     // `nomatch` is a property of an element that can be changed in place, and no part of what `del` names.
     key: entry => (entry.kind === 'set' ? entry.name : `${entry.set} ${elementName(entry.value)}`),
     same: sameIpSetEntry,
+    use: { by: 'iptables', handle: entry => (entry.kind === 'set' ? entry.name : entry.set) },
     requires: entry => (entry.kind === 'set' ? NOTHING : [{ table: 'ipset', key: entry.set }]),
   },
   iptables: {

@@ -178,16 +178,11 @@ function unknownRule(direction: Direction, cidr: IpPrefix, family: Family): stri
 }
 
 /**
- * From a pod that some policy selects to the chain of its group. What is in the set of selected pods and in no group's set is on its way
- * from one to the other: with `--netpol-default-deny` it is closed until it has arrived, unless it was open.
+ * From a pod that some policy selects to the chain of its group. One that is in no group, because someone took it out or a chain could
+ * not be made, is closed.
  */
-export function dispatchEntries(
-  direction: Direction,
-  groups: readonly Group[],
-  context: FrameContext,
-  options: PolicyOptions,
-): readonly Entry[] {
-  const { chain, open, set } = SIDES[direction];
+export function dispatchEntries(direction: Direction, groups: readonly Group[], context: FrameContext): readonly Entry[] {
+  const { chain } = SIDES[direction];
   return context.families.flatMap(family =>
     chains(family, {
       [chain]: [
@@ -196,7 +191,7 @@ export function dispatchEntries(
         '-m conntrack --ctstate INVALID -j DROP',
         CLEAR_MARK,
         ...groups.map(group => dispatchRule(group, family)),
-        ...(options.defaultDeny ? [`-m set ! --match-set ${ofFamily(open, family)} ${set} -g ${CHAINS.deny}`] : []),
+        `-g ${CHAINS.deny}`,
       ],
     }),
   );

@@ -249,7 +249,7 @@ export class PolicyPlanner {
     const owner = moduleRef(direction);
     changes.set(ownerKey(owner), {
       owner,
-      entries: dispatchEntries(direction, groups, this.#frame, this.#options),
+      entries: dispatchEntries(direction, groups, this.#frame),
       diagnostics: [],
     });
   }

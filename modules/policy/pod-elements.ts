@@ -58,7 +58,8 @@ function setsOfPlace({ groupOf, defaultDeny }: LocalPlace): readonly string[] {
     SETS.localPods,
     ...DIRECTIONS.flatMap(direction => {
       const group = groupOf(direction);
-      if (group !== undefined) return [SELECTED[direction], groupSet(group)];
+      // Elements come in this order and go in the opposite one: a pod that is judged is always in a group.
+      if (group !== undefined) return [groupSet(group), SELECTED[direction]];
       return defaultDeny ? [OPEN[direction]] : [];
     }),
   ];
