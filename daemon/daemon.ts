@@ -18,7 +18,7 @@ import type { Diagnostic } from './reconcile/fragment.ts';
 import type { Module } from './reconcile/module.ts';
 import { type Drivers, Reconciler, type TableStatus } from './reconcile/reconciler.ts';
 import { Scheduler } from './reconcile/scheduler.ts';
-import { STAGES, type TableName } from './reconcile/tables.ts';
+import type { TableName } from './reconcile/tables.ts';
 
 export interface DaemonParts {
   readonly nodeName: string;
@@ -48,6 +48,16 @@ const AUDIT_SHARE = 0.0025;
 const WEDGED_MS = 10 * 60_000;
 /** When a round failed as a whole (a defect), the next try comes after this many milliseconds. */
 const DEFECT_PAUSE_MS = 1000;
+
+/** How the log counts the objects of a kind. */
+const COUNTED_AS: Readonly<Record<Kind, string>> = {
+  Service: 'services',
+  EndpointSlice: 'endpointSlices',
+  Node: 'nodes',
+  Pod: 'pods',
+  Namespace: 'namespaces',
+  NetworkPolicy: 'networkPolicies',
+};
 
 /** The kinds of objects that at least one of the modules reads. */
 export function kindsRead(modules: readonly Module[]): readonly Kind[] {
@@ -190,7 +200,7 @@ export class Daemon {
     this.#hasConverged = true;
     const entries = status.reduce((sum, table) => sum + table.entries, 0);
     this.#parts.log.info('ready: the first round is in', {
-      services: this.#store.size('Service'),
+      ...Object.fromEntries(kindsRead(this.#parts.modules).map(kind => [COUNTED_AS[kind], this.#store.size(kind)])),
       entries,
       failing: status.reduce((sum, table) => sum + table.failures.length, 0) + unreadable.length,
     });
@@ -198,9 +208,10 @@ export class Daemon {
 
   /** One table after another is put in doubt, so that each is read back once an audit period and never all at once. */
   #armAudit(index: number): void {
-    const table = STAGES[index % STAGES.length];
+    const { stages } = this.#reconciler;
+    const table = stages[index % stages.length];
     if (table === undefined) return;
-    this.#cancelAudit = this.#parts.clock.after(this.#parts.auditPeriodMs / STAGES.length, () => {
+    this.#cancelAudit = this.#parts.clock.after(this.#parts.auditPeriodMs / stages.length, () => {
       if (this.#isAuditDue(table)) {
         this.#reconciler.audit(table);
         this.#scheduler.request();

@@ -6,7 +6,7 @@ import type { Invocation } from './invocation.ts';
 /** Exit status 0 when nothing is missing, 1 when something is. */
 export async function check({ config, environment }: Invocation): Promise<number> {
   const { probe } = await openHost(
-    { config, environment, clock: systemClock(), onSpawn: () => undefined },
+    { config, environment, clock: systemClock(), sharedSetsOf: [], onSpawn: () => undefined },
     new AbortController().signal,
   );
   for (const { ok, facility, remark } of probe.reports)

@@ -1,10 +1,11 @@
 /** `fairway cleanup`: the same loop with nothing wanted. Everything of ours goes, nothing of anyone else's. */
 import { setImmediate as breathe } from 'node:timers/promises';
+import { MODULE_NAMES } from '../config/modules.ts';
 import { systemClock } from '../net/clock.ts';
 import { exponentialBackoff } from '../reconcile/backoff.ts';
 import { type Drivers, type ReconcileObserver, Reconciler } from '../reconcile/reconciler.ts';
 import type { Failure } from '../reconcile/table.ts';
-import type { IptablesEntry } from '../reconcile/tables.ts';
+import { type IptablesEntry, STAGES } from '../reconcile/tables.ts';
 import { openHost } from './host.ts';
 import type { Invocation } from './invocation.ts';
 import { requireRoot } from './privilege.ts';
@@ -14,7 +15,7 @@ export async function cleanup({ config, environment }: Invocation): Promise<numb
   requireRoot();
   const signal = new AbortController().signal;
   const clock = systemClock();
-  const host = await openHost({ config, environment, clock, onSpawn: () => undefined }, signal);
+  const host = await openHost({ config, environment, clock, sharedSetsOf: MODULE_NAMES, onSpawn: () => undefined }, signal);
   const observer = new CleanupReport();
   const { drivers } = host;
   const reconciler = new Reconciler({
@@ -24,6 +25,7 @@ export async function cleanup({ config, environment }: Invocation): Promise<numb
     backoff: exponentialBackoff(Math.random),
     breathe: () => breathe(),
     observer,
+    tables: STAGES,
   });
   // Before the sets: rules of either flavour hold them.
   await sweep(host.otherIptables, observer, signal);

@@ -17,10 +17,15 @@ import { procLines } from '../kernel/text-lines.ts';
 import type { Clock } from '../net/clock.ts';
 import type { Drivers } from '../reconcile/reconciler.ts';
 
-/** Links, chains and sets that are ours by name, whichever process of ours (or kube-router's, for sets and links) made them. */
+/** Links, chains and sets that are ours by name, whichever process of ours made them. */
 const OWN_LINKS: ReadonlySet<string> = new Set(['kube-dummy-if']);
-const OWN_SETS = /^(inet6:)?(kube-router-svip|kube-router-svip-prt|kube-router-local-ips|kube-router-local-pods|fairway-.*)$/;
+const OWN_SETS = /^(inet6:)?fairway-/;
 const OWN_CHAINS = 'FAIRWAY-';
+/** Sets with kube-router's names are ours where the module that fills them is enabled; otherwise a kube-router beside us may need them. */
+const SHARED_SETS: Readonly<Record<string, readonly string[]>> = {
+  services: ['kube-router-svip', 'kube-router-svip-prt', 'kube-router-local-ips'],
+  policy: ['kube-router-local-pods'],
+};
 
 export interface Host {
   readonly runner: CommandRunner;
@@ -34,12 +39,15 @@ export interface HostOptions {
   readonly config: Pick<OptionValues, 'excludedCidrs'>;
   readonly environment: Readonly<Record<string, string | undefined>>;
   readonly clock: Clock;
+  /** Modules whose sets with kube-router's names are ours. */
+  readonly sharedSetsOf: readonly string[];
   readonly onSpawn: (argv: readonly string[]) => void;
 }
 
 /** Probes the host (a few processes) and opens the drivers; changes nothing that stays. */
 export async function openHost(options: HostOptions, signal: AbortSignal): Promise<Host> {
-  const { config, environment, clock, onSpawn } = options;
+  const { config, environment, clock, sharedSetsOf, onSpawn } = options;
+  const sharedSets = new Set(sharedSetsOf.flatMap(module => SHARED_SETS[module] ?? []));
   const runner = processRunner({ environment, clock, onSpawn });
   const files = {
     readFile: (path: string): Promise<string> => readFile(path, 'utf8'),
@@ -58,7 +66,7 @@ export async function openHost(options: HostOptions, signal: AbortSignal): Promi
       link: linkDriver(ip),
       address: addressDriver(ip),
       route: routeDriver(ip),
-      ipset: ipsetDriver({ runner, owns: name => OWN_SETS.test(name) }),
+      ipset: ipsetDriver({ runner, owns: name => OWN_SETS.test(name) || sharedSets.has(name.replace(/^inet6:/, '')) }),
       iptables: iptablesOf(probe.iptables),
       virtualServer: ipvsDriver({ runner, readLines: procLines(() => clock.now()), excludedCidrs: config.excludedCidrs }),
     },

@@ -23,7 +23,10 @@ export async function plan(invocation: Invocation): Promise<number> {
   const modules = enabledModules(invocation);
   const kinds = kindsRead(modules);
   const source = await openSource({ config, environment, kinds, clock, observer: UNOBSERVED });
-  const host = await openHost({ config, environment, clock, onSpawn: () => undefined }, signal);
+  const host = await openHost(
+    { config, environment, clock, sharedSetsOf: modules.map(({ name }) => name), onSpawn: () => undefined },
+    signal,
+  );
   const arrived = new Arrivals(clock, config.cacheSyncTimeout);
   const store = new Store({
     kinds,

@@ -35,14 +35,16 @@ export async function run(invocation: Invocation): Promise<number> {
       config,
       environment,
       clock,
+      sharedSetsOf: modules.map(({ name }) => name),
       onSpawn: argv => {
         metrics.spawned(argv[0] ?? '');
       },
     },
     stopping.signal,
   );
-  for (const { ok, facility, remark } of host.probe.reports)
-    if (!ok) log.warn(`${facility}: ${remark}`, { code: 'FW_CAPABILITY_KERNEL' });
+  for (const { ok, facility, remark, neededBy } of host.probe.reports)
+    if (!ok && modules.some(({ name }) => neededBy.includes(name)))
+      log.warn(`${facility}: ${remark}`, { code: 'FW_CAPABILITY_KERNEL' });
   const follower = await followHost(
     host,
     {
@@ -73,9 +75,10 @@ export async function run(invocation: Invocation): Promise<number> {
     cacheSyncTimeoutMs: config.cacheSyncTimeout,
   });
   const listeners = await listen(invocation, daemon, metrics, log);
-  await setTimeouts(host.runner, ipvsTimeouts(invocation), stopping.signal).catch((thrown: unknown) => {
-    log.error(`the IPVS timeouts stay as they are: ${messageOf(thrown)}`);
-  });
+  if (modules.some(({ writes }) => writes.includes('virtualServer')))
+    await setTimeouts(host.runner, ipvsTimeouts(invocation), stopping.signal).catch((thrown: unknown) => {
+      log.error(`the IPVS timeouts stay as they are: ${messageOf(thrown)}`);
+    });
   daemon.start();
   await stopped;
   await Promise.all([daemon.stop(), follower.stop()]);

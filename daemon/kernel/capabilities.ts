@@ -18,6 +18,8 @@ export interface CapabilityOptions {
 export interface FacilityReport {
   /** `IPVS`, `iptables (ipv4)` ... */
   readonly facility: string;
+  /** Names of the modules that need it. */
+  readonly neededBy: readonly string[];
   readonly ok: boolean;
   /** What is wrong and what to do; for what is well, how it was found. */
   readonly remark: string;
@@ -70,6 +72,7 @@ export async function probeHost(options: CapabilityOptions, signal: AbortSignal)
   await run({ argv: ['ipset', 'restore'], stdin: probeSets.map(([name]) => `destroy ${name}\n`).join('') });
   const reports: FacilityReport[] = [
     report(
+      SERVICES,
       'IPVS',
       ipvs && ipvsadm === undefined,
       `${FILES.ipvs} is there, and ipvsadm`,
@@ -77,36 +80,53 @@ export async function probeHost(options: CapabilityOptions, signal: AbortSignal)
         ? ipvsadm
         : `${FILES.ipvs} is missing: load ip_vs with modprobe, or use a kernel with CONFIG_IP_VS`,
     ),
-    report('dummy links', dummy === undefined, 'one was made and deleted', `${dummy}: load dummy with modprobe (CONFIG_DUMMY)`),
-    report('ipset', sets === undefined, 'sets of all our types were made and deleted', `${sets}: load ip_set and ip_set_hash_*`),
-    ...(['ipv4', 'ipv6'] as const).map(family =>
-      report(`iptables (${family})`, iptables.byFamily[family] !== undefined, iptables.reason, iptables.reason),
+    report(
+      SERVICES,
+      'dummy links',
+      dummy === undefined,
+      'one was made and deleted',
+      `${dummy}: load dummy with modprobe (CONFIG_DUMMY)`,
     ),
     report(
+      BOTH,
+      'ipset',
+      sets === undefined,
+      'sets of all our types were made and deleted',
+      `${sets}: load ip_set and ip_set_hash_*`,
+    ),
+    ...(['ipv4', 'ipv6'] as const).map(family =>
+      report(BOTH, `iptables (${family})`, iptables.byFamily[family] !== undefined, iptables.reason, iptables.reason),
+    ),
+    report(
+      SERVICES,
       "iptables' match on IPVS",
       complaints.ipvs === undefined,
       'a rule was made and deleted',
       `${complaints.ipvs}: load xt_ipvs`,
     ),
     report(
+      BOTH,
       "iptables' match on sets",
       complaints.set === undefined,
       'a rule was made and deleted',
       `${complaints.set}: load xt_set`,
     ),
     report(
+      POLICY,
       "iptables' log of denied packets",
       complaints.nflog === undefined,
       'a rule with limit and NFLOG was made and deleted',
       `${complaints.nflog}: load xt_limit and xt_NFLOG, or packets that policies deny are not logged`,
     ),
     report(
+      BOTH,
       'iptables on bridges',
       bridge,
       `${FILES.bridge} is there`,
-      `${FILES.bridge} is missing: load br_netfilter, or replies between two pods of one node bypass IPVS`,
+      `${FILES.bridge} is missing: load br_netfilter, or packets between two pods of one bridge bypass policies and IPVS`,
     ),
     report(
+      BOTH,
       'IPv6',
       ipv6,
       `${FILES.ipv6} is there`,
@@ -127,8 +147,12 @@ export async function probeHost(options: CapabilityOptions, signal: AbortSignal)
   return { capabilities, iptables, reports };
 }
 
-function report(facility: string, ok: boolean, how: string, remedy: string): FacilityReport {
-  return { facility, ok, remark: ok ? how : remedy };
+const SERVICES = ['services'];
+const POLICY = ['policy'];
+const BOTH = ['services', 'policy'];
+
+function report(neededBy: readonly string[], facility: string, ok: boolean, how: string, remedy: string): FacilityReport {
+  return { facility, neededBy, ok, remark: ok ? how : remedy };
 }
 
 /** Undefined where the command succeeds, else why not. */

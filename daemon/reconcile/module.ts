@@ -2,6 +2,7 @@
 import type { Kind } from '../cluster/kinds.ts';
 import type { Snapshot } from '../cluster/snapshot.ts';
 import type { Fragment, OwnerKey } from './fragment.ts';
+import type { TableName } from './tables.ts';
 
 export interface Plan {
   readonly fragments: ReadonlyMap<OwnerKey, Fragment>;
@@ -15,5 +16,7 @@ export interface Module {
   readonly name: string;
   /** The kinds of objects it reads: only these are listed and watched. */
   readonly reads: readonly Kind[];
+  /** The tables it may want entries of. What no enabled module writes to is somebody else's: it is neither read nor changed. */
+  readonly writes: readonly TableName[];
   plan(snapshot: Snapshot): Plan;
 }

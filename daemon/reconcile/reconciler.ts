@@ -34,6 +34,8 @@ export interface ReconcilerOptions {
   readonly observer: ReconcileObserver;
   /** See {@link TableOptions.lingerMs}; at once unless told. */
   readonly lingerMs?: number;
+  /** The tables that are looked after; those that the modules write to unless told. */
+  readonly tables?: readonly TableName[];
 }
 
 export interface TableStatus {
@@ -55,12 +57,16 @@ export class Reconciler {
   readonly #clock: Clock;
   readonly #observer: ReconcileObserver;
   readonly #tables: Tables;
+  /** The tables that are looked after, in the order of their stages. */
+  readonly #stages: readonly TableName[];
   readonly #planErrors = new Map<string, FairwayError>();
 
   constructor(options: ReconcilerOptions) {
     this.#modules = options.modules;
     this.#clock = options.clock;
     this.#observer = options.observer;
+    const written = new Set(options.tables ?? options.modules.flatMap(module => module.writes));
+    this.#stages = STAGES.filter(stage => written.has(stage));
     const table = <K extends TableName>(name: K): Table<K> => {
       const own: TableOptions<K> = {
         name,
@@ -116,8 +122,8 @@ export class Reconciler {
   async converge(signal: AbortSignal): Promise<Instant | undefined> {
     await this.refresh(signal);
     const postponed = new Map<TableName, TableName[]>();
-    for (const [index, stage] of STAGES.entries()) {
-      const isLast = (): boolean => STAGES.slice(index + 1).every(later => !this.#tables[later].hasDue());
+    for (const [index, stage] of this.#stages.entries()) {
+      const isLast = (): boolean => this.#stages.slice(index + 1).every(later => !this.#tables[later].hasDue());
       const user = TABLES[stage].use?.by;
       if (user !== undefined && this.#tables[user].hasDue()) {
         await this.#change(stage, 'idle', signal);
@@ -127,7 +133,8 @@ export class Reconciler {
       await this.#change(stage, isLast() ? 'everything' : 'upserts', signal);
       for (const used of postponed.get(stage) ?? []) await this.#change(used, isLast() ? 'everything' : 'upserts', signal);
     }
-    for (const stage of STAGES.toReversed()) if (this.#tables[stage].hasDeletes()) await this.#change(stage, 'deletes', signal);
+    for (const stage of this.#stages.toReversed())
+      if (this.#tables[stage].hasDeletes()) await this.#change(stage, 'deletes', signal);
     return this.#dueAt();
   }
 
@@ -149,7 +156,7 @@ export class Reconciler {
 
   /** Reads back every table that is in doubt; what an audit finds changed is reported as drift. */
   async refresh(signal: AbortSignal): Promise<void> {
-    for (const stage of STAGES) {
+    for (const stage of this.#stages) {
       const table = this.#tables[stage];
       const drift = await table.refresh(signal);
       if (drift.length > 0) this.#observer.drifted(drift);
@@ -165,15 +172,20 @@ export class Reconciler {
   /** The scripts that would be run now, one a table, for a dry run after {@link plan} and {@link refresh}. */
   pending(): ReadonlyMap<TableName, string> {
     const scripts = new Map<TableName, string>();
-    for (const stage of STAGES) {
+    for (const stage of this.#stages) {
       const script = this.#tables[stage].pending();
       if (script !== '') scripts.set(stage, script);
     }
     return scripts;
   }
 
+  /** The tables that are looked after, in the order of their stages. */
+  get stages(): readonly TableName[] {
+    return this.#stages;
+  }
+
   status(): readonly TableStatus[] {
-    return STAGES.map(name => this.statusOf(name));
+    return this.#stages.map(name => this.statusOf(name));
   }
 
   statusOf(name: TableName): TableStatus {
@@ -204,7 +216,7 @@ export class Reconciler {
   /** Keys of this table that entries of other tables, believed to be there, cannot do without. */
   #requiredOf(stage: TableName): ReadonlySet<string> {
     const required = new Set<string>();
-    for (const other of STAGES) {
+    for (const other of this.#stages) {
       if (other === stage) continue;
       for (const need of this.#tables[other].requirements()) if (need.table === stage) required.add(need.key);
     }
@@ -212,7 +224,7 @@ export class Reconciler {
   }
 
   #dueAt(): Instant | undefined {
-    const due = [this.#claims.wakeAt(), ...STAGES.map(stage => this.#tables[stage].dueAt())].filter(at => at !== undefined);
+    const due = [this.#claims.wakeAt(), ...this.#stages.map(stage => this.#tables[stage].dueAt())].filter(at => at !== undefined);
     return earliest(due);
   }
 }

@@ -38,6 +38,7 @@ const NO_DROPS: readonly Drop[] = [];
 class ServicesModule implements Module {
   readonly name = 'services';
   readonly reads = ['Service', 'EndpointSlice', 'Node'] as const;
+  readonly writes = ['sysctl', 'link', 'address', 'route', 'ipset', 'iptables', 'virtualServer'] as const;
   readonly #options: ServicesOptions;
   readonly #surroundings: SurroundingsMemory;
   #services: Snapshot['services'] = new Map();
