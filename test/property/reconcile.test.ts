@@ -7,7 +7,7 @@ import { hostPrefix } from '../../daemon/net/prefix.ts';
 import { type Entry, entry, type Fragment, ownerKey } from '../../daemon/reconcile/fragment.ts';
 import type { Module } from '../../daemon/reconcile/module.ts';
 import { type ReconcileObserver, Reconciler } from '../../daemon/reconcile/reconciler.ts';
-import { LOCAL_TABLE, TABLES } from '../../daemon/reconcile/tables.ts';
+import { LOCAL_TABLE, STAGES, TABLES } from '../../daemon/reconcile/tables.ts';
 import { ManualClock } from '../fakes/clock.ts';
 import { type FakeTables, fakeTables, stateOf } from '../fakes/tables.ts';
 
@@ -51,6 +51,7 @@ function entriesOf(service: number, scheduler: string): readonly Entry[] {
 class WishModule implements Module {
   readonly name = 'wish';
   readonly reads = [];
+  readonly writes = STAGES;
   wish: Wish = new Map();
 
   plan(): { fragments: ReadonlyMap<string, Fragment> } {
