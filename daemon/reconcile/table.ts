@@ -224,7 +224,6 @@ export class Table<K extends TableName> {
     const believed = this.#believed;
     if (believed === undefined) return undefined;
     const changes: Change<TableTypes[K]>[] = [];
-    const batch = new Set<string>();
     for (const key of this.#due()) {
       const from = believed.get(key);
       const to = this.#wanted(key);
@@ -238,14 +237,10 @@ export class Table<K extends TableName> {
         this.#settle(key);
       } else if (part !== 'deletes' && this.#isPartOf(part, to, surroundings)) {
         changes.push(from === undefined ? { op: 'create', key, to } : { op: 'update', key, from, to });
-        batch.add(key);
       }
     }
     if (this.#mayLinger(changes)) return undefined;
-    return this.#apply(
-      changes.filter(change => this.#isReady(change, batch, surroundings)),
-      signal,
-    );
+    return this.#apply(this.#ready(changes, surroundings), signal);
   }
 
   #isPartOf(part: Part, entry: TableTypes[K], { isRequired }: Surroundings): boolean {
@@ -308,9 +303,24 @@ export class Table<K extends TableName> {
     return this.#claims.wanted(this.name, key)?.entry.value as TableTypes[K] | undefined;
   }
 
-  #isReady(change: Change<TableTypes[K]>, batch: ReadonlySet<string>, { isThere }: Surroundings): boolean {
-    if (change.op === 'delete') return true;
-    return this.#definition.requires(change.to).every(need => isThere(need) || (need.table === this.name && batch.has(need.key)));
+  /** The changes that can be made: with all they need, or without what they can do without. */
+  #ready(changes: readonly Change<TableTypes[K]>[], { isThere }: Surroundings): readonly Change<TableTypes[K]>[] {
+    for (let candidates = changes; ; ) {
+      const batch = new Set(candidates.map(({ key }) => key));
+      const isAvailable = (need: Requirement): boolean => isThere(need) || (need.table === this.name && batch.has(need.key));
+      const ready = candidates.flatMap(change => this.#withAvailable(change, isAvailable));
+      // One that falls out may be what another needs.
+      if (ready.length === candidates.length) return ready;
+      const keys = new Set(ready.map(({ key }) => key));
+      candidates = candidates.filter(({ key }) => keys.has(key));
+    }
+  }
+
+  #withAvailable(change: Change<TableTypes[K]>, isAvailable: (need: Requirement) => boolean): readonly Change<TableTypes[K]>[] {
+    if (change.op === 'delete' || this.#definition.requires(change.to).every(isAvailable)) return [change];
+    const to = this.#definition.reduced?.(change.to, isAvailable);
+    if (to === undefined || (change.op === 'update' && this.#definition.same(change.from, to))) return [];
+    return [{ ...change, to }];
   }
 
   #settle(key: string): void {
@@ -342,6 +352,8 @@ export class Table<K extends TableName> {
         if (change.op === 'delete') believed.delete(change.key);
         else believed.set(change.key, change.to);
         this.#settle(change.key);
+        // What had to be reduced is still to become what is wanted.
+        if (change.op !== 'delete' && this.#isShortOfWish(change.key, change.to)) this.#dirty.add(change.key);
       }
     }
     if (failures.length > 0) this.doubt();
@@ -355,6 +367,11 @@ export class Table<K extends TableName> {
       failures,
       milliseconds: this.#clock.now() - start,
     };
+  }
+
+  #isShortOfWish(key: string, actual: TableTypes[K]): boolean {
+    const wanted = this.#wanted(key);
+    return wanted !== undefined && wanted !== actual && !this.#definition.same(actual, wanted);
   }
 
   #failure(key: string, claim: Claim | undefined, thrown: unknown, former: Failure | undefined): Failure {

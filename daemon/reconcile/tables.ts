@@ -83,6 +83,11 @@ export type IptablesEntry =
       readonly name: string;
       /** Each as `iptables-save` prints it after `-A CHAIN `, so that text equality is rule equality. */
       readonly rules: readonly string[];
+      /**
+       * `rule by rule`: a rule that needs a set or chain that is not there is left out until it is; each rule stands for itself, and without it
+       * less passes. Otherwise the whole chain waits.
+       */
+      readonly lacking?: 'rule by rule';
     }
   | {
       readonly kind: 'hook';
@@ -154,6 +159,8 @@ export interface TableDefinition<T> {
   same(actual: T, desired: T): boolean;
   /** Entries this one cannot exist without, of tables in the same or an earlier stage. */
   requires(entry: T): readonly Requirement[];
+  /** The entry without what it needs and `isThere` does not find; undefined where it can only wait. */
+  reduced?(entry: T, isThere: (need: Requirement) => boolean): T | undefined;
   /** How an entry takes effect, where that is by being used from another table. */
   readonly use?: TableUse<T>;
 }
@@ -201,6 +208,10 @@ export const TABLES: { readonly [K in TableName]: TableDefinition<TableTypes[K]>
     key: iptablesKey,
     same: sameIptablesEntry,
     requires: iptablesRequirements,
+    reduced: (entry, isThere) =>
+      entry.kind === 'chain' && entry.lacking === 'rule by rule'
+        ? { ...entry, rules: entry.rules.filter(rule => requirementsOf(rule, entry).every(isThere)) }
+        : undefined,
   },
   virtualServer: {
     key: entry => listenerKey(entry.listener),
@@ -288,12 +299,14 @@ function sameIptablesEntry(actual: IptablesEntry, desired: IptablesEntry): boole
 /** Sets that rules match on, chains that rules and hooks jump to. */
 function iptablesRequirements(entry: IptablesEntry): readonly Requirement[] {
   const texts = entry.kind === 'chain' ? entry.rules : [`${entry.match} -j ${entry.to}`];
+  return texts.flatMap(text => requirementsOf(text, entry));
+}
+
+function requirementsOf(text: string, { family, table }: IptablesEntry): readonly Requirement[] {
   const found: Requirement[] = [];
-  for (const text of texts) {
-    for (const [, set] of text.matchAll(/--match-set (\S+)/g)) found.push({ table: 'ipset', key: set ?? '' });
-    for (const [, target] of text.matchAll(/ ?-[jg] (FAIRWAY-\S+)/g)) {
-      found.push({ table: 'iptables', key: chainKey(entry.family, entry.table, target ?? '') });
-    }
+  for (const [, set] of text.matchAll(/--match-set (\S+)/g)) found.push({ table: 'ipset', key: set ?? '' });
+  for (const [, target] of text.matchAll(/ ?-[jg] (FAIRWAY-\S+)/g)) {
+    found.push({ table: 'iptables', key: chainKey(family, table, target ?? '') });
   }
   return found;
 }

@@ -182,10 +182,13 @@ function unknownRule(direction: Direction, cidr: IpPrefix, family: Family): stri
  * not be made, is closed.
  */
 export function dispatchEntries(direction: Direction, groups: readonly Group[], context: FrameContext): readonly Entry[] {
-  const { chain } = SIDES[direction];
-  return context.families.flatMap(family =>
-    chains(family, {
-      [chain]: [
+  return context.families.map(family =>
+    entry('iptables', {
+      kind: 'chain',
+      family,
+      table: 'filter',
+      name: SIDES[direction].chain,
+      rules: [
         ...ICMP[family],
         // No part of any flow that is known: neither a policy's to allow nor to be answered.
         '-m conntrack --ctstate INVALID -j DROP',
@@ -193,6 +196,7 @@ export function dispatchEntries(direction: Direction, groups: readonly Group[], 
         ...groups.map(group => dispatchRule(group, family)),
         `-g ${CHAINS.deny}`,
       ],
+      lacking: 'rule by rule',
     }),
   );
 }

@@ -31,7 +31,10 @@ export function policyEntries(program: PolicyProgram, families: readonly Family[
     const rules = policyRules(program, family);
     if (rules.length === 0) return [];
     const name = policyChain(program.policy, program.direction);
-    return [...blockSetEntries(program, family), entry('iptables', { kind: 'chain', family, table: 'filter', name, rules })];
+    return [
+      ...blockSetEntries(program, family),
+      entry('iptables', { kind: 'chain', family, table: 'filter', name, rules, lacking: 'rule by rule' }),
+    ];
   });
 }
 
@@ -186,7 +189,7 @@ export function groupEntries(group: Group, context: GroupContext): readonly Entr
     const rules = [...visits, `-j ${CHAINS.self}`, ...(context.hasLog ? [logRule(deniedText(group))] : []), `-g ${CHAINS.deny}`];
     return [
       entry('ipset', { kind: 'set', name: set, type: 'hash:ip', family, maxElements: maxElementsFor(0) }),
-      entry('iptables', { kind: 'chain', family, table: 'filter', name, rules }),
+      entry('iptables', { kind: 'chain', family, table: 'filter', name, rules, lacking: 'rule by rule' }),
     ];
   });
 }
