@@ -11,7 +11,7 @@ import { hostPrefix, type IpPrefix, prefixLength } from '../../daemon/net/prefix
 import { type Entry, entry } from '../../daemon/reconcile/fragment.ts';
 import { maxElementsFor } from '../../daemon/reconcile/set-size.ts';
 import { dispatchRule, logRule, protocolName, setMatch, words } from './emit-iptables.ts';
-import { CHAINS, HOOK_ORDER, ofFamily, SETS } from './names.ts';
+import { bucketChain, bucketOf, bucketSet, CHAINS, HOOK_ORDER, ofFamily, SETS } from './names.ts';
 import type { PolicyOptions } from './options.ts';
 import type { Direction, Group } from './program.ts';
 
@@ -177,28 +177,41 @@ function unknownRule(direction: Direction, cidr: IpPrefix, family: Family): stri
   return words(addressMatch(address, cidr), isIn(open), isIn(selected), `-j ${CHAINS.deny}`);
 }
 
+/** More groups than this are found in two steps: 250 groups by at most 32 set lookups instead of 250. */
+export const MOST_GROUPS_IN_A_ROW = 16;
+
 /**
  * From a pod that some policy selects to the chain of its group. One that is in no group, because someone took it out or a chain could
  * not be made, is closed.
  */
 export function dispatchEntries(direction: Direction, groups: readonly Group[], context: FrameContext): readonly Entry[] {
-  return context.families.map(family =>
-    entry('iptables', {
-      kind: 'chain',
-      family,
-      table: 'filter',
-      name: SIDES[direction].chain,
-      rules: [
-        ...ICMP[family],
-        // No part of any flow that is known: neither a policy's to allow nor to be answered.
-        '-m conntrack --ctstate INVALID -j DROP',
-        CLEAR_MARK,
-        ...groups.map(group => dispatchRule(group, family)),
-        `-g ${CHAINS.deny}`,
-      ],
-      lacking: 'rule by rule',
-    }),
-  );
+  const buckets = groups.length > MOST_GROUPS_IN_A_ROW ? Map.groupBy(groups, bucketOf) : undefined;
+  const side = SIDES[direction].set;
+  return context.families.flatMap(family => {
+    const chain = (name: string, rules: readonly string[]): Entry =>
+      entry('iptables', { kind: 'chain', family, table: 'filter', name, rules, lacking: 'rule by rule' });
+    const rulesOf = (some: readonly Group[]): readonly string[] => [
+      ...some.map(group => dispatchRule(group, family)),
+      `-g ${CHAINS.deny}`,
+    ];
+    const head = [
+      ...ICMP[family],
+      // No part of any flow that is known: neither a policy's to allow nor to be answered.
+      '-m conntrack --ctstate INVALID -j DROP',
+      CLEAR_MARK,
+    ];
+    if (buckets === undefined) return [chain(SIDES[direction].chain, [...head, ...rulesOf(groups)])];
+    const names = [...buckets.keys()].sort();
+    const setOf = (bucket: string): string => ofFamily(bucketSet(direction, bucket), family);
+    const steps = names.map(bucket => `${setMatch(setOf(bucket), side)} -g ${bucketChain(direction, bucket)}`);
+    return [
+      chain(SIDES[direction].chain, [...head, ...steps, `-g ${CHAINS.deny}`]),
+      ...[...buckets].map(([bucket, some]) => chain(bucketChain(direction, bucket), rulesOf(some))),
+      ...names.map(bucket =>
+        entry('ipset', { kind: 'set', name: setOf(bucket), type: 'hash:ip', family, maxElements: maxElementsFor(0) }),
+      ),
+    ];
+  });
 }
 
 /** Asked only of what is about to be denied: a pod that reaches itself through a Service is never kept from it. */

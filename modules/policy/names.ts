@@ -57,6 +57,21 @@ export function groupSet({ direction, policies }: Group): string {
   return hashedName('fairway-g-', ['group', direction, ...policies], SET_DIGITS);
 }
 
+/** One of sixteen, by the name of the group: where there are many groups they are found in two steps. */
+export function bucketOf(group: Group): string {
+  const last = groupChain(group).charCodeAt(CHAIN_PREFIX + CHAIN_DIGITS - 1);
+  return (last % 16).toString(16);
+}
+
+/** The set of all pods whose group is in the bucket, and the chain that tells the groups apart. */
+export function bucketSet(direction: Direction, bucket: string): string {
+  return `fairway-${direction}-${bucket}`;
+}
+
+export function bucketChain(direction: Direction, bucket: string): string {
+  return `FAIRWAY-${direction.toUpperCase()}-${bucket}`;
+}
+
 export function membersSet(members: Members): string {
   return hashedName('fairway-p-', membersIdentity(members), SET_DIGITS);
 }
@@ -87,6 +102,7 @@ export function membersIdentity(members: Members): readonly string[] {
     : ['namespaces', JSON.stringify(members.namespaceSelector.requirements), podSelector];
 }
 
+const CHAIN_PREFIX = 'FAIRWAY-GI-'.length;
 /** Chains have up to 28 characters, `FAIRWAY-GI-` and these. */
 const CHAIN_DIGITS = 16;
 /** Sets have up to 31 characters, `inet6:fairway-p-` and these: 75 bits. */

@@ -10,7 +10,7 @@ import { sameList } from '../../daemon/reconcile/stable.ts';
 import { compilePolicy } from './compile.ts';
 import { FAMILIES, filteredFamilies, type PolicyContext } from './context.ts';
 import { nodeDiagnostics, policyDiagnostics } from './diagnostics.ts';
-import { dispatchEntries, type FrameContext, frameEntries, selfEntries } from './emit-frame.ts';
+import { dispatchEntries, type FrameContext, frameEntries, MOST_GROUPS_IN_A_ROW, selfEntries } from './emit-frame.ts';
 import { groupEntries, policyEntries, policyRules } from './emit-iptables.ts';
 import { ofFamily, SETS } from './names.ts';
 import type { PolicyOptions } from './options.ts';
@@ -19,7 +19,7 @@ import { PodIndex } from './pod-index.ts';
 import { DIRECTIONS, type Direction, type PolicyProgram } from './program.ts';
 import { isOfNode } from './select.ts';
 import { type Selection, Selections } from './selections.ts';
-import { Subjects } from './subjects.ts';
+import { type GroupRecord, Subjects } from './subjects.ts';
 import { sysctlEntries } from './sysctls.ts';
 
 /** A policy that selects a pod of this node, and so is rendered here. */
@@ -52,6 +52,8 @@ export class PolicyPlanner {
   /** Sizes of the sets of each selection, as they were handed out. */
   readonly #sizes = new Map<string, readonly number[]>();
   readonly #groups = new Set<string>();
+  /** Directions whose groups are found by buckets. */
+  readonly #bucketed = new Set<Direction>();
   #selfAddresses: readonly IpAddress[] | undefined;
   #last: Pick<Snapshot, 'pods' | 'namespaces' | 'networkPolicies' | 'services'> = {
     pods: new Map(),
@@ -117,19 +119,24 @@ export class PolicyPlanner {
 
   #render(snapshot: Snapshot, stale: Stale, changes: Changes): void {
     const revisited = new Set<ObjectKey>();
+    const resized = new Set<Selection>();
     for (const key of stale.policies) {
       const { hasOtherChains, selections } = this.#renderPolicy(key, changes);
       if (hasOtherChains) revisited.add(key);
+      for (const selection of selections) resized.add(selection);
       for (const selection of selections) for (const pod of this.#podsFor(selection, snapshot)) stale.pods.add(pod);
     }
-    for (const { name, pods } of this.#selections.sweep()) {
-      for (const pod of pods) stale.pods.add(pod);
+    const swept = this.#subjects.sweepGroups();
+    this.#countGroups(stale);
+    const unused = this.#selections.sweep();
+    for (const { pods } of unused) for (const pod of pods) stale.pods.add(pod);
+    for (const key of stale.pods) for (const selection of this.#renderPod(key, snapshot, changes)) resized.add(selection);
+    for (const selection of resized) this.#renderSelection(selection, changes);
+    for (const { name } of unused) {
       this.#sizes.delete(name);
       changes.set(ownerKey(selectionRef(name)), undefined);
     }
-    for (const key of stale.pods) this.#renderPod(key, snapshot, changes);
-    for (const selection of this.#selections.values()) this.#renderSelection(selection, changes);
-    this.#renderGroups(revisited, changes);
+    this.#renderGroups(swept, revisited, changes);
     this.#renderSelf(changes);
     for (const key of differingKeys(this.#last.services, snapshot.services)) {
       this.#renderService(key, snapshot.services.get(key), changes);
@@ -172,7 +179,8 @@ export class PolicyPlanner {
     );
   }
 
-  #renderPod(key: ObjectKey, { namespaces }: Snapshot, changes: Changes): void {
+  /** Returns the selections that the pod is in, or was. */
+  #renderPod(key: ObjectKey, { namespaces }: Snapshot, changes: Changes): readonly Selection[] {
     const pod = this.#index.get(key);
     const former = this.#elements.get(key);
     const isLocal = this.#subjects.isLocal(key);
@@ -184,7 +192,11 @@ export class PolicyPlanner {
             this.#index.addressesOf(key).filter(address => this.#families.includes(familyOf(address))),
             this.#selections.of(pod, namespaces.get(pod.meta.namespace), isLocal),
             isLocal
-              ? { groupOf: direction => this.#subjects.groupOf(key, direction), defaultDeny: this.#options.defaultDeny }
+              ? {
+                  groupOf: direction => this.#subjects.groupOf(key, direction),
+                  hasBuckets: direction => this.#bucketed.has(direction),
+                  defaultDeny: this.#options.defaultDeny,
+                }
               : undefined,
           );
     for (const { selection, elements } of former?.shares ?? []) {
@@ -197,9 +209,11 @@ export class PolicyPlanner {
     }
     if (pod === undefined || next.entries.length === 0) this.#elements.delete(key);
     else this.#elements.set(key, next);
-    if (hasSameKeys(former?.entries ?? [], next.entries)) return;
+    const selections = [...(former?.shares ?? []), ...next.shares].map(({ selection }) => selection);
+    if (hasSameKeys(former?.entries ?? [], next.entries)) return selections;
     const owner: ObjectRef = { kind: 'Pod', key, since: pod?.meta.creationTimestamp ?? 0 };
     changes.set(ownerKey(owner), next.entries.length === 0 ? undefined : { owner, entries: next.entries, diagnostics: [] });
+    return selections;
   }
 
   #renderSelection({ name, chosen, elements }: Selection, changes: Changes): void {
@@ -216,9 +230,9 @@ export class PolicyPlanner {
   }
 
   /** Groups that came or went, and those of policies whose chains did. */
-  #renderGroups(revisited: ReadonlySet<ObjectKey>, changes: Changes): void {
+  #renderGroups(swept: ReadonlyMap<string, GroupRecord>, revisited: ReadonlySet<ObjectKey>, changes: Changes): void {
     const dispatches = new Set<Direction>();
-    for (const [name, { group }] of this.#subjects.sweepGroups()) {
+    for (const [name, { group }] of swept) {
       this.#groups.delete(name);
       dispatches.add(group.direction);
       changes.set(ownerKey(groupRef(name)), undefined);
@@ -238,6 +252,19 @@ export class PolicyPlanner {
     }
     for (const direction of DIRECTIONS) {
       if (dispatches.has(direction) || this.#fragments.size === 0) this.#renderDispatch(direction, changes);
+    }
+  }
+
+  /** All pods of this node are in other sets where groups become many or few. */
+  #countGroups(stale: Stale): void {
+    for (const direction of DIRECTIONS) {
+      let count = 0;
+      for (const { group } of this.#subjects.groups.values()) if (group.direction === direction) count++;
+      const isMany = count > MOST_GROUPS_IN_A_ROW;
+      if (isMany === this.#bucketed.has(direction)) continue;
+      if (isMany) this.#bucketed.add(direction);
+      else this.#bucketed.delete(direction);
+      for (const key of this.#subjects.keys()) stale.pods.add(key);
     }
   }
 

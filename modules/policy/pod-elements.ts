@@ -3,7 +3,7 @@ import type { Pod } from '../../daemon/cluster/kinds.ts';
 import { type Family, familyOf, type IpAddress } from '../../daemon/net/address.ts';
 import { type Entry, entry } from '../../daemon/reconcile/fragment.ts';
 import { protocolName } from './emit-iptables.ts';
-import { groupSet, ofFamily, SETS } from './names.ts';
+import { bucketOf, bucketSet, groupSet, ofFamily, SETS } from './names.ts';
 import { DIRECTIONS, type Direction, type Group } from './program.ts';
 import type { Chosen, Selection } from './selections.ts';
 
@@ -21,6 +21,8 @@ export interface PodElements {
 /** A pod of this node as its policies see it. */
 export interface LocalPlace {
   readonly groupOf: (direction: Direction) => Group | undefined;
+  /** Where the groups of a direction are so many that they are found by buckets. */
+  readonly hasBuckets: (direction: Direction) => boolean;
   /** `--netpol-default-deny`: pods that no policy selects are named as well. */
   readonly defaultDeny: boolean;
 }
@@ -53,13 +55,16 @@ export function elementsOfPod(
   return { shares, entries };
 }
 
-function setsOfPlace({ groupOf, defaultDeny }: LocalPlace): readonly string[] {
+function setsOfPlace({ groupOf, hasBuckets, defaultDeny }: LocalPlace): readonly string[] {
   return [
     SETS.localPods,
     ...DIRECTIONS.flatMap(direction => {
       const group = groupOf(direction);
       // Elements come in this order and go in the opposite one: a pod that is judged is always in a group.
-      if (group !== undefined) return [groupSet(group), SELECTED[direction]];
+      if (group !== undefined) {
+        const bucket = hasBuckets(direction) ? [bucketSet(direction, bucketOf(group))] : [];
+        return [groupSet(group), ...bucket, SELECTED[direction]];
+      }
       return defaultDeny ? [OPEN[direction]] : [];
     }),
   ];
