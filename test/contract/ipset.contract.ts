@@ -67,6 +67,8 @@ describe('sets through ipset', function () {
     setOf('kube-router-pod-subnets', 'hash:net'),
     element('kube-router-pod-subnets', '10.244.0.0/24'),
     element('kube-router-pod-subnets', '10.244.1.1'),
+    setOf('fairway-b-1', 'hash:net'),
+    ...['0.0.0.0/1', '128.0.0.0/1', '10.244.0.0/16 nomatch', '10.244.0.9 nomatch'].map(value => element('fairway-b-1', value)),
     setOf('inet6:kube-router-svip', 'hash:ip', 'ipv6'),
     ...['fd00:244::1', '2001:db8::1:0:0:1', '1:0:0:2::3', '1:2:3:4:5:6:0:8', '::1:2', '::ffff:a00:1', '64:ff9b::a00:1'].map(
       value => element('inet6:kube-router-svip', value),
@@ -77,6 +79,10 @@ describe('sets through ipset', function () {
     element('inet6:hairpin', 'fd00:244::1,tcp:80,::a00:1'),
     setOf('inet6:kube-router-pod-subnets', 'hash:net', 'ipv6'),
     element('inet6:kube-router-pod-subnets', 'fd00:244::/64'),
+    setOf('inet6:fairway-b-1', 'hash:net', 'ipv6'),
+    ...['::/1', '8000::/1', 'fd00:244::/64 nomatch', 'fd00:244::9 nomatch', '::ffff:a00:0/104 nomatch'].map(value =>
+      element('inet6:fairway-b-1', value),
+    ),
   ];
 
   it('are written in one process and read back, whatever their kind', async () => {
@@ -94,6 +100,39 @@ describe('sets through ipset', function () {
     assert.deepEqual(await applied([create(element('svip', '10.244.0.2')), remove(element('svip', '10.244.0.1'))]), {});
     assert.equal(spawned.length, 1);
     await assertThere([svip, element('svip', '10.244.0.2')]);
+  });
+
+  it('of prefixes leave out parts, whoever turned that round by hand', async () => {
+    const isIn = (address: string): boolean => spawnSync('ipset', ['test', 'blocks', address]).status === 0;
+    const set = setOf('blocks', 'hash:net');
+    const whole = element('blocks', '10.244.0.0/16');
+    const exempt = element('blocks', '10.244.1.0/24 nomatch');
+    assert.deepEqual(await applied([set, whole, exempt].map(create)), {});
+    assert.deepEqual([isIn('10.244.0.1'), isIn('10.244.1.1')], [true, false]);
+    tool('ipset -exist add blocks 10.244.1.0/24');
+    tool('ipset -exist add blocks 10.244.0.0/16 nomatch');
+    assert.deepEqual([isIn('10.244.0.1'), isIn('10.244.1.1')], [false, true]);
+    const found = await driver.read(new Map(), never);
+    const changes = [whole, exempt].map(wanted => {
+      const there = found.get(TABLES.ipset.key(wanted));
+      assert.ok(there !== undefined && !TABLES.ipset.same(there, wanted), wanted.kind);
+      return update(there, wanted);
+    });
+    assert.deepEqual(await applied(changes), {});
+    await assertThere([set, whole, exempt]);
+    assert.deepEqual([isIn('10.244.0.1'), isIn('10.244.1.1')], [true, false]);
+    assert.deepEqual(await applied([remove(exempt)]), {});
+    assert.deepEqual([isIn('10.244.0.1'), isIn('10.244.1.1')], [true, true]);
+    await assertThere([set, whole]);
+  });
+
+  it('of prefixes keep what is left out when they are made anew', async () => {
+    const small = setOf('blocks', 'hash:net', 'ipv4', 2);
+    const large = setOf('blocks', 'hash:net', 'ipv4', 100);
+    const values = ['10.244.0.0/16', '10.244.1.0/24 nomatch'].map(value => element('blocks', value));
+    await applied([small, ...values].map(create));
+    assert.deepEqual(await applied([update(small, large)]), {});
+    await assertThere([large, ...values]);
   });
 
   it('take what is done already for done', async () => {

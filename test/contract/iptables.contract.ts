@@ -93,6 +93,7 @@ function corpus(family: Family): Record<IptablesTable, readonly string[]> {
       '-p sctp -m sctp --dport 80 -j ACCEPT',
       '-p tcp -m multiport --dports 80,443,1000:2000 -j ACCEPT',
       '-g FAIRWAY-CALLED',
+      ...policyCorpus(family),
     ],
     nat: [
       ...(hasIpvs ? ['-m ipvs --vdir ORIGINAL --vmethod MASQ -j FAIRWAY-CALLED', '-m ipvs ! --ipvs -j RETURN'] : []),
@@ -106,6 +107,46 @@ function corpus(family: Family): Record<IptablesTable, readonly string[]> {
       '-p tcp -m tcp --tcp-flags SYN,RST SYN -j TCPMSS --set-mss 1440',
     ],
   };
+}
+
+/** What network policy writes. */
+function policyCorpus(family: Family): readonly string[] {
+  const isV4 = family === 'ipv4';
+  const n = isV4 ? '4' : '6';
+  const pod = isV4 ? '10.244.1.2/32' : 'fd00:244:1::2/128';
+  const protocols = ['tcp', 'udp', 'sctp'];
+  return [
+    '-m conntrack --ctstate RELATED,ESTABLISHED -g FAIRWAY-CALLED',
+    `-m set --match-set svip${n} src -j FAIRWAY-CALLED`,
+    `-m set ! --match-set svip${n} src -j RETURN`,
+    `-m set --match-set svip${n} src -g FAIRWAY-CALLED`,
+    `-s ${pod} -d ${pod} -j ACCEPT`,
+    ...protocols.flatMap(protocol => [
+      `-p ${protocol} -g FAIRWAY-CALLED`,
+      `-p ${protocol} -m ${protocol} --dport 80:90 -g FAIRWAY-CALLED`,
+      `-p ${protocol} -m ${protocol} --dport 1:65535 -g FAIRWAY-CALLED`,
+      `-p ${protocol} -m multiport --dports 80,443,1000:2000 -g FAIRWAY-CALLED`,
+      `-p ${protocol} -m multiport --dports 1:2,4:5,7:8,10:11,13:14,16:17,19:20,22 -g FAIRWAY-CALLED`,
+      `-p ${protocol} -m multiport --dports 1,3,5,7,9,11,13,15,17,19,21,23,25,27,29 -g FAIRWAY-CALLED`,
+      `-p ${protocol} -m set --match-set svip-prt${n} dst,dst -g FAIRWAY-CALLED`,
+      `-p ${protocol} -m multiport --dports 80,443 -m set --match-set svip${n} src -m comment --comment "default/web ingress[0]" -g FAIRWAY-CALLED`,
+      `-p ${protocol} -m set --match-set svip${n} src -m multiport --dports 80,443 -m comment --comment "default/web ingress[0]" -g FAIRWAY-CALLED`,
+      `-p ${protocol} -m set --match-set svip${n} dst -m set --match-set svip-prt${n} dst,dst -m comment --comment "default/web.v1 egress[12]" -g FAIRWAY-CALLED`,
+      `-p ${protocol} -m addrtype --dst-type LOCAL -m multiport --dports 30000:32767 -j RETURN`,
+      `-p ${protocol} -m multiport --dports 30000:32767 -m addrtype --dst-type LOCAL -j RETURN`,
+    ]),
+    `-m set --match-set svip-prt${n} dst,dst -m comment --comment "default/web egress[0]" -g FAIRWAY-CALLED`,
+    '-m comment --comment "default/web" -j FAIRWAY-CALLED',
+    // The longest: of what is longer the tool cuts the end without a word.
+    `-m comment --comment "${'n'.repeat(63)}/${'p'.repeat(191)}" -j FAIRWAY-CALLED`,
+    `-j NFLOG --nflog-prefix "${'n'.repeat(31)}/${'p'.repeat(31)}" --nflog-group 100`,
+    '-m addrtype --src-type LOCAL -j RETURN',
+    '-j MARK --set-xmark 0x10000/0x10000',
+    '-j MARK --set-xmark 0x0/0x10000',
+    '-m mark --mark 0x10000/0x10000 -g FAIRWAY-CALLED',
+    '-m limit --limit 10/min --limit-burst 10 -j NFLOG --nflog-prefix "fairway: denied default/web.v1[0]" --nflog-group 100',
+    '-m limit --limit 10/min --limit-burst 10 -j NFLOG --nflog-group 100',
+  ];
 }
 
 before('only where no rule can be harmed', () => {
@@ -294,6 +335,18 @@ for (const flavour of FLAVOURS) {
         assert.deepEqual(emptied, chain('FAIRWAY-A', []));
         await apply(update(chain('FAIRWAY-A', []), entry));
         assert.deepEqual(await read([entry]), keyed([entry]));
+      });
+
+      it('is refused what no table can hold, so that nobody counts on it', async () => {
+        const refused = [
+          // A range counts twice, and 15 is all.
+          '-p tcp -m multiport --dports 1:2,4:5,7:8,10:11,13:14,16:17,19:20,22:23 -j ACCEPT',
+          '-p tcp -m multiport --dports 1,3,5,7,9,11,13,15,17,19,21,23,25,27,29,31 -j ACCEPT',
+          '-m multiport --dports 80 -j ACCEPT',
+          '-j REJECT --reject-with tcp-reset',
+        ];
+        const entries = refused.map((rule, index) => chain(`FAIRWAY-${index}`, [rule]));
+        assert.deepEqual([...(await apply(...entries.map(create))).keys()], entries.map(key));
       });
 
       it('takes text that only prints differently for the same rule', async () => {

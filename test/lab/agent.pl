@@ -420,6 +420,42 @@ sub say_on {
     });
 }
 
+# ---- a pair that is watched: a fresh connection every few milliseconds, however those before it fare --------------------------------
+
+# Ports in turn: a firewall takes a datagram from a port used half a minute ago for one of the same flow.
+my %next_port;
+my ($FIRST_WATCH_PORT, $WATCH_PORTS) = (10_000, 22_000);
+
+sub watch {
+    my ($id, $every, $name, @target) = @_;
+    my $watch = $exchange{$id} = { kind => 'watch', pending => 0, ended => 0 };
+    my $begin;
+    $begin = sub {
+        if ($watch->{ended}) { undef $begin; return finish_watch($id) }
+        $target[4] = $FIRST_WATCH_PORT + $next_port{$name}++ % $WATCH_PORTS;
+        my $began = now();
+        $watch->{pending}++;
+        reach([$name, @target], sub {
+            my ($outcome, $text, $socket) = @_;
+            forget($socket) if $socket;
+            $watch->{pending}--;
+            report($id, 'attempt', $began * 1000, now() * 1000, $outcome, $text) unless $text eq 'bind';
+            finish_watch($id) if $watch->{ended};
+        });
+        after($every, $begin) if $begin;
+    };
+    $begin->();
+    report($id, 'done');
+}
+
+sub finish_watch {
+    my ($id) = @_;
+    my $watch = $exchange{$id} or return;
+    return if $watch->{pending};
+    delete $exchange{$id};
+    report($id, 'over');
+}
+
 # ---- a port of a namespace whose connections are answered by the controller -------------------------------------------------------
 
 sub forward {
@@ -491,6 +527,9 @@ sub handle {
     elsif ($verb eq 'burst')   { burst($id, @fields) }
     elsif ($verb eq 'hold')    { hold($id, @fields) }
     elsif ($verb eq 'say')     { say_on($id, @fields) }
+    elsif ($verb eq 'watch')   { watch($id, @fields) }
+    elsif ($verb eq 'unwatch') { if ($this) { $this->{ended} = 1; finish_watch($id) } }
+    elsif ($verb eq 'clock')   { report($id, 'done', now() * 1000) }
     elsif ($verb eq 'forward') { forward($id, @fields) }
     elsif ($verb eq 'data')    { send_forwarded($this, @fields) if $this }
     elsif ($verb eq 'closed')  { if ($this) { $this->{ending}{ $fields[0] } = 1; send_forwarded($this, $fields[0], '') } }

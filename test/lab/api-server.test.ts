@@ -4,18 +4,19 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { FakeApiServer } from '../fakes/api-server.ts';
 import type { LabHost } from './addresses.ts';
-import { Cluster, virtualServers } from './cluster.ts';
+import { Cluster } from './cluster.ts';
 import { describeLab } from './describe-lab.ts';
 import { answers, liftIcmpLimits, POD_PORT, RANGES, routeToNode1, serveEverywhere } from './describe-services.ts';
 import { FAIRWAY } from './fleet.ts';
 import type { Lab } from './lab.ts';
+import { virtualServers } from './node-state.ts';
 import { type ApiObject, endpoint, service, slice } from './objects.ts';
 import type { LabProcess } from './process.ts';
 import { until } from './until.ts';
 
 const TARGET = { transport: 'tcp', address: '10.96.10.1', port: 80 } as const;
 const WEB = service('web', { clusterIP: TARGET.address, ports: [{ name: 'http', port: 80, targetPort: POD_PORT }] });
-const RESOURCES = ['services', 'endpointslices', 'nodes'] as const;
+const RESOURCES = ['services', 'endpointslices', 'nodes', 'pods', 'namespaces', 'networkpolicies'] as const;
 /** Where the daemons find the API server: the host outside, whose name is not in the certificate. */
 const PORT = 6443;
 const FOLDER = '/run/kubernetes';

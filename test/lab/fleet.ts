@@ -21,18 +21,27 @@ export interface FleetOptions {
   readonly flags?: readonly string[];
   /** Nodes that run a daemon; all unless told. */
   readonly nodes?: readonly LabHost[];
+  /** What the daemons do; `service-proxy` unless told. */
+  readonly runs?: readonly Duty[];
 }
+
+/** What of a daemon is switched on, by the names of its flags: `--run-firewall`. */
+export type Duty = 'service-proxy' | 'firewall' | 'router';
+const DUTIES: readonly Duty[] = ['service-proxy', 'firewall', 'router'];
 
 export class Fleet {
   readonly nodes: readonly LabHost[];
   readonly #lab: Lab;
   readonly #flags: readonly string[];
+  readonly #duties: readonly string[];
   readonly #daemons = new Map<string, LabProcess>();
 
   constructor(lab: Lab, options: FleetOptions = {}) {
     this.#lab = lab;
     this.nodes = options.nodes ?? lab.nodes;
     this.#flags = options.flags ?? [];
+    const { runs = ['service-proxy'] } = options;
+    this.#duties = DUTIES.map(duty => `--run-${duty}=${runs.includes(duty)}`);
   }
 
   /** Starts the daemons on these manifests (file name to YAML) and waits until each has its first round in. */
@@ -48,8 +57,7 @@ export class Fleet {
       ...FAIRWAY,
       `--manifests=${FOLDER}`,
       `--hostname-override=${node.name}`,
-      '--run-router=false',
-      '--run-firewall=false',
+      ...this.#duties,
       ...this.#flags,
       ...(further.flags ?? []),
     ];
@@ -100,7 +108,7 @@ export async function footprint(lab: Lab, node: LabHost): Promise<string> {
     ['ip6tables-save'],
     ['ipset', 'list'],
     ['ip', '-o', 'addr'],
-    ['ipvsadm', '-Sn'],
+    ...((await hasIpvs(lab, node)) ? [['ipvsadm', '-Sn']] : []),
   ];
   const outputs = await Promise.all(
     commands.map(async argv => {
@@ -110,6 +118,14 @@ export async function footprint(lab: Lab, node: LabHost): Promise<string> {
     }),
   );
   return `${outputs.join('\n')}\n`;
+}
+
+/** On the machine itself a lab for policy may be without. */
+async function hasIpvs(lab: Lab, node: LabHost): Promise<boolean> {
+  return await lab.readFile(node, '/proc/net/ip_vs').then(
+    () => true,
+    () => false,
+  );
 }
 
 /** Comments with times, built-in chains with counters and table headers: a table that was looked at once stays loaded, empty. */

@@ -1,9 +1,9 @@
 import assert from 'node:assert/strict';
 import { setTimeout as pause } from 'node:timers/promises';
-import { virtualServers } from './cluster.ts';
 import { answers, describeServices, POD_PORT } from './describe-services.ts';
 import { footprint } from './fleet.ts';
 import type { Lab } from './lab.ts';
+import { virtualServers } from './node-state.ts';
 import { type ApiObject, endpoint, FAMILIES, service, slice } from './objects.ts';
 import { until } from './until.ts';
 

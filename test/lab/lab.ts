@@ -5,11 +5,15 @@ import type { AddressPlan, LabHost, LabNode, LabPod, TopologyOptions } from './a
 import { type Agent, LabError } from './agent.ts';
 import type { Pinning } from './guest.ts';
 import { machineNow, openPlace, type Place } from './place.ts';
-import { Probe } from './probe.ts';
+import { Probe, type Target } from './probe.ts';
 import { LabProcess, type LongLivedOptions, type ProgramOptions, type ProgramResult, runProgram } from './process.ts';
 import { buildTopology } from './topology.ts';
+import type { LabNeeds } from './trials.ts';
+import { Watch, type WatchOptions } from './watch.ts';
 
 export interface LabOptions extends TopologyOptions {
+  /** What the kernel must do, `services` (everything) unless told: what needs less runs on the machine itself more often, which is faster. */
+  readonly needs?: LabNeeds;
   /** Milliseconds until a guest is ended, whatever it does; 10 minutes unless told. */
   readonly timeLimitMs?: number;
   /** Guest memory in MiB; 1024 unless told. */
@@ -51,6 +55,7 @@ export class Lab {
     const machine = machineNow();
     const place = await openPlace({
       machine,
+      needs: options.needs ?? 'services',
       pinning: options.pinning ?? defaultPinning(machine.environment),
       timeLimitMs: options.timeLimitMs ?? 600_000,
       memoryMiB: options.memoryMiB ?? 1024,
@@ -93,6 +98,11 @@ export class Lab {
   /** Client and server sockets in a namespace. Costs nothing: all probes are one process. */
   probe(host: LabHost): Probe {
     return new Probe(this.#agent, host.name);
+  }
+
+  /** A fresh flow from a host to a target every few milliseconds, until it is ended. */
+  async watch(from: LabHost, target: Target, options: WatchOptions = {}): Promise<Watch> {
+    return await Watch.begin(this.#agent, from, target, options);
   }
 
   /** Runs a program in a namespace to its end, whatever its exit status; `input` is its standard input. */

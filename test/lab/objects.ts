@@ -1,4 +1,4 @@
-/** Kubernetes objects for the lab: what an API server would hold about its nodes, pods and Services. */
+/** Kubernetes objects for the lab: what an API server would hold about its nodes, pods, Services and policies. */
 import type { Addresses, LabNode, LabPod } from './addresses.ts';
 
 export type Family = keyof Addresses;
@@ -24,7 +24,7 @@ export interface Conditions {
   readonly terminating?: boolean;
 }
 
-/** The namespace of every Service and slice here. */
+/** The namespace of every object here that has one and is not told another. */
 export const NAMESPACE = 'lab';
 
 /** A Node with an InternalIP and a pod CIDR of each family. */
@@ -101,6 +101,58 @@ export function slice(
     addressType: family === 'ipv4' ? 'IPv4' : 'IPv6',
     ports,
     endpoints,
+  };
+}
+
+export interface NamedPort {
+  readonly name: string;
+  readonly port: number;
+  readonly protocol?: 'TCP' | 'UDP' | 'SCTP';
+}
+
+export interface PodExtras {
+  readonly labels?: Readonly<Record<string, string>>;
+  readonly namespace?: string;
+  readonly namedPorts?: readonly NamedPort[];
+  readonly creationTimestamp?: string;
+  /** Added to spec and status, or in place of what is there. */
+  readonly spec?: Readonly<Record<string, unknown>>;
+  readonly status?: Readonly<Record<string, unknown>>;
+}
+
+/** What a Pod needs of a lab's pod. */
+export type PodPlace = Pick<LabPod, 'name' | 'node' | 'addresses'>;
+
+/** A running Pod with an address of each family. */
+export function podObject(pod: PodPlace, extras: PodExtras = {}): ApiObject {
+  const { labels = {}, namespace = NAMESPACE, namedPorts = [], creationTimestamp, spec = {}, status = {} } = extras;
+  const { ipv4, ipv6 } = pod.addresses;
+  const ports = namedPorts.map(({ name, port, protocol = 'TCP' }) => ({ name, containerPort: port, protocol }));
+  return {
+    apiVersion: 'v1',
+    kind: 'Pod',
+    metadata: { name: pod.name, namespace, labels, ...(creationTimestamp === undefined ? {} : { creationTimestamp }) },
+    spec: { nodeName: pod.node, containers: [{ name: 'main', ports }], ...spec },
+    status: { phase: 'Running', podIP: ipv4, podIPs: [{ ip: ipv4 }, { ip: ipv6 }], ...status },
+  };
+}
+
+/** A Namespace with these labels and the one that an API server gives it. */
+export function namespaceObject(name: string, labels: Readonly<Record<string, string>> = {}): ApiObject {
+  return { apiVersion: 'v1', kind: 'Namespace', metadata: { name, labels: { 'kubernetes.io/metadata.name': name, ...labels } } };
+}
+
+/** A NetworkPolicy with this spec; without `podSelector` it selects every pod of its namespace. */
+export function networkPolicyObject(
+  name: string,
+  spec: Readonly<Record<string, unknown>>,
+  extras: { readonly namespace?: string } = {},
+): ApiObject {
+  return {
+    apiVersion: 'networking.k8s.io/v1',
+    kind: 'NetworkPolicy',
+    metadata: { name, namespace: extras.namespace ?? NAMESPACE },
+    spec: { podSelector: {}, ...spec },
   };
 }
 

@@ -1,6 +1,6 @@
 /**
- * Where the lab runs: in namespaces of this machine if its kernel has what the tests need, found by doing it in a throw-away namespace;
- * else in a User Mode Linux guest, if there is a kernel for one.
+ * Where the lab runs: in namespaces of this machine if its kernel has what the tests need (trials.ts), found by doing it in a throw-away
+ * namespace; else in a User Mode Linux guest, if there is a kernel for one.
  */
 import { spawn } from 'node:child_process';
 import { access, constants } from 'node:fs/promises';
@@ -9,6 +9,7 @@ import { Agent, type AgentProcess } from './agent.ts';
 import { type Pinning, startGuest } from './guest.ts';
 import { findLabKernel } from './kernel/find.ts';
 import { runProgram } from './process.ts';
+import { type LabNeeds, TRIALS } from './trials.ts';
 
 /** What the choice of a place depends on; `machineNow` reads it from this process. */
 export interface Machine {
@@ -21,6 +22,8 @@ export interface Machine {
 
 export interface PlaceOptions {
   readonly machine: Machine;
+  /** What the kernel must do; `services` unless told. A guest's does all. */
+  readonly needs?: LabNeeds;
   /** The CPU of this machine a guest is pinned to. */
   readonly pinning: Pinning;
   /** Milliseconds until a guest is ended, whatever it does. */
@@ -100,59 +103,18 @@ async function missingPackages(): Promise<readonly string[]> {
   return [...missing];
 }
 
-/** One command per thing the tests cannot do without. They run in namespaces of the agent's own and vanish with it. */
-const TRIALS: readonly { readonly shows: string; readonly argv: readonly string[]; readonly input?: string }[] = [
-  {
-    shows: 'dummy, ipip, veth and bridge links with IPv6',
-    argv: ['ip', '-batch', '-'],
-    input: [
-      'netns add trial',
-      'link add dummy-trial type dummy',
-      'link set dummy-trial up',
-      'addr add fd00:77::1/64 dev dummy-trial nodad',
-      'link add tunnel-trial type ipip local 10.77.0.1 remote 10.77.0.2',
-      'link add bridge-trial type bridge',
-      'link add veth-trial type veth peer name eth0 netns trial',
-      '',
-    ].join('\n'),
-  },
-  { shows: 'ip_vs for IPv4', argv: ['ipvsadm', '-A', '-t', '10.77.0.9:80', '-s', 'rr'] },
-  { shows: 'ip_vs for IPv6', argv: ['ipvsadm', '-A', '-t', '[fd00:77::9]:80', '-s', 'rr'] },
-  { shows: 'ipset hash:ip,port', argv: ['ipset', 'create', 'trial', 'hash:ip,port'] },
-  ...['iptables', 'ip6tables'].map(tool => ({
-    shows: `${tool} with nat, MASQUERADE and the ipvs match`,
-    argv: [
-      tool,
-      '-w',
-      '-t',
-      'nat',
-      '-A',
-      'POSTROUTING',
-      '-m',
-      'ipvs',
-      '--ipvs',
-      '--vdir',
-      'ORIGINAL',
-      '--vmethod',
-      'MASQ',
-      '-j',
-      'MASQUERADE',
-    ],
-  })),
-];
-
-async function whyNot({ machine, kernelArguments = [] }: PlaceOptions): Promise<string> {
-  return kernelArguments.length > 0 ? 'kernel arguments were asked for' : await whyNotThisMachine(machine);
+async function whyNot({ machine, needs, kernelArguments = [] }: PlaceOptions): Promise<string> {
+  return kernelArguments.length > 0 ? 'kernel arguments were asked for' : await whyNotThisMachine(machine, needs);
 }
 
-/** Why labs cannot run in namespaces of this machine itself, found by trying; empty if they can. */
-export async function whyNotThisMachine(machine: Machine): Promise<string> {
+/** Why labs with these needs cannot run in namespaces of this machine itself, found by trying; empty if they can. */
+export async function whyNotThisMachine(machine: Machine, needs: LabNeeds = 'services'): Promise<string> {
   if (machine.platform !== 'linux') return `this is ${machine.platform}, not linux`;
   if (machine.userId !== 0) return 'network namespaces of the machine need root';
   const agent = new Agent(startApart());
   try {
     await agent.ready();
-    for (const { shows, argv, ...input } of TRIALS) {
+    for (const { shows, argv, ...input } of TRIALS[needs]) {
       const { status, stderr } = await runProgram(agent, '', argv, { directory: '/', ...input });
       if (status !== 0) return `its kernel lacks ${shows} (${stderr.trim().replaceAll('\n', '; ')})`;
     }

@@ -126,9 +126,14 @@ export class Probe {
   }
 
   #fields(target: Target): string[] {
-    const { transport, address, port, sourceAddress = '', sourcePort = 0, timeoutMs = 2000 } = target;
-    return [this.namespace, transport, address, String(port), sourceAddress, String(sourcePort), String(timeoutMs)];
+    return targetFields(this.namespace, target);
   }
+}
+
+/** A target as the agent takes it. */
+export function targetFields(namespace: string, target: Target): string[] {
+  const { transport, address, port, sourceAddress = '', sourcePort = 0, timeoutMs = 2000 } = target;
+  return [namespace, transport, address, String(port), sourceAddress, String(sourcePort), String(timeoutMs)];
 }
 
 /** How often each server answered; replies without an answer are counted under their outcome (`refused`, `timeout`). */
@@ -149,7 +154,8 @@ function end(exchange: Exchange): void {
 
 const REFUSALS: ReadonlySet<string> = new Set(['ECONNREFUSED', 'EHOSTUNREACH', 'ENETUNREACH', 'EACCES', 'ENOPROTOOPT', 'EPROTO']);
 
-function reply(outcome: string, text: string): Reply {
+/** An outcome as the agent tells it. */
+export function reply(outcome: string, text: string): Reply {
   if (outcome === 'answer') {
     const [server = '', peer = '', peerPort = '', local = '', localPort = ''] = text.split(' ');
     return { outcome, server, peer, peerPort: Number(peerPort), local, localPort: Number(localPort) };

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
-import { localAddresses } from './cluster.ts';
 import { answers, describeServices, HOST_PORT, POD_PORT } from './describe-services.ts';
 import type { Lab } from './lab.ts';
+import { localAddresses } from './node-state.ts';
 import { type ApiObject, endpoint, FAMILIES, NAMESPACE, type ServiceExtras, service, slice } from './objects.ts';
 import { ping } from './ping.ts';
 

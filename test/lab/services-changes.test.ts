@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
-import { localAddresses, virtualServers } from './cluster.ts';
 import { answers, describeServices, POD_PORT } from './describe-services.ts';
 import type { Lab } from './lab.ts';
+import { localAddresses, virtualServers } from './node-state.ts';
 import { type ApiObject, endpoint, service, slice } from './objects.ts';
 import { type Reply, tally } from './probe.ts';
 

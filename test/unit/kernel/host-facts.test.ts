@@ -179,6 +179,7 @@ describe('the probe of a host that has nothing', () => {
       iptables: { ipv4: false, ipv6: false },
       xtIpvs: false,
       bridgeNetfilter: false,
+      nflog: false,
       ipv6: false,
     });
     assert.equal(probe.iptables.flavour, undefined);

@@ -49,7 +49,9 @@ function elementValue(type: IpSetType, family: Family): fc.Arbitrary<string> {
     case 'hash:ip':
       return address;
     case 'hash:net':
-      return fc.tuple(address, fc.integer({ min: 1, max: 31 })).map(parts => parts.join('/'));
+      return fc
+        .tuple(address, fc.integer({ min: 1, max: 31 }), fc.constantFrom('', ' nomatch'))
+        .map(([prefix, bits, flag]) => `${prefix}/${bits}${flag}`);
     case 'hash:ip,port':
       return fc.tuple(address, port).map(parts => parts.join(','));
     case 'hash:ip,port,ip':
@@ -66,7 +68,7 @@ const entries: fc.Arbitrary<readonly IpSetEntry[]> = fc
   )
   .chain(([type, family, name, maxElements]) =>
     fc
-      .uniqueArray(elementValue(type, family), { maxLength: 20 })
+      .uniqueArray(elementValue(type, family), { maxLength: 20, selector: value => value.replace(' nomatch', '') })
       .map(values => [setOf(name, type, maxElements, family), ...values.map(value => element(name, value))]),
   );
 
@@ -102,6 +104,17 @@ describe('the script for ipset', () => {
     );
   });
 
+  it('names an element without its nomatch where it goes, and changes it in place', () => {
+    const matching = element('blocks', '10.1.0.0/16');
+    const exempt = element('blocks', '10.1.0.0/16 nomatch');
+    const change: Change<IpSetEntry> = { op: 'update', key: TABLES.ipset.key(exempt), from: matching, to: exempt };
+    assert.equal(TABLES.ipset.key(matching), TABLES.ipset.key(exempt));
+    assert.equal(TABLES.ipset.same(matching, exempt), false);
+    assert.equal(silent.render([create(exempt)]), 'add blocks 10.1.0.0/16 nomatch\n');
+    assert.equal(silent.render([change]), 'add blocks 10.1.0.0/16 nomatch\n');
+    assert.equal(silent.render([remove(exempt)]), 'del blocks 10.1.0.0/16\n');
+  });
+
   it('shows how a set that is too small is made anew', () => {
     const change: Change<IpSetEntry> = { op: 'update', key: 'svip', from: setOf('svip'), to: setOf('svip', 'hash:ip', 131072) };
     assert.equal(
@@ -129,13 +142,36 @@ describe('the script for ipset', () => {
     ]) {
       assert.match(refusalOf(element('svip', value)) ?? '', /is no element/);
     }
+    for (const value of ['10.0.0.1,tcp:80 nomatch', '10.0.0.0/8 nomatch nomatch', 'nomatch', '10.0.0.0/8 timeout 5 nomatch']) {
+      assert.match(refusalOf(element('blocks', value)) ?? '', /is no element/);
+    }
     assert.match(refusalOf(setOf('a name')) ?? '', /is no name of a set/);
     assert.match(refusalOf(setOf('a'.repeat(32))) ?? '', /is no name of a set/);
     assert.match(refusalOf(setOf('svip', 'hash:ip', 0)) ?? '', /cannot hold 0/);
   });
 });
 
+describe('an element of a set of prefixes', () => {
+  it('is refused where ipset would not take it or would print it in another way', () => {
+    for (const value of ['0.0.0.0/0', '::/0', '0.0.0.0/0 nomatch']) {
+      assert.match(refusalOf(element('blocks', value)) ?? '', /write its two halves/);
+    }
+    for (const value of ['10.0.0.1/32', 'fd00::1/128', '10.0.0.1/32 nomatch']) {
+      assert.match(refusalOf(element('blocks', value)) ?? '', /is printed as/);
+    }
+    for (const value of ['0.0.0.0/1', '128.0.0.0/1', 'fd00::/32', '10.0.0.1', '10.0.0.1 nomatch']) {
+      assert.equal(refusalOf(element('blocks', value)), undefined, value);
+    }
+  });
+});
+
 describe('reading ipset save', () => {
+  it('knows an element that never matches, wherever the word stands', () => {
+    assert.deepEqual(parseSaveLine('add blocks 10.1.0.0/16 nomatch'), element('blocks', '10.1.0.0/16 nomatch'));
+    const verbose = 'add inet6:blocks ::ffff:10.0.0.0/104 timeout 0 nomatch packets 0 bytes 0';
+    assert.deepEqual(parseSaveLine(verbose), element('inet6:blocks', '::ffff:a00:0/104 nomatch'));
+  });
+
   it('leaves out foreign sets, timeouts and types that are not ours', async () => {
     const printed = [
       'create svip hash:ip,port family inet hashsize 1024 maxelem 65536 timeout 0 bucketsize 12 initval 0x23fcc08a',

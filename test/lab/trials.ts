@@ -1,0 +1,74 @@
+/** What a lab needs of the kernel it runs on, and the commands that show whether it is there. */
+
+/** `services`: everything, IPVS and tunnels included. `policy`: what filters packets between pods; nearly every kernel has it. */
+export type LabNeeds = 'services' | 'policy';
+
+/** Runs in namespaces of the agent's own and vanishes with it. */
+interface Trial {
+  readonly shows: string;
+  readonly argv: readonly string[];
+  readonly input?: string;
+}
+
+function links(...lines: readonly string[]): Pick<Trial, 'argv' | 'input'> {
+  return { argv: ['ip', '-batch', '-'], input: `${lines.join('\n')}\n` };
+}
+
+const TOOLS = ['iptables', 'ip6tables'] as const;
+
+/** One command per thing the tests cannot do without. */
+export const TRIALS: Readonly<Record<LabNeeds, readonly Trial[]>> = {
+  services: [
+    {
+      shows: 'dummy, ipip, veth and bridge links with IPv6',
+      ...links(
+        'netns add trial',
+        'link add dummy-trial type dummy',
+        'link set dummy-trial up',
+        'addr add fd00:77::1/64 dev dummy-trial nodad',
+        'link add tunnel-trial type ipip local 10.77.0.1 remote 10.77.0.2',
+        'link add bridge-trial type bridge',
+        'link add veth-trial type veth peer name eth0 netns trial',
+      ),
+    },
+    { shows: 'ip_vs for IPv4', argv: ['ipvsadm', '-A', '-t', '10.77.0.9:80', '-s', 'rr'] },
+    { shows: 'ip_vs for IPv6', argv: ['ipvsadm', '-A', '-t', '[fd00:77::9]:80', '-s', 'rr'] },
+    { shows: 'ipset hash:ip,port', argv: ['ipset', 'create', 'trial', 'hash:ip,port'] },
+    ...TOOLS.map(tool => ({
+      shows: `${tool} with nat, MASQUERADE and the ipvs match`,
+      argv: `${tool} -w -t nat -A POSTROUTING -m ipvs --ipvs --vdir ORIGINAL --vmethod MASQ -j MASQUERADE`.split(' '),
+    })),
+  ],
+  policy: [
+    {
+      shows: 'veth and bridge links with IPv6',
+      ...links(
+        'netns add trial',
+        'link add bridge-trial type bridge',
+        'link set bridge-trial up',
+        'addr add fd00:77::1/64 dev bridge-trial nodad',
+        'link add veth-trial type veth peer name eth0 netns trial',
+        'link set veth-trial master bridge-trial up',
+      ),
+    },
+    { shows: 'iptables on bridges (br_netfilter)', argv: ['cat', '/proc/sys/net/bridge/bridge-nf-call-iptables'] },
+    {
+      shows: 'ipset hash:ip, hash:ip,port and hash:net',
+      argv: ['ipset', 'restore'],
+      input: ['hash:ip', 'hash:ip,port', 'hash:net']
+        .flatMap((type, index) => [
+          `create trial-${index}-iptables ${type} family inet\n`,
+          `create trial-${index}-ip6tables ${type} family inet6\n`,
+        ])
+        .join(''),
+    },
+    ...TOOLS.flatMap(tool =>
+      [
+        `-m set --match-set trial-0-${tool} src -m conntrack --ctstate NEW -m mark --mark 0x0/0x1 -j MARK --set-xmark 0x1/0x1`,
+        `-m set --match-set trial-1-${tool} dst,dst -m addrtype --dst-type LOCAL -m comment --comment trial -j RETURN`,
+        '-p tcp -m multiport --dports 80,443 -j REJECT --reject-with tcp-reset',
+        '-m limit --limit 10/min -j NFLOG --nflog-group 100',
+      ].map(rule => ({ shows: `${tool} ${rule}`, argv: [tool, '-w', '-A', 'FORWARD', ...rule.split(' ')] })),
+    ),
+  ],
+};
