@@ -82,9 +82,17 @@ function setEntries(options: PolicyOptions, family: Family): readonly Entry[] {
   );
 }
 
-/** A TCP client learns of it at once by an RST; ICMP errors the kernel rations (icmp_ratelimit). */
+/**
+ * A TCP client learns of it at once by an RST; ICMP errors the kernel rations (icmp_ratelimit). Linux takes an SCTP association for refused
+ * when the protocol is unreachable, not when the port is; in IPv6 ip6tables has no error that it heeds.
+ */
 function denyRules({ denyWith }: PolicyOptions, family: Family): readonly string[] {
-  return denyWith === 'drop' ? ['-j DROP'] : ['-p tcp -j REJECT --reject-with tcp-reset', REJECT[family]];
+  if (denyWith === 'drop') return ['-j DROP'];
+  return [
+    '-p tcp -j REJECT --reject-with tcp-reset',
+    ...(family === 'ipv4' ? ['-p sctp -j REJECT --reject-with icmp-proto-unreachable'] : []),
+    REJECT[family],
+  ];
 }
 
 /** Traffic of pods is ours to decide, as in kube-router: a host whose FORWARD policy is DROP forwards it all the same. The rest is the host's. */
