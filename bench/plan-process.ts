@@ -80,12 +80,13 @@ class Stopwatch {
   }
 }
 
+type ReadKind = 'Service' | 'EndpointSlice' | 'Node';
 type Listed<K extends Kind> = { object: ClusterKinds[K]; complaints: readonly Complaint[] }[];
 
 /** What a reflector collects of the first lists: texts in, projections out. */
 function project(objects: Iterable<ApiObject>, projector: Projector, watch: Stopwatch) {
-  const lists: { readonly [K in Kind]: Listed<K> } = { Service: [], EndpointSlice: [], Node: [] };
-  const take = (kind: Kind, raw: unknown): void => {
+  const lists: { readonly [K in ReadKind]: Listed<K> } = { Service: [], EndpointSlice: [], Node: [] };
+  const take = (kind: ReadKind, raw: unknown): void => {
     const { object, complaints } = projector.project(kind, raw);
     switch (object?.kind) {
       case undefined:
@@ -101,7 +102,7 @@ function project(objects: Iterable<ApiObject>, projector: Projector, watch: Stop
         break;
     }
   };
-  let batch: { kind: Kind; text: string }[] = [];
+  let batch: { kind: ReadKind; text: string }[] = [];
   const flush = (): void => {
     watch.start();
     for (const { kind, text } of batch) take(kind, JSON.parse(text));
@@ -124,7 +125,7 @@ function fill(store: Store, lists: ReturnType<typeof project>, watch: Stopwatch)
   watch.stop();
 }
 
-function kindOf(kind: string): Kind {
+function kindOf(kind: string): ReadKind {
   if (kind === 'Service' || kind === 'EndpointSlice' || kind === 'Node') return kind;
   throw new TypeError(`no kind ${kind}`);
 }

@@ -18,10 +18,10 @@ type PolicyType = typeof INGRESS | typeof EGRESS;
 export function projectNetworkPolicy(meta: ObjectMeta, raw: RawObject, read: FieldReader): NetworkPolicy {
   const selected = new Reasons(read, 'the policy selects more pods than it should and allows nothing');
   const spec = isRawObject(raw['spec']) ? raw['spec'] : {};
-  if (!isAbsent(raw['spec']) && !isRawObject(raw['spec'])) selected.complain('spec', raw['spec'], 'not an object');
+  if (!isAbsent(raw['spec']) && !isRawObject(raw['spec']))
+    selected.complain('spec', raw['spec'], 'not an object; write podSelector and policyTypes under it');
   const unknown = unknownField(spec, ['podSelector', 'policyTypes', 'ingress', 'egress']);
-  if (unknown !== undefined)
-    read.complain(`spec.${unknown}`, spec[unknown], 'not a field of a NetworkPolicy, ignored; correct or remove it');
+  if (unknown !== undefined) read.complain('spec', unknown, 'not a field of a NetworkPolicy, ignored; correct or remove it');
   const { selector } = readSelector(spec['podSelector'], 'spec.podSelector', selected);
   const types = policyTypesOf(spec, read);
   return {
@@ -126,20 +126,13 @@ function blockOf(raw: unknown, field: string, reasons: Reasons): PolicyPeer | un
   return except === undefined ? undefined : { match: 'block', cidr, except: sortedOnce(except) };
 }
 
-/** A real part of the block, written without host bits: which addresses are meant with them is a guess. */
+/** A real part of the block. Host bits mean nothing, in `cidr` neither: API servers have taken both for long. */
 function exceptOf(raw: unknown, cidr: IpPrefix, field: string, reasons: Reasons): IpPrefix | undefined {
   const except = prefixAt(raw, field, reasons);
   if (except === undefined) return undefined;
-  if (!prefixContains(cidr, prefixAddress(except)) || prefixLength(except) <= prefixLength(cidr)) {
-    reasons.complain(field, raw, `no part of ${cidr}; write a smaller block within it`);
-  } else if (hasHostBits(raw, except)) {
-    reasons.complain(field, raw, `has bits beyond its length; write ${except} if that is meant`);
-  } else return except;
+  if (prefixContains(cidr, prefixAddress(except)) && prefixLength(except) > prefixLength(cidr)) return except;
+  reasons.complain(field, raw, `no part of ${cidr}; write a smaller block within it`);
   return undefined;
-}
-
-function hasHostBits(raw: unknown, prefix: IpPrefix): boolean {
-  return typeof raw === 'string' && parseAddress(raw.slice(0, raw.indexOf('/'))) !== prefixAddress(prefix);
 }
 
 function prefixAt(raw: unknown, field: string, reasons: Reasons): IpPrefix | undefined {

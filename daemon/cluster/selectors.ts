@@ -119,9 +119,9 @@ function expressionOf(raw: unknown, field: string, read: Complaining): LabelRequ
   if (values === undefined) return undefined;
   if (unknown !== undefined) read.complain(field, unknown, 'not a field of an expression; correct or remove it');
   else if (!isLabelKey(key)) read.complain(`${field}.key`, key, NO_KEY);
-  else if (operator === undefined) read.complain(`${field}.operator`, word, `not one of ${OPERATORS.join(', ')}`);
+  else if (operator === undefined) read.complain(`${field}.operator`, word, `not one of ${OPERATORS.join(', ')}; correct it`);
   else if (TAKES_VALUES[operator] && values.length === 0)
-    read.complain(`${field}.values`, raw['values'], `${operator} needs values`);
+    read.complain(`${field}.values`, raw['values'], `${operator} needs values; add some`);
   else if (!TAKES_VALUES[operator] && values.length > 0)
     read.complain(`${field}.values`, raw['values'], `${operator} takes no values; remove them`);
   else return { key, operator, values };

@@ -12,6 +12,7 @@ import { join } from 'node:path';
 import { TLSSocket } from 'node:tls';
 import { CertificateAuthority } from './certificates.ts';
 import { type ApiObject, type Change, ObjectStore, type ResourceName, type Stored } from './object-store.ts';
+import { selectionOf } from './selection.ts';
 import { TcpRelay } from './tcp-relay.ts';
 import { Watch, type WatchResponse } from './watch.ts';
 
@@ -86,6 +87,13 @@ const PATHS: Readonly<Record<string, Place>> = {
     resource: 'endpointslices',
     apiVersion: 'discovery.k8s.io/v1',
     kind: 'EndpointSlice',
+  },
+  '/api/v1/pods': { resource: 'pods', apiVersion: 'v1', kind: 'Pod' },
+  '/api/v1/namespaces': { resource: 'namespaces', apiVersion: 'v1', kind: 'Namespace' },
+  '/apis/networking.k8s.io/v1/networkpolicies': {
+    resource: 'networkpolicies',
+    apiVersion: 'networking.k8s.io/v1',
+    kind: 'NetworkPolicy',
   },
 };
 
@@ -288,7 +296,7 @@ export class FakeApiServer {
       return;
     }
     const page = token === null ? undefined : this.#pages.get(token);
-    const all = page?.rest ?? this.store.list(place.resource).filter(stored => matches(stored, query.get('labelSelector')));
+    const all = page?.rest ?? this.store.list(place.resource).filter(selectionOf(query));
     const revision = page?.revision ?? this.store.revision;
     const limit = Number(query.get('limit') ?? 0) || all.length;
     const next = `${place.resource}-${this.#pages.size}`;
@@ -315,10 +323,8 @@ export class FakeApiServer {
       sendStatus(response, { status: 410, message: `too old resource version: ${from}` });
       return;
     }
-    const selector = query.get('labelSelector');
     response.writeHead(200, { 'content-type': 'application/json' });
     response.flushHeaders();
-    const isSelected = (stored: Stored): boolean => matches(stored, selector);
     const watch = new Watch({
       ...place,
       response,
@@ -326,7 +332,7 @@ export class FakeApiServer {
       query,
       behaviour: this.behaviour,
       store: this.store,
-      matches: isSelected,
+      matches: selectionOf(query),
     });
     this.#watches.add(watch);
     response.on('close', () => this.#watches.delete(watch));
@@ -353,16 +359,4 @@ function serverFor(protocol: 'h2' | 'http/1.1' | 'plain', tls: TlsSettings): Ser
 function sendStatus(response: Response, { status, message = '', headers = {} }: CannedAnswer): void {
   response.writeHead(status, { 'content-type': 'application/json', ...headers });
   response.end(JSON.stringify({ kind: 'Status', apiVersion: 'v1', metadata: {}, status: 'Failure', message, code: status }));
-}
-
-/** `key`, `!key` and `key=value`, joined by commas. */
-function matches(stored: Stored, selector: string | null): boolean {
-  return (selector ?? '')
-    .split(',')
-    .filter(term => term !== '')
-    .every(term => {
-      if (term.startsWith('!')) return stored.labels[term.slice(1)] === undefined;
-      const [key = '', value] = term.split('=');
-      return value === undefined ? stored.labels[key] !== undefined : stored.labels[key] === value;
-    });
 }

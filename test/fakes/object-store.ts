@@ -1,4 +1,5 @@
 /** The storage under the fake API server: objects of the watched kinds with one revision for all, a log of changes, compaction. */
+import type { Selectable } from './selection.ts';
 
 /** Any API object; only these fields mean something to the server. */
 export interface ApiObject {
@@ -8,19 +9,20 @@ export interface ApiObject {
   readonly [field: string]: unknown;
 }
 
-export type ResourceName = 'services' | 'endpointslices' | 'nodes';
+export type ResourceName = 'services' | 'endpointslices' | 'nodes' | 'pods' | 'namespaces' | 'networkpolicies';
 
 export interface Change {
   readonly revision: number;
   readonly type: 'ADDED' | 'MODIFIED' | 'DELETED';
   readonly stored: Stored;
+  /** What was there before it. */
+  readonly former: Stored | undefined;
 }
 
 /** An object as it is sent: its text is made once. */
-export interface Stored {
+export interface Stored extends Selectable {
   readonly key: string;
   readonly json: string;
-  readonly labels: Readonly<Record<string, string>>;
   readonly revision: number;
 }
 
@@ -28,6 +30,9 @@ export const RESOURCE_OF_KIND: Readonly<Record<string, ResourceName>> = {
   Service: 'services',
   EndpointSlice: 'endpointslices',
   Node: 'nodes',
+  Pod: 'pods',
+  Namespace: 'namespaces',
+  NetworkPolicy: 'networkpolicies',
 };
 
 interface Table {
@@ -40,6 +45,9 @@ export class ObjectStore {
     services: { objects: new Map(), changes: [] },
     endpointslices: { objects: new Map(), changes: [] },
     nodes: { objects: new Map(), changes: [] },
+    pods: { objects: new Map(), changes: [] },
+    namespaces: { objects: new Map(), changes: [] },
+    networkpolicies: { objects: new Map(), changes: [] },
   };
   readonly #listeners = new Set<(resource: ResourceName, change: Change) => void>();
   #revision = 1000;
@@ -59,10 +67,11 @@ export class ObjectStore {
     const resource = resourceOf(object);
     const table = this.#tables[resource];
     const key = keyOf(object.metadata?.namespace, object.metadata?.name);
-    const type = table.objects.has(key) ? 'MODIFIED' : 'ADDED';
+    const former = table.objects.get(key);
     const stored = this.#stored(object, key);
     table.objects.set(key, stored);
-    this.#record(resource, { revision: stored.revision, type, stored });
+    const type = former === undefined ? 'ADDED' : 'MODIFIED';
+    this.#record(resource, { revision: stored.revision, type, stored, former });
     return stored.revision;
   }
 
@@ -74,7 +83,7 @@ export class ObjectStore {
     if (former === undefined) return this.#revision;
     this.#tables[resource].objects.delete(key);
     const last = this.#stored(JSON.parse(former.json) as ApiObject, key);
-    this.#record(resource, { revision: last.revision, type: 'DELETED', stored: last });
+    this.#record(resource, { revision: last.revision, type: 'DELETED', stored: last, former });
     return last.revision;
   }
 
@@ -111,8 +120,17 @@ export class ObjectStore {
   #stored(object: ApiObject, key: string): Stored {
     const revision = ++this.#revision;
     const metadata = object.metadata === undefined ? undefined : { ...object.metadata, resourceVersion: String(revision) };
-    return { key, json: JSON.stringify({ ...object, metadata }), labels: object.metadata?.labels ?? {}, revision };
+    const json = JSON.stringify({ ...object, metadata });
+    return { key, json, labels: object.metadata?.labels ?? {}, fields: fieldsOf(object), revision };
   }
+}
+
+/** What a field selector may ask of the object. A real server makes every new Pod Pending. */
+function fieldsOf({ kind, metadata, status }: ApiObject): Readonly<Record<string, string>> {
+  const names = { 'metadata.name': metadata?.name ?? '', 'metadata.namespace': metadata?.namespace ?? '' };
+  if (kind !== 'Pod') return names;
+  const phase: unknown = typeof status === 'object' && status !== null ? Reflect.get(status, 'phase') : undefined;
+  return { ...names, 'status.phase': typeof phase === 'string' ? phase : 'Pending' };
 }
 
 function resourceOf(object: ApiObject): ResourceName {

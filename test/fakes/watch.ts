@@ -60,12 +60,20 @@ export class Watch {
     if (isEndMarked) this.#bookmark({ 'k8s.io/initial-events-end': 'true' });
   }
 
-  /** An object that no longer matches the selector is deleted as far as this watch can tell. */
-  publish({ type, stored }: Change): void {
-    const text = line(this.#options.matches(stored) ? type : 'DELETED', stored.json).repeat(this.#options.behaviour.eventCopies);
+  /** An object that begins or ceases to match the selectors is added or deleted as far as this watch can tell. */
+  publish(change: Change): void {
+    const type = this.#typeOf(change);
+    if (type === undefined) return;
+    const text = line(type, change.stored.json).repeat(this.#options.behaviour.eventCopies);
     const { eventDelayMs } = this.#options.behaviour;
     if (eventDelayMs === 0) this.write(text);
     else this.#timers.push(setTimeout(() => this.write(text), eventDelayMs));
+  }
+
+  #typeOf({ type, stored, former }: Change): Change['type'] | undefined {
+    const [was, is] = [former !== undefined && this.#options.matches(former), this.#options.matches(stored)];
+    if (type === 'DELETED' || !is) return was ? 'DELETED' : undefined;
+    return was ? 'MODIFIED' : 'ADDED';
   }
 
   sendGone(isEnded: boolean): void {

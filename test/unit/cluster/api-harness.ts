@@ -85,3 +85,19 @@ export function slice(
     })),
   };
 }
+
+/** A running pod with one address. */
+export function pod(
+  name: string,
+  address: string,
+  changes: { readonly phase?: string; readonly labels?: object } = {},
+): ApiObject {
+  const { phase = 'Running', labels = { app: 'web' } } = changes;
+  return {
+    apiVersion: 'v1',
+    kind: 'Pod',
+    metadata: { namespace: 'shop', name, labels: { ...labels } },
+    spec: { nodeName: 'node-1', containers: [{ ports: [{ name: 'http', containerPort: 8080 }] }] },
+    status: { phase, podIP: address, podIPs: [{ ip: address }], hostIP: '192.168.1.1' },
+  };
+}

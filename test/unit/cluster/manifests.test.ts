@@ -72,6 +72,96 @@ describe('a folder of manifests', () => {
     assert.equal(told.get('Service', 'default/web'), web);
   });
 
+  it('holds pods, namespaces and policies too, as people write them', async () => {
+    write(
+      'shop.yaml',
+      `apiVersion: v1
+kind: Namespace
+metadata:
+  name: shop
+  labels: {team: blue}
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: web, namespace: shop, labels: {app: web}}
+spec:
+  nodeName: node-1
+  containers:
+  - name: web
+    ports:
+    - {name: http, containerPort: 8080}
+status:
+  podIPs: [{ip: 10.244.1.2}, {ip: "fd00:10:1::2"}]
+---
+apiVersion: networking.k8s.io/v1
+kind: NetworkPolicy
+metadata: {name: web, namespace: shop}
+spec:
+  podSelector:
+    matchLabels: {app: web}
+  ingress:
+  - from:
+    - namespaceSelector:
+        matchExpressions:
+        - {key: kubernetes.io/metadata.name, operator: In, values: [shop, front]}
+    - ipBlock: {cidr: 192.168.0.0/16, except: [192.168.9.0/24]}
+    ports:
+    - port: http
+---
+apiVersion: crd.projectcalico.org/v1
+kind: NetworkPolicy
+metadata: {name: calico, namespace: shop}
+`,
+    );
+    const bad = { metadata: { name: 'bad' }, spec: { podSelector: {}, ingress: [{ ports: [{ port: '80' }] }] } };
+    write('bad.json', JSON.stringify({ apiVersion: 'networking.k8s.io/v1', kind: 'NetworkPolicyList', items: [bad] }));
+    await start({ kinds: ['Pod', 'Namespace', 'NetworkPolicy'] });
+    assert.deepEqual([...told.objects.keys()].sort(), [
+      'Namespace shop',
+      'NetworkPolicy default/bad',
+      'NetworkPolicy shop/web',
+      'Pod shop/web',
+    ]);
+    assert.deepEqual(told.get('Pod', 'shop/web'), {
+      kind: 'Pod',
+      meta: { namespace: 'shop', name: 'web', uid: '', creationTimestamp: 0 },
+      labels: { app: 'web' },
+      nodeName: 'node-1',
+      hostIPs: [],
+      hostNetwork: false,
+      finished: false,
+      addresses: ['10.244.1.2', 'fd00:10:1::2'],
+      namedPorts: [{ name: 'http', protocol: 'TCP', port: 8080 }],
+    });
+    const namespaceSelector = {
+      requirements: [{ key: 'kubernetes.io/metadata.name', operator: 'In', values: ['front', 'shop'] }],
+    };
+    assert.deepEqual(told.get('NetworkPolicy', 'shop/web'), {
+      kind: 'NetworkPolicy',
+      meta: { namespace: 'shop', name: 'web', uid: '', creationTimestamp: 0 },
+      podSelector: { requirements: [{ key: 'app', operator: 'In', values: ['web'] }] },
+      ingress: {
+        rules: [
+          {
+            peers: [
+              { match: 'pods', namespaceSelector, podSelector: undefined },
+              { match: 'block', cidr: '192.168.0.0/16', except: ['192.168.9.0/24'] },
+            ],
+            ports: [{ match: 'name', protocol: 'TCP', name: 'http' }],
+          },
+        ],
+        unusable: undefined,
+      },
+      egress: undefined,
+    });
+    const complaints = [...told.complaints.values()].flat().map(({ key, message }) => `${key}: ${message}`);
+    assert.equal(complaints.length, 1);
+    assert.match(complaints[0] ?? '', /^default\/bad: spec\.ingress\[0\]\.ports\[0\]\.port: "80": .* \(in bad\.json\)$/);
+    write('shop.yaml', 'apiVersion: v1\nkind: Namespace\nmetadata: {name: shop}\n');
+    await told.until(() => told.objects.size === 2);
+    assert.deepEqual(told.changes.toSorted(), ['remove NetworkPolicy shop/web', 'remove Pod shop/web', 'upsert Namespace shop']);
+  });
+
   it('loses the objects of a file that is deleted', async () => {
     write('a.yaml', serviceYaml('web'));
     write('b.yaml', serviceYaml('api'));

@@ -4,7 +4,7 @@ import { describe, it } from 'mocha';
 import type { EndpointSlice, Kind, Node, Service } from '../../../daemon/cluster/kinds.ts';
 import { Projector } from '../../../daemon/cluster/project.ts';
 
-const KINDS: readonly Kind[] = ['Service', 'EndpointSlice', 'Node'];
+const KINDS: readonly Kind[] = ['Service', 'EndpointSlice', 'Node', 'Pod', 'Namespace', 'NetworkPolicy'];
 const META = { namespace: 'shop', name: 'web' };
 
 function service(spec: object, rest: object = {}): { object: Service; messages: readonly string[] } {
@@ -408,10 +408,46 @@ describe('objects of any shape', () => {
       'podCIDRs',
       'loadBalancerSourceRanges',
       'sessionAffinity',
+      'podIPs',
+      'hostIP',
+      'phase',
+      'containers',
+      'containerPort',
+      'podSelector',
+      'namespaceSelector',
+      'matchLabels',
+      'matchExpressions',
+      'key',
+      'operator',
+      'values',
+      'policyTypes',
+      'egress',
+      'from',
+      'to',
+      'ipBlock',
+      'cidr',
+      'except',
+      'protocol',
+      'endPort',
       '__proto__',
       'constructor',
     ];
-    const words = ['', 'web', 'IPv4', 'FQDN', '10.0.0.1', 'fd00::1', 'ClientIP', 'LoadBalancer', '10.0.0.0/8', 'None', 'true'];
+    const words = [
+      '',
+      'web',
+      'IPv4',
+      'FQDN',
+      '10.0.0.1',
+      'fd00::1',
+      'ClientIP',
+      'LoadBalancer',
+      '10.0.0.0/8',
+      'None',
+      'true',
+      'Egress',
+      'NotIn',
+      'UDP',
+    ];
     const { value } = fc.letrec(tie => ({
       value: fc.oneof(
         { depthSize: 'small', withCrossShrink: true },

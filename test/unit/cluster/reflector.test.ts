@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { afterEach, describe, it } from 'mocha';
-import { apiHarness, type Harness, type HarnessOptions, service, slice } from './api-harness.ts';
+import type { ApiObject } from '../../fakes/object-store.ts';
+import { apiHarness, type Harness, type HarnessOptions, pod, service, slice } from './api-harness.ts';
 
 describe('watching the API server', () => {
   let harness: Harness;
@@ -429,6 +430,79 @@ describe('watching the API server', () => {
     fake.put(slice('db', 2, { labels: headless }));
     await told.until(() => told.objects.size === 1);
   });
+
+  for (const protocol of ['h2', 'http/1.1'] as const) {
+    it(`shows pods, namespaces and policies as they come, change and go, over ${protocol}`, async () => {
+      const { fake, told, start } = await open({ server: { protocol }, kinds: ['Pod', 'Namespace', 'NetworkPolicy'] });
+      const policy = (spec: object): ApiObject => ({
+        apiVersion: 'networking.k8s.io/v1',
+        kind: 'NetworkPolicy',
+        metadata: { namespace: 'shop', name: 'web' },
+        spec: { podSelector: { matchLabels: { app: 'web' } }, policyTypes: ['Ingress'], ...spec },
+      });
+      const shop = { apiVersion: 'v1', kind: 'Namespace', metadata: { name: 'shop' } };
+      fake.put(pod('a', '10.244.1.2'), pod('b', '10.244.1.3'), shop, policy({}));
+      await start();
+      await told.until(() => told.replaced.length === 3);
+      assert.deepEqual([...told.objects.keys()].sort(), ['Namespace shop', 'NetworkPolicy shop/web', 'Pod shop/a', 'Pod shop/b']);
+      fake.put(pod('a', '10.244.1.2', { labels: { app: 'api' } }), policy({ ingress: [{ ports: [{ port: 'http' }] }] }));
+      fake.put({ ...shop, metadata: { name: 'shop', labels: { team: 'blue' } } });
+      fake.delete('Pod', 'shop', 'b');
+      await told.until(() => told.changes.length === 4);
+      assert.deepEqual(told.changes.toSorted(), [
+        'remove Pod shop/b',
+        'upsert Namespace shop',
+        'upsert NetworkPolicy shop/web',
+        'upsert Pod shop/a',
+      ]);
+      assert.deepEqual(told.get('Pod', 'shop/a'), {
+        kind: 'Pod',
+        meta: { namespace: 'shop', name: 'a', uid: '', creationTimestamp: 0 },
+        labels: { app: 'api' },
+        nodeName: 'node-1',
+        hostIPs: ['192.168.1.1'],
+        hostNetwork: false,
+        finished: false,
+        addresses: ['10.244.1.2'],
+        namedPorts: [{ name: 'http', protocol: 'TCP', port: 8080 }],
+      });
+      assert.deepEqual(told.get('Namespace', 'shop'), {
+        kind: 'Namespace',
+        meta: { namespace: '', name: 'shop', uid: '', creationTimestamp: 0 },
+        labels: { team: 'blue', 'kubernetes.io/metadata.name': 'shop' },
+      });
+      assert.deepEqual(told.get('NetworkPolicy', 'shop/web'), {
+        kind: 'NetworkPolicy',
+        meta: { namespace: 'shop', name: 'web', uid: '', creationTimestamp: 0 },
+        podSelector: { requirements: [{ key: 'app', operator: 'In', values: ['web'] }] },
+        ingress: { rules: [{ peers: [], ports: [{ match: 'name', protocol: 'TCP', name: 'http' }] }], unusable: undefined },
+        egress: undefined,
+      });
+      assert.deepEqual([told.reasons, [...told.complaints]], [[], []]);
+    });
+  }
+
+  for (const watchList of ['supported', 'ignored'] as const) {
+    it(`loses a pod as soon as it has finished, with WatchList ${watchList}`, async () => {
+      const { fake, told, start } = await open({ kinds: ['Pod'] });
+      fake.behaviour.watchList = watchList;
+      fake.put(pod('job', '10.244.1.2'), pod('done', '10.244.1.3', { phase: 'Succeeded' }), pod('web', '10.244.1.4'));
+      await start();
+      await told.until(() => told.replaced.length === 1);
+      assert.deepEqual([...told.keys('Pod')].sort(), ['shop/job', 'shop/web']);
+      await fake.awaitRequests('watch', 'pods', watchList === 'supported' ? 1 : 2);
+      fake.put(
+        pod('done', '10.244.1.3', { phase: 'Succeeded', labels: { seen: 'yes' } }),
+        pod('job', '10.244.1.2', { phase: 'Failed' }),
+      );
+      fake.delete('Pod', 'shop', 'job');
+      fake.put(pod('next', '10.244.1.2', { phase: 'Pending' }));
+      await told.until(() => told.get('Pod', 'shop/next') !== undefined);
+      assert.deepEqual(told.changes, ['remove Pod shop/job', 'upsert Pod shop/next']);
+      const asked = new Set(fake.requests.map(({ query }) => query.get('fieldSelector')));
+      assert.deepEqual([...asked], ['status.phase!=Succeeded,status.phase!=Failed']);
+    });
+  }
 
   it('stops at once and stays stopped', async () => {
     const { fake, told, start, stop } = await open();
