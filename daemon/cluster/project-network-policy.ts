@@ -3,7 +3,6 @@
  * safe for a rule and unsafe within one: an ipBlock without its `except`, a selector without one of its requirements allow more. A
  * direction is therefore used whole or not at all.
  */
-import { parseAddress } from '../net/address.ts';
 import { isPort, PROTOCOLS } from '../net/port.ts';
 import { type IpPrefix, parsePrefix, prefixAddress, prefixContains, prefixLength } from '../net/prefix.ts';
 import type { NetworkPolicy, ObjectMeta, PolicyDirection, PolicyPeer, PolicyPort, PolicyRule } from './kinds.ts';
