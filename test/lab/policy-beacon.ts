@@ -24,10 +24,13 @@ export function policyBeacon(lab: Lab): Beacon {
       const node = nodeOf(lab, host);
       const holds = (set: string, { addresses }: PodPlace): boolean =>
         new RegExp(`^add ${set} ${addresses.ipv4.replaceAll('.', '[.]')}$`, 'm').test(sets);
+      /** Selections of peers that a pod is in; policies of the test may choose from all namespaces, and then both pods are in theirs. */
+      const chosen = ({ addresses }: PodPlace): number =>
+        [...sets.matchAll(new RegExp(`^add fairway-p-\\S+ ${addresses.ipv4.replaceAll('.', '[.]')}$`, 'gm'))].length;
       const [now, before, second] = [first(node, revision), first(node, revision - 1), secondOf(node)];
       const traces = {
         'pod and policy': holds('fairway-ingress', now) && !holds('fairway-ingress', before),
-        namespace: holds('fairway-p-\\S+', second) && holds('fairway-p-\\S+', now) === (phaseOf(revision) === 'odd'),
+        namespace: chosen(second) > 0 && chosen(second) - chosen(now) === (phaseOf(revision) === 'odd' ? 0 : 1),
       };
       return { hasArrived: Object.values(traces).every(is => is), shown: { traces, sets } };
     },
