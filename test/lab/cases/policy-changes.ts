@@ -1,0 +1,229 @@
+/**
+ * Changes of a cluster, and what a pair of pods sees of them. `server` (pod-1-1, node1) serves; `near` (pod-1-2, node1) and `far` (pod-2-1,
+ * node2) are labelled `role: client`, `other` (pod-2-2, node2) `role: other`. Histories are outcomes of fresh flows, one every few
+ * milliseconds, in their order: a pair that stays denied never opens, one that stays allowed never loses a flow.
+ */
+import type { Lab } from '../lab.ts';
+import { type ApiObject, NAMESPACE, namespaceObject, networkPolicyObject, podObject } from '../objects.ts';
+
+export interface Step {
+  readonly put?: readonly ApiObject[];
+  readonly remove?: readonly ApiObject[];
+}
+
+export interface ChangeCase {
+  readonly title: string;
+  /** There before the watch begins. */
+  readonly before?: (lab: Lab) => readonly ApiObject[];
+  readonly change: (lab: Lab) => Step;
+  readonly far: string;
+  readonly other: string;
+}
+
+const SERVER = { matchLabels: { app: 'server' } };
+
+export function serverObject(lab: Lab, labels: Readonly<Record<string, string>> = { app: 'server' }): ApiObject {
+  return podObject(lab.pod(1, 1), { labels });
+}
+
+export function farObject(lab: Lab, role = 'client'): ApiObject {
+  return podObject(lab.pod(2, 1), { labels: { role } });
+}
+
+export function otherObject(lab: Lab, role = 'other'): ApiObject {
+  return podObject(lab.pod(2, 2), { labels: { role } });
+}
+
+/** The cast as it is before every case. */
+export function clusterOf(lab: Lab): readonly ApiObject[] {
+  return [
+    namespaceObject(NAMESPACE, { team: 'a' }),
+    serverObject(lab),
+    podObject(lab.pod(1, 2), { labels: { role: 'client' } }),
+    farObject(lab),
+    otherObject(lab),
+  ];
+}
+
+/** Opens the server to pods of these roles. */
+export function allow(name: string, ...roles: readonly string[]): ApiObject {
+  return networkPolicyObject(name, {
+    podSelector: SERVER,
+    ingress: [{ from: roles.map(role => ({ podSelector: { matchLabels: { role } } })) }],
+  });
+}
+
+const CLIENTS = allow('clients', 'client');
+const DENY_ALL = networkPolicyObject('deny-all', {});
+
+/** Pods that are not there: only their objects are. `count` of them with that role, on node `node`. */
+export function crowd(node: number, count: number, role: string): readonly ApiObject[] {
+  return Array.from({ length: count }, (_, index) =>
+    podObject(
+      {
+        name: `crowd-${node}-${index}`,
+        node: `node${node}`,
+        addresses: {
+          ipv4: `10.${200 + node}.${index >> 8}.${index & 255}`,
+          ipv6: `fd00:200:${node}::${index.toString(16)}`,
+        },
+      },
+      { labels: { role, number: String(index % 40) } },
+    ),
+  );
+}
+
+export const CHANGES: readonly ChangeCase[] = [
+  {
+    title: 'the first policy comes',
+    change: () => ({ put: [CLIENTS] }),
+    far: 'answer',
+    other: 'answer refused',
+  },
+  {
+    title: 'the last policy goes',
+    before: () => [CLIENTS],
+    change: () => ({ remove: [CLIENTS] }),
+    far: 'answer',
+    other: 'refused answer',
+  },
+  {
+    title: 'a policy that denies all comes beside one that allows',
+    before: () => [CLIENTS],
+    change: () => ({ put: [DENY_ALL] }),
+    far: 'answer',
+    other: 'refused',
+  },
+  {
+    title: 'one of two policies that allow a pair goes',
+    before: () => [CLIENTS, allow('more', 'client', 'x')],
+    change: () => ({ remove: [CLIENTS] }),
+    far: 'answer',
+    other: 'refused',
+  },
+  {
+    title: 'two policies change places',
+    before: () => [CLIENTS],
+    change: () => ({ remove: [CLIENTS], put: [allow('replacement', 'client', 'y')] }),
+    far: 'answer',
+    other: 'refused',
+  },
+  {
+    title: 'a rule chooses the same pods by another selector',
+    before: () => [CLIENTS],
+    change: () => ({
+      put: [
+        networkPolicyObject('clients', {
+          podSelector: SERVER,
+          ingress: [
+            { from: [{ podSelector: { matchExpressions: [{ key: 'role', operator: 'In', values: ['client', 'z'] }] } }] },
+          ],
+        }),
+      ],
+    }),
+    far: 'answer',
+    other: 'refused',
+  },
+  {
+    title: 'a rule gets other ports, the used one among them',
+    before: () => [CLIENTS],
+    change: () => ({
+      put: [
+        networkPolicyObject('clients', {
+          podSelector: SERVER,
+          ingress: [
+            {
+              from: [{ podSelector: { matchLabels: { role: 'client' } } }],
+              ports: [
+                { port: 8080, endPort: 8081 },
+                { port: 8080, protocol: 'UDP' },
+              ],
+            },
+          ],
+        }),
+      ],
+    }),
+    far: 'answer',
+    other: 'refused',
+  },
+  {
+    title: 'clients are relabelled to what is allowed and what is not allowed as well',
+    before: () => [allow('clients', 'client', 'friend')],
+    change: lab => ({ put: [farObject(lab, 'friend'), otherObject(lab, 'enemy')] }),
+    far: 'answer',
+    other: 'refused',
+  },
+  {
+    title: 'clients change places',
+    before: () => [CLIENTS],
+    change: lab => ({ put: [farObject(lab, 'other'), otherObject(lab, 'client')] }),
+    far: 'answer refused',
+    other: 'refused answer',
+  },
+  {
+    title: 'the server comes under other policies that allow the same',
+    before: () => [
+      CLIENTS,
+      networkPolicyObject('second', {
+        podSelector: { matchLabels: { app: 'second' } },
+        ingress: [{ from: [{ podSelector: { matchLabels: { role: 'client' } } }] }],
+      }),
+    ],
+    change: lab => ({ put: [serverObject(lab, { app: 'second' })] }),
+    far: 'answer',
+    other: 'refused',
+  },
+  {
+    title: 'the server comes under one more policy',
+    before: () => [CLIENTS, networkPolicyObject('second', { podSelector: { matchLabels: { extra: 'yes' } }, ingress: [] })],
+    change: lab => ({ put: [serverObject(lab, { app: 'server', extra: 'yes' })] }),
+    far: 'answer',
+    other: 'refused',
+  },
+  {
+    title: 'a namespace is relabelled from one allowed label to another',
+    before: () => [
+      networkPolicyObject('teams', {
+        podSelector: SERVER,
+        ingress: [
+          {
+            from: ['a', 'b'].map(team => ({
+              namespaceSelector: { matchLabels: { team } },
+              podSelector: { matchLabels: { role: 'client' } },
+            })),
+          },
+        ],
+      }),
+    ],
+    change: () => ({ put: [namespaceObject(NAMESPACE, { team: 'b' })] }),
+    far: 'answer',
+    other: 'refused',
+  },
+  {
+    title: 'a set grows past the size it was made for',
+    before: () => [CLIENTS],
+    change: () => ({ put: crowd(2, 17_000, 'client') }),
+    far: 'answer',
+    other: 'refused',
+  },
+  {
+    title: 'a rule that cannot be read takes the place of one that could',
+    before: () => [CLIENTS],
+    change: () => ({
+      put: [networkPolicyObject('clients', { podSelector: SERVER, ingress: [{ from: [{ ipBlock: { cidr: 'nonsense' } }] }] })],
+    }),
+    far: 'answer refused',
+    other: 'refused',
+  },
+  {
+    title: 'groups of pods become so many that they are found in two steps',
+    before: () => [CLIENTS, ...crowd(1, 40, 'crowd')],
+    change: () => ({
+      put: Array.from({ length: 30 }, (_, number) =>
+        networkPolicyObject(`crowd-${number}`, { podSelector: { matchLabels: { number: String(number) } } }),
+      ),
+    }),
+    far: 'answer',
+    other: 'refused',
+  },
+];
