@@ -40,8 +40,8 @@ export interface DaemonParts {
   readonly cacheSyncTimeoutMs: number;
 }
 
-/** Sets that nothing uses any more go with the next change of sets, or after this many milliseconds: they need no process of their own. */
-const LINGER_MS = 1000;
+/** Sets and chains that nothing uses any more go along with other changes, or after this many milliseconds: they need no process of their own. */
+const LINGER_MS = 5000;
 /** With the adaptive pace, reading a table back takes at most this share of the time. */
 const AUDIT_SHARE = 0.0025;
 /** A round that lasts longer than this, in milliseconds, is taken for wedged: liveness fails. */

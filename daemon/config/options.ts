@@ -162,7 +162,7 @@ export const OPTIONS = {
     'Pools of load-balancer IPs, and the ranges in which they are accepted. Empty: none are, unless --strict-external-ip-validation=false.',
   ),
   'strict-external-ip-validation': option(
-    ['services', 'routing'],
+    ['services', 'policy', 'routing'],
     bool,
     true,
     'Refuse external and load-balancer IPs outside the ranges given for them.',

@@ -130,11 +130,12 @@ export class Reconciler {
         postponed.set(user, [...(postponed.get(user) ?? []), stage]);
         continue;
       }
-      await this.#change(stage, isLast() ? 'everything' : 'upserts', signal);
+      // What uses another table may drop something only when that table is as wanted.
+      await this.#change(stage, isLast() && !isUser(stage) ? 'everything' : 'upserts', signal);
       for (const used of postponed.get(stage) ?? []) await this.#change(used, isLast() ? 'everything' : 'upserts', signal);
     }
     for (const stage of this.#stages.toReversed())
-      if (this.#tables[stage].hasDeletes()) await this.#change(stage, 'deletes', signal);
+      if (this.#tables[stage].hasChanges()) await this.#change(stage, 'deletes', signal);
     return this.#dueAt();
   }
 
@@ -227,4 +228,9 @@ export class Reconciler {
     const due = [this.#claims.wakeAt(), ...this.#stages.map(stage => this.#tables[stage].dueAt())].filter(at => at !== undefined);
     return earliest(due);
   }
+}
+
+/** Whether entries of this table make those of an earlier one take effect. */
+function isUser(table: TableName): boolean {
+  return STAGES.some(stage => TABLES[stage].use?.by === table);
 }

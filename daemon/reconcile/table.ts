@@ -40,8 +40,8 @@ export interface Applied {
 }
 
 /**
- * Which of the due changes one step of a round makes: `idle` those of entries that nothing uses now, so that nobody notices; `everything`
- * upserts and deletes in one batch.
+ * Which of the due changes one step of a round makes: `idle` those of entries that nothing uses now, so that nobody notices; `upserts` keep what
+ * can only go late; `deletes` take that away as well; `everything` is upserts and deletes in one batch.
  */
 export type Part = 'idle' | 'upserts' | 'deletes' | 'everything';
 
@@ -226,20 +226,26 @@ export class Table<K extends TableName> {
     const changes: Change<TableTypes[K]>[] = [];
     for (const key of this.#due()) {
       const from = believed.get(key);
-      const to = this.#wanted(key);
-      if (to === undefined) {
+      const wanted = this.#wanted(key);
+      if (wanted === undefined) {
         if (from === undefined) this.#settle(key);
         else if (part !== 'upserts' && !surroundings.isRequired(key) && this.#isPartOf(part, from, surroundings)) {
           changes.push({ op: 'delete', key, from });
         }
-      } else if (from !== undefined && this.#definition.same(from, to)) {
-        believed.set(key, to);
+      } else if (from === undefined) {
+        if (part !== 'deletes' && this.#isPartOf(part, wanted, surroundings)) changes.push({ op: 'create', key, to: wanted });
+      } else if (this.#definition.same(from, wanted)) {
+        believed.set(key, wanted);
         this.#settle(key);
-      } else if (part !== 'deletes' && this.#isPartOf(part, to, surroundings)) {
-        changes.push(from === undefined ? { op: 'create', key, to } : { op: 'update', key, from, to });
+      } else if (this.#isPartOf(part, wanted, surroundings)) {
+        const widened = this.#widened(from, wanted);
+        const to = part === 'deletes' ? wanted : widened;
+        // What is left to be dropped is dropped late; what is not only that is not for then.
+        const isDrop = this.#definition.same(from, widened);
+        if (isDrop === (part === 'deletes')) changes.push({ op: 'update', key, from, to });
       }
     }
-    if (this.#mayLinger(changes)) return undefined;
+    if (this.#mayLinger(changes, surroundings)) return undefined;
     return this.#apply(this.#ready(changes, surroundings), signal);
   }
 
@@ -247,32 +253,44 @@ export class Table<K extends TableName> {
     return part !== 'idle' || this.#definition.use === undefined || !isRequired(this.#definition.use.handle(entry));
   }
 
+  #widened(from: TableTypes[K], to: TableTypes[K]): TableTypes[K] {
+    return this.#definition.widened?.(from, to) ?? to;
+  }
+
   /** Whether these changes only clear away what has no effect any more, and it is not time for that yet: it can go along with others. */
-  #mayLinger(changes: readonly Change<TableTypes[K]>[]): boolean {
+  #mayLinger(changes: readonly Change<TableTypes[K]>[], { isRequired }: Surroundings): boolean {
     const { use } = this.#definition;
-    const isIdle = (change: Change<TableTypes[K]>): boolean =>
-      change.op === 'delete' && use !== undefined && this.#wanted(use.handle(change.from)) === undefined;
-    if (changes.length === 0 || !changes.every(isIdle)) {
-      if (changes.length > 0) this.#sweepAt = undefined;
-      return false;
-    }
+    const isClearing = (change: Change<TableTypes[K]>): boolean => {
+      if (change.op === 'create' || (use !== undefined && isRequired(use.handle(entryOf(change))))) return false;
+      return this.#isInert(change.key, change.from);
+    };
+    if (changes.length === 0) return false;
     const now = this.#clock.now();
-    this.#sweepAt ??= instantOf(now + this.#lingerMs);
-    if (this.#sweepAt > now) return true;
-    this.#sweepAt = undefined;
-    return false;
+    const isLater = changes.every(isClearing) && (this.#sweepAt ?? Number.POSITIVE_INFINITY) > now && this.#lingerMs > 0;
+    if (isLater) this.#sweepAt ??= instantOf(now + this.#lingerMs);
+    else this.#sweepAt = undefined;
+    return isLater;
   }
 
-  /** True where something is to be changed now. */
+  /** Whether the entry is to go or to become less, and that makes no difference. */
+  #isInert(key: string, from: TableTypes[K]): boolean {
+    const wanted = this.#wanted(key);
+    if (wanted !== undefined && !this.#definition.same(from, this.#widened(from, wanted))) return false;
+    return this.#definition.isInert?.(from) === true;
+  }
+
+  /** True where something is to be changed now that makes a difference. */
   hasDue(): boolean {
-    for (const _ of this.#due()) return true;
+    for (const key of this.#due()) {
+      const from = this.#believed?.get(key);
+      if (from === undefined ? this.#wanted(key) !== undefined : !this.#isInert(key, from)) return true;
+    }
     return false;
   }
 
-  /** True where some believed entry has no wish any more: only then does anyone ask what is required. */
-  hasDeletes(): boolean {
-    for (const key of this.#dirty) if (this.#wanted(key) === undefined) return true;
-    for (const key of this.#failures.keys()) if (this.#wanted(key) === undefined) return true;
+  /** True where something is still to be changed, be it only to clear up. */
+  hasChanges(): boolean {
+    for (const _ of this.#due()) return true;
     return false;
   }
 
@@ -379,6 +397,10 @@ export class Table<K extends TableName> {
     const retryAt = instantOf(this.#clock.now() + this.#backoff.delay(count));
     return { table: this.name, key, claim, error: asFairwayError(thrown), count, retryAt };
   }
+}
+
+function entryOf<T>(change: Change<T>): T {
+  return change.op === 'delete' ? change.from : change.to;
 }
 
 function asFairwayError(thrown: unknown): FairwayError {

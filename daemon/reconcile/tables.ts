@@ -88,6 +88,11 @@ export type IptablesEntry =
        * less passes. Otherwise the whole chain waits.
        */
       readonly lacking?: 'rule by rule';
+      /**
+       * `late`: a rule that leads on to another chain of ours by a set, and is not wanted any more, goes only after the sets are as wanted: until
+       * then it finds what is still in its set. Otherwise it goes at once.
+       */
+      readonly dropping?: 'late';
     }
   | {
       readonly kind: 'hook';
@@ -161,6 +166,10 @@ export interface TableDefinition<T> {
   requires(entry: T): readonly Requirement[];
   /** The entry without what it needs and `isThere` does not find; undefined where it can only wait. */
   reduced?(entry: T, isThere: (need: Requirement) => boolean): T | undefined;
+  /** `desired` with what of `actual` may only go when the other tables are as wanted. */
+  widened?(actual: T, desired: T): T;
+  /** Whether deleting or narrowing the entry makes no difference, once what used it is as wanted. */
+  isInert?(entry: T): boolean;
   /** How an entry takes effect, where that is by being used from another table. */
   readonly use?: TableUse<T>;
 }
@@ -203,6 +212,7 @@ export const TABLES: { readonly [K in TableName]: TableDefinition<TableTypes[K]>
     same: sameIpSetEntry,
     use: { by: 'iptables', handle: entry => (entry.kind === 'set' ? entry.name : entry.set) },
     requires: entry => (entry.kind === 'set' ? NOTHING : [{ table: 'ipset', key: entry.set }]),
+    isInert: () => true,
   },
   iptables: {
     key: iptablesKey,
@@ -212,6 +222,9 @@ export const TABLES: { readonly [K in TableName]: TableDefinition<TableTypes[K]>
       entry.kind === 'chain' && entry.lacking === 'rule by rule'
         ? { ...entry, rules: entry.rules.filter(rule => requirementsOf(rule, entry).every(isThere)) }
         : undefined,
+    widened: widenedChain,
+    // No packet comes to a chain that is wanted no more, but by the hook that leads there.
+    isInert: entry => entry.kind === 'chain',
   },
   virtualServer: {
     key: entry => listenerKey(entry.listener),
@@ -300,6 +313,16 @@ function sameIptablesEntry(actual: IptablesEntry, desired: IptablesEntry): boole
 function iptablesRequirements(entry: IptablesEntry): readonly Requirement[] {
   const texts = entry.kind === 'chain' ? entry.rules : [`${entry.match} -j ${entry.to}`];
   return texts.flatMap(text => requirementsOf(text, entry));
+}
+
+/** Rules that lead on stand before the last one, which decides about all that is left. */
+function widenedChain(actual: IptablesEntry, desired: IptablesEntry): IptablesEntry {
+  if (actual.kind !== 'chain' || desired.kind !== 'chain' || desired.dropping !== 'late') return desired;
+  const wanted = new Set(desired.rules);
+  const kept = actual.rules.filter(rule => !wanted.has(rule) && /--match-set .* -g FAIRWAY-/.test(rule));
+  return kept.length === 0
+    ? desired
+    : { ...desired, rules: [...desired.rules.slice(0, -1), ...kept, ...desired.rules.slice(-1)] };
 }
 
 function requirementsOf(text: string, { family, table }: IptablesEntry): readonly Requirement[] {

@@ -75,9 +75,8 @@ function chains(family: Family, rulesOf: Readonly<Record<string, readonly string
 }
 
 function setEntries(options: PolicyOptions, family: Family): readonly Entry[] {
-  const names = [SETS.localPods, SETS.egress, SETS.ingress, SETS.serviceAddresses];
   const open = options.defaultDeny ? [SETS.openEgress, SETS.openIngress] : [];
-  return [...names, ...open].map(name =>
+  return [SETS.localPods, SETS.egress, SETS.ingress, ...open].map(name =>
     entry('ipset', { kind: 'set', name: ofFamily(name, family), type: 'hash:ip', family, maxElements: maxElementsFor(0) }),
   );
 }
@@ -119,7 +118,7 @@ function inputRules(context: FrameContext, options: PolicyOptions, family: Famil
   const ranges = options.serviceRanges.filter(range => range.includes(':') === (family === 'ipv6'));
   const services = [
     ...ranges.map(range => words(addressMatch('-d', range), '-j RETURN')),
-    `${setMatch(ofFamily(SETS.serviceAddresses, family), 'dst')} -j RETURN`,
+    `${setMatch(ofFamily(SETS.servicePorts, family), 'dst,dst')} -j RETURN`,
     ...PROTOCOLS.map(protocolName).map(
       protocol => `-p ${protocol} -m addrtype --dst-type LOCAL -m multiport --dports ${first}:${last} -j RETURN`,
     ),
@@ -197,7 +196,7 @@ export function dispatchEntries(direction: Direction, groups: readonly Group[], 
   const side = SIDES[direction].set;
   return context.families.flatMap(family => {
     const chain = (name: string, rules: readonly string[]): Entry =>
-      entry('iptables', { kind: 'chain', family, table: 'filter', name, rules, lacking: 'rule by rule' });
+      entry('iptables', { kind: 'chain', family, table: 'filter', name, rules, lacking: 'rule by rule', dropping: 'late' });
     const rulesOf = (some: readonly Group[]): readonly string[] => [
       ...some.map(group => dispatchRule(group, family)),
       `-g ${CHAINS.deny}`,

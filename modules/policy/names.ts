@@ -39,8 +39,8 @@ export const SETS = {
   /** Pods of this node that no policy selects; only with `--netpol-default-deny`. */
   openEgress: 'fairway-open-egress',
   openIngress: 'fairway-open-ingress',
-  /** Addresses of Services outside the ranges that flags give. */
-  serviceAddresses: 'fairway-service-ips',
+  /** Address and port of Services whose address is outside the ranges that flags give. */
+  servicePorts: 'fairway-service-ports',
 } as const;
 
 const INITIAL: Readonly<Record<Direction, string>> = { ingress: 'I', egress: 'E' };

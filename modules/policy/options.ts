@@ -18,6 +18,8 @@ export interface PolicyOptions {
    * proxy and judged behind it, by the endpoint.
    */
   readonly serviceRanges: readonly IpPrefix[];
+  /** `--strict-external-ip-validation`: no external or load-balancer IP is served outside of them. */
+  readonly strictExternalIpValidation: boolean;
   /** `--service-node-port-range`: likewise, on addresses of the host. */
   readonly nodePorts: { readonly first: number; readonly last: number };
 }
@@ -31,6 +33,7 @@ export function policyOptionsOf(config: Pick<OptionValues, ConfigKey>, explicit:
     defaultDeny: config.netpolDefaultDeny,
     denyWith: config.netpolDenyWith,
     serviceRanges: [...config.serviceClusterIpRange, ...config.serviceExternalIpRange, ...config.loadbalancerIpRange],
+    strictExternalIpValidation: config.strictExternalIpValidation,
     nodePorts: config.serviceNodePortRange,
   };
 }
@@ -43,4 +46,5 @@ type ConfigKey =
   | 'serviceClusterIpRange'
   | 'serviceExternalIpRange'
   | 'loadbalancerIpRange'
+  | 'strictExternalIpValidation'
   | 'serviceNodePortRange';

@@ -3,7 +3,6 @@ import type { NetworkPolicy, ObjectKey, Service } from '../../daemon/cluster/kin
 import { differingKeys, patched } from '../../daemon/cluster/patched-map.ts';
 import type { Snapshot } from '../../daemon/cluster/snapshot.ts';
 import { type Family, familyOf, type IpAddress } from '../../daemon/net/address.ts';
-import { anyPrefixContains } from '../../daemon/net/prefix.ts';
 import { type Entry, entry, type Fragment, type ObjectRef, type OwnerKey, ownerKey } from '../../daemon/reconcile/fragment.ts';
 import { maxElementsFor } from '../../daemon/reconcile/set-size.ts';
 import { sameList } from '../../daemon/reconcile/stable.ts';
@@ -19,6 +18,7 @@ import { PodIndex } from './pod-index.ts';
 import { DIRECTIONS, type Direction, type PolicyProgram } from './program.ts';
 import { isOfNode } from './select.ts';
 import { type Selection, Selections } from './selections.ts';
+import { servicePortEntries } from './service-ports.ts';
 import { type GroupRecord, Subjects } from './subjects.ts';
 import { sysctlEntries } from './sysctls.ts';
 
@@ -54,6 +54,9 @@ export class PolicyPlanner {
   readonly #groups = new Set<string>();
   /** Directions whose groups are found by buckets. */
   readonly #bucketed = new Set<Direction>();
+  /** Elements of the set of service ports, and the sizes it was handed out with. */
+  readonly #serviceElements: Record<Family, number> = { ipv4: 0, ipv6: 0 };
+  #serviceSizes: readonly number[] | undefined;
   #selfAddresses: readonly IpAddress[] | undefined;
   #last: Pick<Snapshot, 'pods' | 'namespaces' | 'networkPolicies' | 'services'> = {
     pods: new Map(),
@@ -138,9 +141,7 @@ export class PolicyPlanner {
     }
     this.#renderGroups(swept, revisited, changes);
     this.#renderSelf(changes);
-    for (const key of differingKeys(this.#last.services, snapshot.services)) {
-      this.#renderService(key, snapshot.services.get(key), changes);
-    }
+    this.#renderServices(snapshot, changes);
   }
 
   /** Whether the chains it has are others than before, and the selections that nobody used before. */
@@ -210,8 +211,8 @@ export class PolicyPlanner {
     if (pod === undefined || next.entries.length === 0) this.#elements.delete(key);
     else this.#elements.set(key, next);
     const selections = [...(former?.shares ?? []), ...next.shares].map(({ selection }) => selection);
-    if (hasSameKeys(former?.entries ?? [], next.entries)) return selections;
     const owner: ObjectRef = { kind: 'Pod', key, since: pod?.meta.creationTimestamp ?? 0 };
+    if (this.#isAsBefore(owner, former?.entries ?? [], next.entries)) return selections;
     changes.set(ownerKey(owner), next.entries.length === 0 ? undefined : { owner, entries: next.entries, diagnostics: [] });
     return selections;
   }
@@ -285,6 +286,7 @@ export class PolicyPlanner {
     const addresses = [...this.#subjects.keys()]
       .filter(key => DIRECTIONS.some(direction => this.#subjects.groupOf(key, direction) !== undefined))
       .flatMap(key => this.#index.addressesOf(key))
+      .filter(address => this.#families.includes(familyOf(address)))
       .sort();
     if (this.#selfAddresses !== undefined && sameList(this.#selfAddresses, addresses)) return;
     this.#selfAddresses = addresses;
@@ -294,18 +296,38 @@ export class PolicyPlanner {
     changes.set(ownerKey(owner), { owner, entries, diagnostics: [] });
   }
 
-  /** Addresses that no range of the flags holds: what pods send there is the service proxy's as well. */
+  /** The set of the service ports that no range of the flags holds, and of each changed Service those. */
+  #renderServices({ services }: Snapshot, changes: Changes): void {
+    for (const key of differingKeys(this.#last.services, services)) this.#renderService(key, services.get(key), changes);
+    const sizes = this.#families.map(family => maxElementsFor(this.#serviceElements[family]));
+    if (this.#serviceSizes !== undefined && sameList(this.#serviceSizes, sizes)) return;
+    this.#serviceSizes = sizes;
+    const owner = moduleRef('services');
+    const entries = this.#families.map((family, index) =>
+      entry('ipset', {
+        kind: 'set',
+        name: ofFamily(SETS.servicePorts, family),
+        type: 'hash:ip,port',
+        family,
+        maxElements: sizes[index] ?? maxElementsFor(0),
+      }),
+    );
+    changes.set(ownerKey(owner), { owner, entries, diagnostics: [] });
+  }
+
   #renderService(key: ObjectKey, service: Service | undefined, changes: Changes): void {
     const owner: ObjectRef = { kind: 'Service', key, since: service?.meta.creationTimestamp ?? 0 };
-    const all = service === undefined ? [] : [...service.clusterIPs, ...service.externalIPs, ...service.loadBalancerIPs];
-    const entries = [...new Set(all)]
-      .filter(address => this.#families.includes(familyOf(address)) && !anyPrefixContains(this.#options.serviceRanges, address))
-      .map(address =>
-        entry('ipset', { kind: 'element', set: ofFamily(SETS.serviceAddresses, familyOf(address)), value: address }),
-      );
-    const former = this.#fragments.get(ownerKey(owner));
-    if (hasSameKeys(former?.entries ?? [], entries)) return;
+    const former = this.#fragments.get(ownerKey(owner))?.entries ?? [];
+    const entries = service === undefined ? [] : servicePortEntries(service, this.#families, this.#options);
+    if (this.#isAsBefore(owner, former, entries)) return;
+    for (const family of FAMILIES) this.#serviceElements[family] += countOf(entries, family) - countOf(former, family);
     changes.set(ownerKey(owner), entries.length === 0 ? undefined : { owner, entries, diagnostics: [] });
+  }
+
+  /** Whether the owner has a fragment of these entries, or none where there are none. An object made anew is another owner. */
+  #isAsBefore(owner: ObjectRef, former: readonly Entry[], next: readonly Entry[]): boolean {
+    if (!hasSameKeys(former, next)) return false;
+    return next.length === 0 || this.#fragments.get(ownerKey(owner))?.owner.since === owner.since;
   }
 
   /** What depends on the node alone, so once. */
@@ -320,11 +342,15 @@ export class PolicyPlanner {
 
 const NO_ELEMENTS: PodElements = { shares: [], entries: [] };
 
+function countOf(entries: readonly Entry[], family: Family): number {
+  return entries.filter(({ key }) => key.startsWith('inet6:') === (family === 'ipv6')).length;
+}
+
 function hasSameKeys(former: readonly Entry[], next: readonly Entry[]): boolean {
   return former.length === next.length && former.every(({ key }, index) => key === next[index]?.key);
 }
 
-function moduleRef(part: Direction | 'self' | ''): ObjectRef {
+function moduleRef(part: Direction | 'self' | 'services' | ''): ObjectRef {
   return { kind: 'Module', key: part === '' ? 'policy' : `policy/${part}`, since: 0 };
 }
 

@@ -90,7 +90,10 @@ export class Selections {
   #candidates(name: string, namespace: Namespace | undefined): readonly Selection[] {
     const known = this.#ofNamespace.get(name);
     if (known !== undefined) return known;
-    const found = [...this.#selections.values()].filter(selection => this.includesNamespace(selection, name, namespace));
+    // By name, so that a pod's elements stand in one order whatever came first.
+    const found = [...this.#selections.values()]
+      .filter(selection => this.includesNamespace(selection, name, namespace))
+      .sort((a, b) => (a.name < b.name ? -1 : 1));
     this.#ofNamespace.set(name, found);
     return found;
   }
