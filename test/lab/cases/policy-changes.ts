@@ -181,6 +181,42 @@ export const CHANGES: readonly ChangeCase[] = [
     other: 'refused',
   },
   {
+    title: 'a client is relabelled, and what its egress did not allow the ingress of the server does not allow now',
+    before: () => [
+      CLIENTS,
+      networkPolicyObject('clients-out', {
+        podSelector: { matchLabels: { role: 'client' } },
+        policyTypes: ['Egress'],
+        egress: [{ to: [{ podSelector: { matchLabels: { app: 'nobody' } } }] }],
+      }),
+      networkPolicyObject('friends-out', {
+        podSelector: { matchLabels: { role: 'friend' } },
+        policyTypes: ['Egress'],
+        egress: [{}],
+      }),
+    ],
+    change: lab => ({ put: [farObject(lab, 'friend')] }),
+    far: 'refused',
+    other: 'refused',
+  },
+  {
+    title: 'a client is relabelled, and other policies of its own and other rules of the server allow the same',
+    before: () => [
+      allow('clients', 'client'),
+      allow('friends', 'friend'),
+      ...['client', 'friend'].map(role =>
+        networkPolicyObject(`${role}-out`, {
+          podSelector: { matchLabels: { role } },
+          policyTypes: ['Egress'],
+          egress: [{ to: [{ podSelector: SERVER }] }],
+        }),
+      ),
+    ],
+    change: lab => ({ put: [farObject(lab, 'friend')] }),
+    far: 'answer',
+    other: 'refused',
+  },
+  {
     title: 'a namespace is relabelled from one allowed label to another',
     before: () => [
       networkPolicyObject('teams', {
