@@ -250,7 +250,11 @@ export class Table<K extends TableName> {
   }
 
   #isPartOf(part: Part, entry: TableTypes[K], { isRequired }: Surroundings): boolean {
-    return part !== 'idle' || this.#definition.use === undefined || !isRequired(this.#definition.use.handle(entry));
+    const { use } = this.#definition;
+    if (part !== 'idle' || use === undefined) return true;
+    const refined = use.refined(entry);
+    const isRefining = refined !== undefined && this.has(this.#definition.key(refined)) && isRequired(use.handle(refined));
+    return !isRefining && !isRequired(use.handle(entry));
   }
 
   #widened(from: TableTypes[K], to: TableTypes[K]): TableTypes[K] {

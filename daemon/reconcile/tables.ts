@@ -69,7 +69,16 @@ export type IpSetEntry =
    * `value` as `ipset save` prints it: `10.0.0.1`, `10.0.0.1,tcp:80`, `10.0.0.1,tcp:80,10.0.0.1`, `10.0.0.0/8`, and `10.1.0.0/16 nomatch`
    * for what is taken out of a larger one.
    */
-  | { readonly kind: 'element'; readonly set: string; readonly value: string };
+  | {
+      readonly kind: 'element';
+      readonly set: string;
+      readonly value: string;
+      /**
+       * A set that holds the same value, where this element only says what becomes of it: while the other set is in use and has it already, this
+       * one comes as late as elements of sets in use do, although nothing may use its set yet.
+       */
+      readonly refines?: string;
+    };
 
 export type IptablesTable = 'filter' | 'nat' | 'mangle';
 
@@ -179,6 +188,8 @@ export interface TableUse<T> {
   readonly by: TableName;
   /** What is referred to, as a key of this table: an element takes effect where its set is matched on. */
   handle(entry: T): string;
+  /** The entry that this one says more about, if so: where that one is there and in use, this one counts as in use. */
+  refined(entry: T): T | undefined;
 }
 
 const NOTHING: readonly Requirement[] = [];
@@ -210,7 +221,11 @@ export const TABLES: { readonly [K in TableName]: TableDefinition<TableTypes[K]>
     // `nomatch` is a property of an element that can be changed in place, and no part of what `del` names.
     key: entry => (entry.kind === 'set' ? entry.name : `${entry.set} ${elementName(entry.value)}`),
     same: sameIpSetEntry,
-    use: { by: 'iptables', handle: entry => (entry.kind === 'set' ? entry.name : entry.set) },
+    use: {
+      by: 'iptables',
+      handle: entry => (entry.kind === 'set' ? entry.name : entry.set),
+      refined: entry => (entry.kind === 'element' && entry.refines !== undefined ? { ...entry, set: entry.refines } : undefined),
+    },
     requires: entry => (entry.kind === 'set' ? NOTHING : [{ table: 'ipset', key: entry.set }]),
     isInert: () => true,
   },

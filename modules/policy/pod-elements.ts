@@ -41,7 +41,7 @@ export function elementsOfPod(
   const add = (set: string, address: IpAddress, value: string): void => {
     entries.push(entry('ipset', { kind: 'element', set: ofFamily(set, familyOf(address)), value }));
   };
-  for (const set of local === undefined ? [] : setsOfPlace(local)) for (const address of addresses) add(set, address, address);
+  if (local !== undefined) for (const address of addresses) entries.push(...placeEntries(address, local));
   const shares = selections.map((selection): Share => {
     const elements = { ipv4: 0, ipv6: 0 };
     for (const address of addresses) {
@@ -55,17 +55,22 @@ export function elementsOfPod(
   return { shares, entries };
 }
 
-function setsOfPlace({ groupOf, hasBuckets, defaultDeny }: LocalPlace): readonly string[] {
+/**
+ * That it is a pod of this node, that policies select it, and by which group. They come in this order and go in the opposite one, so that a pod
+ * that is judged is always in a group.
+ */
+function placeEntries(address: IpAddress, { groupOf, hasBuckets, defaultDeny }: LocalPlace): readonly Entry[] {
+  const family = familyOf(address);
+  const element = (set: string): Entry => entry('ipset', { kind: 'element', set: ofFamily(set, family), value: address });
   return [
-    SETS.localPods,
+    element(SETS.localPods),
     ...DIRECTIONS.flatMap(direction => {
       const group = groupOf(direction);
-      // Elements come in this order and go in the opposite one: a pod that is judged is always in a group.
-      if (group !== undefined) {
-        const bucket = hasBuckets(direction) ? [bucketSet(direction, bucketOf(group))] : [];
-        return [groupSet(group), ...bucket, SELECTED[direction]];
-      }
-      return defaultDeny ? [OPEN[direction]] : [];
+      if (group === undefined) return defaultDeny ? [element(OPEN[direction])] : [];
+      const refines = ofFamily(SELECTED[direction], family);
+      const sets = [groupSet(group), ...(hasBuckets(direction) ? [bucketSet(direction, bucketOf(group))] : [])];
+      const inGroup = sets.map(set => entry('ipset', { kind: 'element', set: ofFamily(set, family), value: address, refines }));
+      return [...inGroup, element(SELECTED[direction])];
     }),
   ];
 }

@@ -15,21 +15,22 @@ describePolicy('while policies, pods and namespaces change', { objects: clusterO
     await suite().cluster.change({ put: wanted, remove: others });
   }
 
-  async function watch(from: 'far' | 'other', transport: 'tcp' | 'udp'): Promise<Watch> {
+  async function watch(from: 'near' | 'far' | 'other', transport: 'tcp' | 'udp'): Promise<Watch> {
     const { lab } = suite();
-    return await suite().watchPair(from === 'far' ? lab.pod(2, 1) : lab.pod(2, 2), lab.pod(1, 1), transport);
+    const host = { near: lab.pod(1, 2), far: lab.pod(2, 1), other: lab.pod(2, 2) }[from];
+    return await suite().watchPair(host, lab.pod(1, 1), transport);
   }
 
   afterEach(reset);
 
-  for (const { title, before: given, change, far, other } of CHANGES) {
-    it(`${title}: the one sees ${far}, the other ${other}`, async function () {
+  for (const { title, before: given, change, client = 'far', seen, other } of CHANGES) {
+    it(`${title}: the one sees ${seen}, the other ${other}`, async function () {
       this.timeout(60_000);
       const { lab, cluster } = suite();
       await cluster.change({ put: given?.(lab) ?? [] });
       const pairs = [
-        { from: 'far', transport: 'tcp', sees: far },
-        { from: 'far', transport: 'udp', sees: far },
+        { from: client, transport: 'tcp', sees: seen },
+        { from: client, transport: 'udp', sees: seen },
         { from: 'other', transport: 'tcp', sees: other },
         { from: 'other', transport: 'udp', sees: other },
       ] as const;
@@ -37,9 +38,9 @@ describePolicy('while policies, pods and namespaces change', { objects: clusterO
       await Promise.all(watches.map(async one => await one.more()));
       await cluster.change(change(lab));
       await Promise.all(watches.map(async one => await one.more()));
-      const seen = await Promise.all(watches.map(async one => history(await one.end())));
+      const histories = await Promise.all(watches.map(async one => history(await one.end())));
       assert.deepEqual(
-        seen.map((sees, index) => `${pairs[index]?.from} ${pairs[index]?.transport}: ${sees}`),
+        histories.map((sees, index) => `${pairs[index]?.from} ${pairs[index]?.transport}: ${sees}`),
         pairs.map(({ from, transport, sees }) => `${from} ${transport}: ${sees}`),
       );
     });

@@ -16,7 +16,10 @@ export interface ChangeCase {
   /** There before the watch begins. */
   readonly before?: (lab: Lab) => readonly ApiObject[];
   readonly change: (lab: Lab) => Step;
-  readonly far: string;
+  /** Where the client is whose history is told: on the other node unless told. Two nodes do not learn of a change in the same moment. */
+  readonly client?: 'near' | 'far';
+  /** Of the client. */
+  readonly seen: string;
   readonly other: string;
 }
 
@@ -30,19 +33,17 @@ export function farObject(lab: Lab, role = 'client'): ApiObject {
   return podObject(lab.pod(2, 1), { labels: { role } });
 }
 
+export function nearObject(lab: Lab, role = 'client'): ApiObject {
+  return podObject(lab.pod(1, 2), { labels: { role } });
+}
+
 export function otherObject(lab: Lab, role = 'other'): ApiObject {
   return podObject(lab.pod(2, 2), { labels: { role } });
 }
 
 /** The cast as it is before every case. */
 export function clusterOf(lab: Lab): readonly ApiObject[] {
-  return [
-    namespaceObject(NAMESPACE, { team: 'a' }),
-    serverObject(lab),
-    podObject(lab.pod(1, 2), { labels: { role: 'client' } }),
-    farObject(lab),
-    otherObject(lab),
-  ];
+  return [namespaceObject(NAMESPACE, { team: 'a' }), serverObject(lab), nearObject(lab), farObject(lab), otherObject(lab)];
 }
 
 /** Opens the server to pods of these roles. */
@@ -77,35 +78,35 @@ export const CHANGES: readonly ChangeCase[] = [
   {
     title: 'the first policy comes',
     change: () => ({ put: [CLIENTS] }),
-    far: 'answer',
+    seen: 'answer',
     other: 'answer refused',
   },
   {
     title: 'the last policy goes',
     before: () => [CLIENTS],
     change: () => ({ remove: [CLIENTS] }),
-    far: 'answer',
+    seen: 'answer',
     other: 'refused answer',
   },
   {
     title: 'a policy that denies all comes beside one that allows',
     before: () => [CLIENTS],
     change: () => ({ put: [DENY_ALL] }),
-    far: 'answer',
+    seen: 'answer',
     other: 'refused',
   },
   {
     title: 'one of two policies that allow a pair goes',
     before: () => [CLIENTS, allow('more', 'client', 'x')],
     change: () => ({ remove: [CLIENTS] }),
-    far: 'answer',
+    seen: 'answer',
     other: 'refused',
   },
   {
     title: 'two policies change places',
     before: () => [CLIENTS],
     change: () => ({ remove: [CLIENTS], put: [allow('replacement', 'client', 'y')] }),
-    far: 'answer',
+    seen: 'answer',
     other: 'refused',
   },
   {
@@ -121,7 +122,7 @@ export const CHANGES: readonly ChangeCase[] = [
         }),
       ],
     }),
-    far: 'answer',
+    seen: 'answer',
     other: 'refused',
   },
   {
@@ -143,21 +144,21 @@ export const CHANGES: readonly ChangeCase[] = [
         }),
       ],
     }),
-    far: 'answer',
+    seen: 'answer',
     other: 'refused',
   },
   {
     title: 'clients are relabelled to what is allowed and what is not allowed as well',
     before: () => [allow('clients', 'client', 'friend')],
     change: lab => ({ put: [farObject(lab, 'friend'), otherObject(lab, 'enemy')] }),
-    far: 'answer',
+    seen: 'answer',
     other: 'refused',
   },
   {
     title: 'clients change places',
     before: () => [CLIENTS],
     change: lab => ({ put: [farObject(lab, 'other'), otherObject(lab, 'client')] }),
-    far: 'answer refused',
+    seen: 'answer refused',
     other: 'refused answer',
   },
   {
@@ -170,14 +171,14 @@ export const CHANGES: readonly ChangeCase[] = [
       }),
     ],
     change: lab => ({ put: [serverObject(lab, { app: 'second' })] }),
-    far: 'answer',
+    seen: 'answer',
     other: 'refused',
   },
   {
     title: 'the server comes under one more policy',
     before: () => [CLIENTS, networkPolicyObject('second', { podSelector: { matchLabels: { extra: 'yes' } }, ingress: [] })],
     change: lab => ({ put: [serverObject(lab, { app: 'server', extra: 'yes' })] }),
-    far: 'answer',
+    seen: 'answer',
     other: 'refused',
   },
   {
@@ -195,8 +196,9 @@ export const CHANGES: readonly ChangeCase[] = [
         egress: [{}],
       }),
     ],
-    change: lab => ({ put: [farObject(lab, 'friend')] }),
-    far: 'refused',
+    change: lab => ({ put: [nearObject(lab, 'friend')] }),
+    client: 'near',
+    seen: 'refused',
     other: 'refused',
   },
   {
@@ -212,8 +214,9 @@ export const CHANGES: readonly ChangeCase[] = [
         }),
       ),
     ],
-    change: lab => ({ put: [farObject(lab, 'friend')] }),
-    far: 'answer',
+    change: lab => ({ put: [nearObject(lab, 'friend')] }),
+    client: 'near',
+    seen: 'answer',
     other: 'refused',
   },
   {
@@ -232,14 +235,14 @@ export const CHANGES: readonly ChangeCase[] = [
       }),
     ],
     change: () => ({ put: [namespaceObject(NAMESPACE, { team: 'b' })] }),
-    far: 'answer',
+    seen: 'answer',
     other: 'refused',
   },
   {
     title: 'a set grows past the size it was made for',
     before: () => [CLIENTS],
     change: () => ({ put: crowd(2, 17_000, 'client') }),
-    far: 'answer',
+    seen: 'answer',
     other: 'refused',
   },
   {
@@ -248,7 +251,7 @@ export const CHANGES: readonly ChangeCase[] = [
     change: () => ({
       put: [networkPolicyObject('clients', { podSelector: SERVER, ingress: [{ from: [{ ipBlock: { cidr: 'nonsense' } }] }] })],
     }),
-    far: 'answer refused',
+    seen: 'answer refused',
     other: 'refused',
   },
   {
@@ -259,7 +262,7 @@ export const CHANGES: readonly ChangeCase[] = [
         networkPolicyObject(`crowd-${number}`, { podSelector: { matchLabels: { number: String(number) } } }),
       ),
     }),
-    far: 'answer',
+    seen: 'answer',
     other: 'refused',
   },
 ];
