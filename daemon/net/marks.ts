@@ -6,7 +6,7 @@
  * | 0x0001 - 0x3fff | kube-router's marks of direct server return; left free |
  * | 0x4000, 0x8000 | kube-proxy's "masquerade" and "drop"; never touched |
  * | 0x10000 | {@link POLICY_ALLOWED} |
- * | 0x20000 | kube-router's "passed the pod's chain"; not needed here, left free so that its leftover rules match nothing of ours |
+ * | 0x20000 | {@link POLICY_BALANCED} |
  */
 
 /**
@@ -14,6 +14,12 @@
  * group: outside of a judgement the bit is clear. kube-router's bit for the same.
  */
 export const POLICY_ALLOWED = 0x10000;
+
+/**
+ * The packet is judged in OUTPUT, on its way from IPVS to an endpoint: refused with an RST, it would answer the client with the address of the
+ * endpoint, which IPVS does not translate back. Set and cleared within OUTPUT. kube-router's bit for "passed the pod's chain".
+ */
+export const POLICY_BALANCED = 0x20000;
 
 /** Value and mask as `iptables-save` prints them: `0x10000/0x10000`. */
 export function markText(value: number, mask: number): string {

@@ -5,7 +5,7 @@
  * Of new flows, those of pods that no policy selects pass two set lookups; only the others are looked at further.
  */
 import type { Family, IpAddress } from '../../daemon/net/address.ts';
-import { markText, POLICY_ALLOWED } from '../../daemon/net/marks.ts';
+import { markText, POLICY_ALLOWED, POLICY_BALANCED } from '../../daemon/net/marks.ts';
 import { PROTOCOLS } from '../../daemon/net/port.ts';
 import { hostPrefix, type IpPrefix, prefixLength } from '../../daemon/net/prefix.ts';
 import { type Entry, entry } from '../../daemon/reconcile/fragment.ts';
@@ -59,6 +59,7 @@ export function frameEntries(context: FrameContext, options: PolicyOptions): rea
   ]);
 }
 
+const BALANCED = markText(POLICY_BALANCED, POLICY_BALANCED);
 const CLEAR_MARK = `-j MARK --set-xmark ${markText(0, POLICY_ALLOWED)}`;
 
 const TO_BY_HOOK = { FORWARD: CHAINS.forward, INPUT: CHAINS.input, OUTPUT: CHAINS.output } as const;
@@ -82,13 +83,13 @@ function setEntries(options: PolicyOptions, family: Family): readonly Entry[] {
 }
 
 /**
- * A TCP client learns of it at once by an RST; ICMP errors the kernel rations (icmp_ratelimit). Linux takes an SCTP association for refused
+ * A TCP client learns of it at once by an RST; ICMP errors the kernel rations (icmp_ratelimit), but only they find back through IPVS. Linux takes an SCTP association for refused
  * when the protocol is unreachable, not when the port is; in IPv6 ip6tables has no error that it heeds.
  */
 function denyRules({ denyWith }: PolicyOptions, family: Family): readonly string[] {
   if (denyWith === 'drop') return ['-j DROP'];
   return [
-    '-p tcp -j REJECT --reject-with tcp-reset',
+    `-p tcp -m mark ! --mark ${BALANCED} -j REJECT --reject-with tcp-reset`,
     ...(family === 'ipv4' ? ['-p sctp -j REJECT --reject-with icmp-proto-unreachable'] : []),
     REJECT[family],
   ];
@@ -150,9 +151,11 @@ function outputRules(options: PolicyOptions, family: Family): readonly string[] 
   return [
     `${ESTABLISHED} -j RETURN`,
     `${FROM_THE_NODE} -j RETURN`,
+    `-j MARK --set-xmark ${BALANCED}`,
     judge('egress', family),
     judge('ingress', family),
     ...(options.defaultDeny ? [`-j ${CHAINS.defaultDeny}`] : []),
+    `-j MARK --set-xmark ${markText(0, POLICY_BALANCED)}`,
   ];
 }
 
@@ -230,7 +233,7 @@ export function selfEntries(addresses: Readonly<Record<Family, readonly IpAddres
           ? []
           : [
               `-m set ! --match-set ${ofFamily(SETS.localPods, family)} src -j RETURN`,
-              ...addresses[family].map(address => `-s ${hostPrefix(address)} -d ${hostPrefix(address)} -j ACCEPT`),
+              ...addresses[family].map(address => `-s ${hostPrefix(address)} -d ${hostPrefix(address)} -g ${CHAINS.allow}`),
             ],
     }),
   );

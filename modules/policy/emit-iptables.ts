@@ -172,6 +172,8 @@ export interface GroupContext {
   hasChain(policy: ObjectKey, family: Family): boolean;
 }
 
+const ALLOWED_PASSES = `-m mark --mark ${markText(POLICY_ALLOWED, POLICY_ALLOWED)} -g ${CHAINS.pass}`;
+
 /**
  * The chain of a group: its policies one after another until one allows; what none allows is denied. It is entered with `-g`, so that a
  * packet that passes is back in the chain that called the dispatch.
@@ -182,11 +184,14 @@ export function groupEntries(group: Group, context: GroupContext): readonly Entr
     const set = ofFamily(groupSet(group), family);
     const visits = group.policies
       .filter(policy => context.hasChain(policy, family))
-      .flatMap(policy => [
-        words(commentMatch(policy), `-j ${policyChain(policy, group.direction)}`),
-        `-m mark --mark ${markText(POLICY_ALLOWED, POLICY_ALLOWED)} -g ${CHAINS.pass}`,
-      ]);
-    const rules = [...visits, `-j ${CHAINS.self}`, ...(context.hasLog ? [logRule(deniedText(group))] : []), `-g ${CHAINS.deny}`];
+      .flatMap(policy => [words(commentMatch(policy), `-j ${policyChain(policy, group.direction)}`), ALLOWED_PASSES]);
+    const rules = [
+      ...visits,
+      `-j ${CHAINS.self}`,
+      ALLOWED_PASSES,
+      ...(context.hasLog ? [logRule(deniedText(group))] : []),
+      `-g ${CHAINS.deny}`,
+    ];
     return [
       entry('ipset', { kind: 'set', name: set, type: 'hash:ip', family, maxElements: maxElementsFor(0) }),
       entry('iptables', { kind: 'chain', family, table: 'filter', name, rules, lacking: 'rule by rule' }),

@@ -32,7 +32,7 @@ const HOOK: Readonly<Record<Path, BuiltInChain>> = {
   balanced: 'OUTPUT',
 };
 /** Bits of the mark that are ours. */
-const OUR_MARK = 0x10000;
+const OUR_MARK = 0x30000;
 
 function worldOf({ node, pods, namespaces, networkPolicies }: Snapshot, options: PolicyOptions): World {
   return {
@@ -77,9 +77,11 @@ function endOf(packet: Packet, world: World): Walk['verdict'] {
 }
 
 /** How a denied packet is answered. */
-function answerOf({ source, transport }: Packet, { denyWith }: PolicyOptions): string {
+function answerOf({ path, source, transport }: Packet, { denyWith }: PolicyOptions, mark: number): string {
   if (denyWith === 'drop') return 'drop ';
-  if (transport.protocol === 'TCP') return 'reject tcp-reset';
+  // IPVS translates errors back to the client, an RST it does not; a mark that says so is believed wherever it comes from.
+  const isBalanced = path === 'balanced' || (mark & 0x20000) !== 0;
+  if (transport.protocol === 'TCP' && !isBalanced) return 'reject tcp-reset';
   // The one error by which Linux takes an SCTP association for refused.
   if (transport.protocol === 'SCTP' && !source.includes(':')) return 'reject icmp-proto-unreachable';
   return source.includes(':') ? 'reject icmp6-port-unreachable' : 'reject icmp-port-unreachable';
@@ -117,10 +119,10 @@ function assertAgreement(
     };
     check(isThrough(walk) === (expected === 'allow'), 'tracer and model differ');
     check(((walk.mark ^ circumstances.mark) & ~OUR_MARK) === 0, 'a mark of others changed');
-    check((walk.mark & OUR_MARK & ~circumstances.mark) === 0, 'leaves with our mark');
+    check(!isThrough(walk) || (walk.mark & OUR_MARK & ~circumstances.mark) === 0, 'leaves with our mark');
     if (isThrough(walk)) check(walk.verdict === endOf(packet, world) || source === destination, 'ends otherwise');
     else {
-      check(`${walk.verdict} ${walk.rejectWith}` === answerOf(packet, options), 'answered otherwise');
+      check(`${walk.verdict} ${walk.rejectWith}` === answerOf(packet, options, circumstances.mark), 'answered otherwise');
       check(!isThrough(tracer.walk({ ...traced, state: 'INVALID' })), 'passes when it belongs to no flow');
     }
     check(isThrough(tracer.walk({ ...traced, state: 'ESTABLISHED' })), 'does not pass when established');
