@@ -2,7 +2,7 @@
 import { createHash } from 'node:crypto';
 
 /** RFC 4648 base32 in lower case and without the letters that look like digits (Crockford). */
-const DIGITS = '0123456789abcdefghjkmnpqrstvwxyz';
+export const DIGITS = '0123456789abcdefghjkmnpqrstvwxyz';
 
 /**
  * `prefix` and `digits` base32 digits (5 bits each, at most 51) of SHA-256 over the parts. Each part goes in with its length, so that

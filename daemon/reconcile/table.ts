@@ -9,6 +9,7 @@ import { earliest, type Instant, instantOf } from '../net/instant.ts';
 import type { Backoff } from './backoff.ts';
 import type { Claim, Claims } from './claims.ts';
 import type { Change, TableDriver } from './driver.ts';
+import { readyChanges } from './readiness.ts';
 import type { Requirement, TableDefinition, TableName, TableTypes } from './tables.ts';
 
 /** A change that did not take, and when it is tried again. */
@@ -246,7 +247,7 @@ export class Table<K extends TableName> {
       }
     }
     if (this.#mayLinger(changes, surroundings)) return undefined;
-    return this.#apply(this.#ready(changes, surroundings), signal);
+    return this.#apply(readyChanges(changes, this.name, this.#definition, surroundings.isThere), signal);
   }
 
   #isPartOf(part: Part, entry: TableTypes[K], { isRequired }: Surroundings): boolean {
@@ -323,26 +324,6 @@ export class Table<K extends TableName> {
   #wanted(key: string): TableTypes[K] | undefined {
     // A claim of table K holds an entry of table K; the map of claims cannot say so.
     return this.#claims.wanted(this.name, key)?.entry.value as TableTypes[K] | undefined;
-  }
-
-  /** The changes that can be made: with all they need, or without what they can do without. */
-  #ready(changes: readonly Change<TableTypes[K]>[], { isThere }: Surroundings): readonly Change<TableTypes[K]>[] {
-    for (let candidates = changes; ; ) {
-      const batch = new Set(candidates.map(({ key }) => key));
-      const isAvailable = (need: Requirement): boolean => isThere(need) || (need.table === this.name && batch.has(need.key));
-      const ready = candidates.flatMap(change => this.#withAvailable(change, isAvailable));
-      // One that falls out may be what another needs.
-      if (ready.length === candidates.length) return ready;
-      const keys = new Set(ready.map(({ key }) => key));
-      candidates = candidates.filter(({ key }) => keys.has(key));
-    }
-  }
-
-  #withAvailable(change: Change<TableTypes[K]>, isAvailable: (need: Requirement) => boolean): readonly Change<TableTypes[K]>[] {
-    if (change.op === 'delete' || this.#definition.requires(change.to).every(isAvailable)) return [change];
-    const to = this.#definition.reduced?.(change.to, isAvailable);
-    if (to === undefined || (change.op === 'update' && this.#definition.same(change.from, to))) return [];
-    return [{ ...change, to }];
   }
 
   #settle(key: string): void {
