@@ -58,7 +58,13 @@ function flagWarnings(flag: FlagName, { values, built }: WarningInput): readonly
   if (modules.length > 0 && !present.some(module => isEnabled(module, values))) {
     const switches = present.map(module => `--${RUN_FLAGS[module]}`);
     const off = switches.length === 1 ? 'is off' : 'are off';
-    return [...warnings, warning('module-off', `has no effect: ${switches.join(' and ')} ${off}`)];
+    return [
+      ...warnings,
+      warning(
+        'module-off',
+        `has no effect: ${[switches.slice(0, -1).join(', '), ...switches.slice(-1)].filter(part => part !== '').join(' and ')} ${off}`,
+      ),
+    ];
   }
   return warnings;
 }

@@ -1,6 +1,22 @@
-/** Which changes of a table have all they need. */
+/** Which changes of a table are made at one step of a round, and which of those have all they need. */
 import type { Change } from './driver.ts';
 import type { Requirement, TableDefinition, TableName } from './tables.ts';
+
+/**
+ * Which of the due changes one step of a round makes: `idle` those of entries that nothing uses now, so that nobody notices; `upserts` keep what
+ * can only go late; `deletes` take that away as well; `everything` is upserts and deletes in one batch.
+ */
+export type Part = 'idle' | 'upserts' | 'deletes' | 'everything';
+
+/** What other tables have to do with a change. */
+export interface Surroundings {
+  /** Whether an entry of another table is there. */
+  readonly isThere: (requirement: Requirement) => boolean;
+  /** Whether an entry that is there in another table cannot do without this key. */
+  readonly isRequired: (key: string) => boolean;
+  /** Whether such an entry is one that is to stay. */
+  readonly isRequiredToStay: (key: string) => boolean;
+}
 
 /**
  * The changes that can be made now: with all that they need, there or among the changes themselves, or without what they can do without

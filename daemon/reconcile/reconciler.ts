@@ -11,7 +11,8 @@ import { Claims } from './claims.ts';
 import type { TableDriver } from './driver.ts';
 import type { Diagnostic, Fragment } from './fragment.ts';
 import type { Module } from './module.ts';
-import { type Applied, type Drift, type Failure, type Part, Table, type TableOptions } from './table.ts';
+import type { Part } from './readiness.ts';
+import { type Applied, type Drift, type Failure, Table, type TableOptions } from './table.ts';
 import { STAGES, TABLES, type TableName, type TableTypes } from './tables.ts';
 
 export type Drivers = { readonly [K in TableName]: TableDriver<TableTypes[K]> };
@@ -140,15 +141,17 @@ export class Reconciler {
   }
 
   async #change(stage: TableName, part: Part, signal: AbortSignal): Promise<void> {
-    let required: ReadonlySet<string> | undefined;
+    let required: ReadonlyMap<string, boolean> | undefined;
+    const requiredOf = (key: string): boolean | undefined => {
+      required ??= this.#requiredOf(stage);
+      return required.get(key);
+    };
     const applied = await this.#tables[stage].change(
       part,
       {
         isThere: need => this.#tables[need.table].has(need.key),
-        isRequired: key => {
-          required ??= this.#requiredOf(stage);
-          return required.has(key);
-        },
+        isRequired: key => requiredOf(key) !== undefined,
+        isRequiredToStay: key => requiredOf(key) === true,
       },
       signal,
     );
@@ -214,12 +217,14 @@ export class Reconciler {
     for (const [table, keys] of this.#claims.update(module, fragments)) this.#tables[table].mark(keys);
   }
 
-  /** Keys of this table that entries of other tables, believed to be there, cannot do without. */
-  #requiredOf(stage: TableName): ReadonlySet<string> {
-    const required = new Set<string>();
+  /** Keys of this table that entries of other tables, believed to be there, cannot do without; true where one of these is to stay. */
+  #requiredOf(stage: TableName): ReadonlyMap<string, boolean> {
+    const required = new Map<string, boolean>();
     for (const other of this.#stages) {
       if (other === stage) continue;
-      for (const need of this.#tables[other].requirements()) if (need.table === stage) required.add(need.key);
+      for (const { key, isToStay } of this.#tables[other].requirements(stage)) {
+        required.set(key, isToStay || required.get(key) === true);
+      }
     }
     return required;
   }

@@ -9,7 +9,7 @@ import { earliest, type Instant, instantOf } from '../net/instant.ts';
 import type { Backoff } from './backoff.ts';
 import type { Claim, Claims } from './claims.ts';
 import type { Change, TableDriver } from './driver.ts';
-import { readyChanges } from './readiness.ts';
+import { type Part, readyChanges, type Surroundings } from './readiness.ts';
 import type { Requirement, TableDefinition, TableName, TableTypes } from './tables.ts';
 
 /** A change that did not take, and when it is tried again. */
@@ -38,20 +38,6 @@ export interface Applied {
   readonly deletes: number;
   readonly failures: readonly Failure[];
   readonly milliseconds: number;
-}
-
-/**
- * Which of the due changes one step of a round makes: `idle` those of entries that nothing uses now, so that nobody notices; `upserts` keep what
- * can only go late; `deletes` take that away as well; `everything` is upserts and deletes in one batch.
- */
-export type Part = 'idle' | 'upserts' | 'deletes' | 'everything';
-
-/** What other tables have to do with a change. */
-export interface Surroundings {
-  /** Whether an entry of another table is there. */
-  readonly isThere: (requirement: Requirement) => boolean;
-  /** Whether an entry that is there in another table cannot do without this key. */
-  readonly isRequired: (key: string) => boolean;
 }
 
 export interface TableOptions<K extends TableName> {
@@ -143,15 +129,18 @@ export class Table<K extends TableName> {
     return this.#believed?.has(key) ?? false;
   }
 
-  /** Entries believed to be there, with what each requires: asked only when something is about to be deleted. */
-  *requirements(): Iterable<Requirement> {
-    for (const value of this.#believed?.values() ?? []) {
+  /**
+   * Keys of another table that entries believed to be there require, and whether these are to stay: asked only when something is about to be
+   * deleted.
+   */
+  *requirements(of: TableName): Iterable<{ readonly key: string; readonly isToStay: boolean }> {
+    for (const [own, value] of this.#believed ?? []) {
       let requirements = this.#requirements.get(value);
       if (requirements === undefined) {
         requirements = this.#definition.requires(value);
         this.#requirements.set(value, requirements);
       }
-      yield* requirements;
+      for (const { table, key } of requirements) if (table === of) yield { key, isToStay: this.#wanted(own) !== undefined };
     }
   }
 
@@ -230,7 +219,7 @@ export class Table<K extends TableName> {
       const wanted = this.#wanted(key);
       if (wanted === undefined) {
         if (from === undefined) this.#settle(key);
-        else if (part !== 'upserts' && !surroundings.isRequired(key) && this.#isPartOf(part, from, surroundings)) {
+        else if (part !== 'upserts' && this.#mayGo(key, from, surroundings) && this.#isPartOf(part, from, surroundings)) {
           changes.push({ op: 'delete', key, from });
         }
       } else if (from === undefined) {
@@ -250,6 +239,13 @@ export class Table<K extends TableName> {
     return this.#apply(readyChanges(changes, this.name, this.#definition, surroundings.isThere), signal);
   }
 
+  /** What is in a set that goes is left to go with it, where only chains that go as well still ask for it: one line in place of thousands. */
+  #mayGo(key: string, from: TableTypes[K], { isRequired, isRequiredToStay }: Surroundings): boolean {
+    if (isRequired(key)) return false;
+    const handle = this.#definition.use?.handle(from) ?? key;
+    return handle === key || this.#wanted(handle) !== undefined || !isRequired(handle) || isRequiredToStay(handle);
+  }
+
   #isPartOf(part: Part, entry: TableTypes[K], { isRequired }: Surroundings): boolean {
     const { use } = this.#definition;
     if (part !== 'idle' || use === undefined) return true;
@@ -266,7 +262,10 @@ export class Table<K extends TableName> {
   #mayLinger(changes: readonly Change<TableTypes[K]>[], { isRequired }: Surroundings): boolean {
     const { use } = this.#definition;
     const isClearing = (change: Change<TableTypes[K]>): boolean => {
-      if (change.op === 'create' || (use !== undefined && isRequired(use.handle(entryOf(change))))) return false;
+      const handle = use?.handle(entryOf(change)) ?? change.key;
+      if (change.op === 'create' || (use !== undefined && isRequired(handle))) return false;
+      // What is stale in a set that is wanted is gone before something uses that.
+      if (handle !== change.key && this.#wanted(handle) !== undefined) return false;
       return this.#isInert(change.key, change.from);
     };
     if (changes.length === 0) return false;

@@ -4,10 +4,10 @@
  * Established traffic is settled by the first rule and a few address comparisons behind it, however many pods and policies there are.
  * Of new flows, those of pods that no policy selects pass two set lookups; only the others are looked at further.
  */
-import type { Family, IpAddress } from '../../daemon/net/address.ts';
+import type { Family } from '../../daemon/net/address.ts';
 import { markText, POLICY_ALLOWED, POLICY_BALANCED } from '../../daemon/net/marks.ts';
 import { PROTOCOLS } from '../../daemon/net/port.ts';
-import { hostPrefix, type IpPrefix, prefixLength } from '../../daemon/net/prefix.ts';
+import { type IpPrefix, prefixLength } from '../../daemon/net/prefix.ts';
 import { type Entry, entry } from '../../daemon/reconcile/fragment.ts';
 import { maxElementsFor } from '../../daemon/reconcile/set-size.ts';
 import { dispatchRule, logRule, protocolName, setMatch, words } from './emit-iptables.ts';
@@ -49,6 +49,8 @@ export function frameEntries(context: FrameContext, options: PolicyOptions): rea
       [CHAINS.deny]: denyRules(options, family),
       [CHAINS.allow]: [`-j MARK --set-xmark ${markText(POLICY_ALLOWED, POLICY_ALLOWED)}`],
       [CHAINS.pass]: [CLEAR_MARK],
+      // Asked only of what is about to be denied: a pod that reaches itself through a Service is never kept from it.
+      [CHAINS.self]: [`${setMatch(ofFamily(SETS.self, family), 'dst,dst,src')} -g ${CHAINS.allow}`],
       [CHAINS.pods]: podsRules(context, family),
       ...(options.defaultDeny ? { [CHAINS.defaultDeny]: defaultDenyRules(context, family) } : {}),
       [CHAINS.forward]: forwardRules(options, family),
@@ -222,21 +224,6 @@ export function dispatchEntries(direction: Direction, groups: readonly Group[], 
       ),
     ];
   });
-}
-
-/** Asked only of what is about to be denied: a pod that reaches itself through a Service is never kept from it. */
-export function selfEntries(addresses: Readonly<Record<Family, readonly IpAddress[]>>, context: FrameContext): readonly Entry[] {
-  return context.families.flatMap(family =>
-    chains(family, {
-      [CHAINS.self]:
-        addresses[family].length === 0
-          ? []
-          : [
-              `-m set ! --match-set ${ofFamily(SETS.localPods, family)} src -j RETURN`,
-              ...addresses[family].map(address => `-s ${hostPrefix(address)} -d ${hostPrefix(address)} -g ${CHAINS.allow}`),
-            ],
-    }),
-  );
 }
 
 /** iptables prints no prefix of length 0. */

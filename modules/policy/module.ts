@@ -15,7 +15,7 @@ export function policyModule(options: PolicyOptions): Module {
 
 class PolicyModule implements Module {
   readonly name = 'policy';
-  readonly reads = ['Pod', 'Namespace', 'NetworkPolicy', 'Service', 'Node'] as const;
+  readonly reads = ['Pod', 'Namespace', 'NetworkPolicy', 'Service', 'EndpointSlice', 'Node'] as const;
   readonly writes = ['sysctl', 'ipset', 'iptables'] as const;
   readonly #options: PolicyOptions;
   readonly #context = new Stable<PolicyContext>(sameText);

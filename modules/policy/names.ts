@@ -2,7 +2,7 @@
 
 import type { ObjectKey } from '../../daemon/cluster/kinds.ts';
 import type { Family } from '../../daemon/net/address.ts';
-import { hashedName } from '../../daemon/net/names.ts';
+import { DIGITS, hashedName } from '../../daemon/net/names.ts';
 import type { Protocol } from '../../daemon/net/port.ts';
 import type { Block, Direction, Group, Members } from './program.ts';
 
@@ -39,6 +39,8 @@ export const SETS = {
   /** Pods of this node that no policy selects; only with `--netpol-default-deny`. */
   openEgress: 'fairway-open-egress',
   openIngress: 'fairway-open-ingress',
+  /** Endpoints of this node as destination and source at once. */
+  self: 'fairway-self',
   /** Address and port of Services whose address is outside the ranges that flags give. */
   servicePorts: 'fairway-service-ports',
 } as const;
@@ -59,8 +61,7 @@ export function groupSet({ direction, policies }: Group): string {
 
 /** One of sixteen, by the name of the group: where there are many groups they are found in two steps. */
 export function bucketOf(group: Group): string {
-  const last = groupChain(group).charCodeAt(CHAIN_PREFIX + CHAIN_DIGITS - 1);
-  return (last % 16).toString(16);
+  return (DIGITS.indexOf(groupChain(group).slice(-1)) % 16).toString(16);
 }
 
 /** The set of all pods whose group is in the bucket, and the chain that tells the groups apart. */
@@ -102,7 +103,6 @@ export function membersIdentity(members: Members): readonly string[] {
     : ['namespaces', JSON.stringify(members.namespaceSelector.requirements), podSelector];
 }
 
-const CHAIN_PREFIX = 'FAIRWAY-GI-'.length;
 /** Chains have up to 28 characters, `FAIRWAY-GI-` and these. */
 const CHAIN_DIGITS = 16;
 /** Sets have up to 31 characters, `inet6:fairway-p-` and these: 75 bits. */

@@ -1,15 +1,16 @@
 /** One plan after another for one node: what changed since the last snapshot is planned again, and what that touches. */
-import type { NetworkPolicy, ObjectKey, Service } from '../../daemon/cluster/kinds.ts';
+import type { NetworkPolicy, ObjectKey } from '../../daemon/cluster/kinds.ts';
 import { differingKeys, patched } from '../../daemon/cluster/patched-map.ts';
 import type { Snapshot } from '../../daemon/cluster/snapshot.ts';
-import { type Family, familyOf, type IpAddress } from '../../daemon/net/address.ts';
+import { type Family, familyOf } from '../../daemon/net/address.ts';
 import { type Entry, entry, type Fragment, type ObjectRef, type OwnerKey, ownerKey } from '../../daemon/reconcile/fragment.ts';
 import { maxElementsFor } from '../../daemon/reconcile/set-size.ts';
 import { sameList } from '../../daemon/reconcile/stable.ts';
+import type { IpSetType } from '../../daemon/reconcile/tables.ts';
 import { compilePolicy } from './compile.ts';
 import { FAMILIES, filteredFamilies, type PolicyContext } from './context.ts';
 import { nodeDiagnostics, policyDiagnostics } from './diagnostics.ts';
-import { dispatchEntries, type FrameContext, frameEntries, MOST_GROUPS_IN_A_ROW, selfEntries } from './emit-frame.ts';
+import { dispatchEntries, type FrameContext, frameEntries, MOST_GROUPS_IN_A_ROW } from './emit-frame.ts';
 import { groupEntries, policyEntries, policyRules } from './emit-iptables.ts';
 import { ofFamily, SETS } from './names.ts';
 import type { PolicyOptions } from './options.ts';
@@ -18,7 +19,7 @@ import { PodIndex } from './pod-index.ts';
 import { DIRECTIONS, type Direction, type PolicyProgram } from './program.ts';
 import { isOfNode } from './select.ts';
 import { type Selection, Selections } from './selections.ts';
-import { servicePortEntries } from './service-ports.ts';
+import { selfEntries, servicePortEntries } from './service-elements.ts';
 import { type GroupRecord, Subjects } from './subjects.ts';
 import { sysctlEntries } from './sysctls.ts';
 
@@ -29,6 +30,12 @@ interface ActivePolicy {
   /** Where it has a chain: `ipv4 ingress`. */
   readonly chains: ReadonlySet<string>;
 }
+
+/** Sets that Services fill. */
+const SERVICE_SETS: readonly (readonly [string, IpSetType])[] = [
+  [SETS.servicePorts, 'hash:ip,port'],
+  [SETS.self, 'hash:ip,port,ip'],
+];
 
 /** Fragments that are other now; undefined for one that is gone. */
 type Changes = Map<OwnerKey, Fragment | undefined>;
@@ -54,15 +61,14 @@ export class PolicyPlanner {
   readonly #groups = new Set<string>();
   /** Directions whose groups are found by buckets. */
   readonly #bucketed = new Set<Direction>();
-  /** Elements of the set of service ports, and the sizes it was handed out with. */
-  readonly #serviceElements: Record<Family, number> = { ipv4: 0, ipv6: 0 };
-  #serviceSizes: readonly number[] | undefined;
-  #selfAddresses: readonly IpAddress[] | undefined;
-  #last: Pick<Snapshot, 'pods' | 'namespaces' | 'networkPolicies' | 'services'> = {
+  /** Elements that Services put into each set. */
+  readonly #serviceElements = new Map<string, number>();
+  #last: Pick<Snapshot, 'pods' | 'namespaces' | 'networkPolicies' | 'services' | 'endpointSlicesOf'> = {
     pods: new Map(),
     namespaces: new Map(),
     networkPolicies: new Map(),
     services: new Map(),
+    endpointSlicesOf: new Map(),
   };
   #fragments: ReadonlyMap<OwnerKey, Fragment> = new Map();
 
@@ -140,7 +146,6 @@ export class PolicyPlanner {
       changes.set(ownerKey(selectionRef(name)), undefined);
     }
     this.#renderGroups(swept, revisited, changes);
-    this.#renderSelf(changes);
     this.#renderServices(snapshot, changes);
   }
 
@@ -282,46 +287,48 @@ export class PolicyPlanner {
     });
   }
 
-  #renderSelf(changes: Changes): void {
-    const addresses = [...this.#subjects.keys()]
-      .filter(key => DIRECTIONS.some(direction => this.#subjects.groupOf(key, direction) !== undefined))
-      .flatMap(key => this.#index.addressesOf(key))
-      .filter(address => this.#families.includes(familyOf(address)))
-      .sort();
-    if (this.#selfAddresses !== undefined && sameList(this.#selfAddresses, addresses)) return;
-    this.#selfAddresses = addresses;
-    const owner = moduleRef('self');
-    const ofFamily = (family: Family): readonly IpAddress[] => addresses.filter(address => familyOf(address) === family);
-    const entries = selfEntries({ ipv4: ofFamily('ipv4'), ipv6: ofFamily('ipv6') }, this.#frame);
-    changes.set(ownerKey(owner), { owner, entries, diagnostics: [] });
+  /** What is known of Services: the ports that no range of the flags holds, and the endpoints of this node. */
+  #renderServices({ services, endpointSlicesOf }: Snapshot, changes: Changes): void {
+    for (const key of differingKeys(this.#last.services, services)) {
+      const service = services.get(key);
+      const owner: ObjectRef = { kind: 'Service', key, since: service?.meta.creationTimestamp ?? 0 };
+      const entries = service === undefined ? [] : servicePortEntries(service, this.#families, this.#options);
+      this.#renderElements(SETS.servicePorts, owner, entries, changes);
+    }
+    for (const key of differingKeys(this.#last.endpointSlicesOf, endpointSlicesOf)) {
+      const entries = selfEntries(endpointSlicesOf.get(key) ?? [], this.#context.nodeName, this.#families);
+      this.#renderElements(SETS.self, { kind: 'EndpointSlice', key, since: 0 }, entries, changes);
+    }
+    for (const [set, type] of SERVICE_SETS) this.#renderServiceSet(set, type, changes);
   }
 
-  /** The set of the service ports that no range of the flags holds, and of each changed Service those. */
-  #renderServices({ services }: Snapshot, changes: Changes): void {
-    for (const key of differingKeys(this.#last.services, services)) this.#renderService(key, services.get(key), changes);
-    const sizes = this.#families.map(family => maxElementsFor(this.#serviceElements[family]));
-    if (this.#serviceSizes !== undefined && sameList(this.#serviceSizes, sizes)) return;
-    this.#serviceSizes = sizes;
-    const owner = moduleRef('services');
+  #renderElements(set: string, owner: ObjectRef, entries: readonly Entry[], changes: Changes): void {
+    const former = this.#fragments.get(ownerKey(owner))?.entries ?? [];
+    if (this.#isAsBefore(owner, former, entries)) return;
+    for (const family of FAMILIES) {
+      const name = ofFamily(set, family);
+      const count = this.#serviceElements.get(name) ?? 0;
+      this.#serviceElements.set(name, count + countOf(entries, family) - countOf(former, family));
+    }
+    changes.set(ownerKey(owner), entries.length === 0 ? undefined : { owner, entries, diagnostics: [] });
+  }
+
+  #renderServiceSet(set: string, type: IpSetType, changes: Changes): void {
+    const sizes = this.#families.map(family => maxElementsFor(this.#serviceElements.get(ofFamily(set, family)) ?? 0));
+    const former = this.#sizes.get(set);
+    if (former !== undefined && sameList(former, sizes)) return;
+    this.#sizes.set(set, sizes);
+    const owner = moduleRef(set);
     const entries = this.#families.map((family, index) =>
       entry('ipset', {
         kind: 'set',
-        name: ofFamily(SETS.servicePorts, family),
-        type: 'hash:ip,port',
+        name: ofFamily(set, family),
+        type,
         family,
         maxElements: sizes[index] ?? maxElementsFor(0),
       }),
     );
     changes.set(ownerKey(owner), { owner, entries, diagnostics: [] });
-  }
-
-  #renderService(key: ObjectKey, service: Service | undefined, changes: Changes): void {
-    const owner: ObjectRef = { kind: 'Service', key, since: service?.meta.creationTimestamp ?? 0 };
-    const former = this.#fragments.get(ownerKey(owner))?.entries ?? [];
-    const entries = service === undefined ? [] : servicePortEntries(service, this.#families, this.#options);
-    if (this.#isAsBefore(owner, former, entries)) return;
-    for (const family of FAMILIES) this.#serviceElements[family] += countOf(entries, family) - countOf(former, family);
-    changes.set(ownerKey(owner), entries.length === 0 ? undefined : { owner, entries, diagnostics: [] });
   }
 
   /** Whether the owner has a fragment of these entries, or none where there are none. An object made anew is another owner. */
@@ -350,7 +357,7 @@ function hasSameKeys(former: readonly Entry[], next: readonly Entry[]): boolean 
   return former.length === next.length && former.every(({ key }, index) => key === next[index]?.key);
 }
 
-function moduleRef(part: Direction | 'self' | 'services' | ''): ObjectRef {
+function moduleRef(part: string): ObjectRef {
   return { kind: 'Module', key: part === '' ? 'policy' : `policy/${part}`, since: 0 };
 }
 

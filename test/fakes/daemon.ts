@@ -4,9 +4,13 @@ import type { HostFacts } from '../../daemon/cluster/snapshot.ts';
 import { Daemon } from '../../daemon/daemon.ts';
 import type { Fields, Log, LogLevel } from '../../daemon/observe/log.ts';
 import { Metrics } from '../../daemon/observe/metrics.ts';
+import type { Module } from '../../daemon/reconcile/module.ts';
+import { policyModule } from '../../modules/policy/module.ts';
+import type { PolicyOptions } from '../../modules/policy/options.ts';
 import { servicesModule } from '../../modules/services/module.ts';
 import type { ServicesOptions } from '../../modules/services/options.ts';
 import { hostFacts } from '../fixtures/cluster.ts';
+import { policyOptions } from '../fixtures/policy-options.ts';
 import { servicesOptions } from '../fixtures/services-options.ts';
 import { ManualClock } from './clock.ts';
 import { FakeSource } from './source.ts';
@@ -53,15 +57,24 @@ export interface World {
   readonly daemon: Daemon;
 }
 
-/** A daemon on node-1, started; nothing is listed yet. */
+/** A daemon on node-1 with the services module, started; nothing is listed yet. */
 export function startWorld(options: Partial<ServicesOptions> = {}, host: HostFacts = hostFacts()): World {
+  return startWorldWith([servicesModule(servicesOptions(options))], host);
+}
+
+/** A daemon on node-1 with the policy module, likewise. */
+export function startPolicyWorld(options: Partial<PolicyOptions> = {}, host: HostFacts = hostFacts()): World {
+  return startWorldWith([policyModule(policyOptions(options))], host);
+}
+
+function startWorldWith(modules: readonly Module[], host: HostFacts): World {
   const clock = new ManualClock();
   const tables = fakeTables();
   const source = new FakeSource();
   const log = new LogLines();
   const daemon = new Daemon({
     nodeName: 'node-1',
-    modules: [servicesModule(servicesOptions(options))],
+    modules,
     drivers: tables,
     source,
     host,

@@ -34,6 +34,8 @@ export interface World {
   readonly serviceRanges: readonly IpPrefix[];
   /** What Services are served at that are outside of the ranges: the port alone, since the address may be the node's own. */
   readonly serviceListeners: readonly { readonly address: IpAddress; readonly protocol: Protocol; readonly port: number }[];
+  /** Endpoints of Services on this node: only through a Service does a packet of a pod to itself leave it. */
+  readonly endpoints: readonly { readonly address: IpAddress; readonly protocol: Protocol; readonly port: number }[];
   readonly nodePorts: { readonly first: number; readonly last: number };
 }
 
@@ -71,9 +73,9 @@ function isAllowed(world: World, packet: Packet): boolean {
   if (world.hostAddresses.includes(source)) return true;
   if (isSupportingIcmp(packet)) return true;
   if (packet.path === 'to-node' && isForService(world, packet)) return true;
-  // "A Pod cannot block access to itself."
-  if (source === destination && localPodAt(world, source) !== undefined) return true;
   if (world.defaultDeny && isOfNobody(world, source)) return false;
+  // "A Pod cannot block access to itself."
+  if (source === destination && isListed(world.endpoints, packet)) return true;
   if (!mayLeave(world, packet)) return false;
   if (packet.path === 'to-node') return true;
   if (world.defaultDeny && isOfNobody(world, destination)) return false;
@@ -90,13 +92,16 @@ function isSupportingIcmp({ source, transport }: Packet): boolean {
 /** Left to the service proxy, behind which the same flow is judged again as `balanced`. */
 function isForService(world: World, { destination, transport }: Packet): boolean {
   if (world.serviceRanges.some(range => isWithin(destination, range))) return true;
-  const isListener = world.serviceListeners.some(
-    ({ address, protocol, port }) => address === destination && transport.protocol === protocol && transport.port === port,
-  );
-  if (isListener) return true;
+  if (isListed(world.serviceListeners, { destination, transport })) return true;
   const isNodePort =
     transport.protocol !== 'ICMP' && transport.port >= world.nodePorts.first && transport.port <= world.nodePorts.last;
   return isNodePort && world.hostAddresses.includes(destination);
+}
+
+function isListed(list: World['endpoints'], { destination, transport }: Pick<Packet, 'destination' | 'transport'>): boolean {
+  return list.some(
+    ({ address, protocol, port }) => address === destination && transport.protocol === protocol && transport.port === port,
+  );
 }
 
 /** An address this node gives to pods, of which no pod is known. */

@@ -32,7 +32,7 @@ export function setLookup(head: SetHead): SetLookup {
     case 'hash:net':
       return new NetSet(head);
     case 'hash:ip,port,ip':
-      throw new Error(`set type unknown to the tracer: ${head.type}`);
+      return new PortAddressSet(head);
   }
 }
 
@@ -88,6 +88,27 @@ class PortSet extends Elements implements SetLookup {
   /** Of ICMP the kernel takes type and code for the port, under `icmp:`: no element we make says so. */
   find(packet: TracedPacket, [addressSide, portSide]: readonly Side[]): boolean {
     return this.#elements.has(`${sideOf(packet, addressSide).address},${packet.protocol}:${sideOf(packet, portSide).port}`);
+  }
+}
+
+/** An address with a port, as in {@link PortSet}, and a second address. */
+class PortAddressSet extends Elements implements SetLookup {
+  readonly dimensions = 3;
+  readonly #elements = new Set<string>();
+
+  add(value: string): void {
+    this.count();
+    const [, address = '', protocol, port, second = ''] = /^([^,]+),(tcp|udp|sctp):([0-9]+),([^,]+)$/.exec(value) ?? [];
+    if (protocol === undefined || Number(port) > 65535 || String(Number(port)) !== port) {
+      throw new Error(`${this.head.name}: not two addresses with a port: ${value}`);
+    }
+    this.#elements.add(`${this.address(address)},${protocol}:${port},${this.address(second)}`);
+  }
+
+  find(packet: TracedPacket, [addressSide, portSide, secondSide]: readonly Side[]): boolean {
+    const { address } = sideOf(packet, addressSide);
+    const { port } = sideOf(packet, portSide);
+    return this.#elements.has(`${address},${packet.protocol}:${port},${sideOf(packet, secondSide).address}`);
   }
 }
 

@@ -14,6 +14,7 @@ import {
   arbitraryEvent,
   arbitraryOptions,
   CROWD,
+  OWN_ENDPOINTS,
   outsideListeners,
   type PolicyEvent,
   PolicyScene,
@@ -47,6 +48,7 @@ function worldOf({ node, pods, namespaces, networkPolicies }: Snapshot, options:
     defaultDeny: options.defaultDeny,
     serviceRanges: options.serviceRanges,
     serviceListeners: options.strictExternalIpValidation ? [] : outsideListeners(node.addresses),
+    endpoints: OWN_ENDPOINTS,
     nodePorts: options.nodePorts,
   };
 }

@@ -38,8 +38,17 @@ describe('warnings at start', () => {
   });
 
   it('name every module that would read a flag and is off', () => {
-    const [warning] = accepted(['--run-service-proxy=0', '--run-router=0', '--strict-external-ip-validation=0']).warnings;
-    assert.equal(warning?.message, '--strict-external-ip-validation has no effect: --run-service-proxy and --run-router are off');
+    const [warning] = accepted([
+      '--run-service-proxy=0',
+      '--run-router=0',
+      '--run-firewall=0',
+      '--run-loadbalancer',
+      '--strict-external-ip-validation=0',
+    ]).warnings;
+    assert.equal(
+      warning?.message,
+      '--strict-external-ip-validation has no effect: --run-service-proxy, --run-firewall and --run-router are off',
+    );
   });
 
   it('say nothing of a flag that another module reads', () => {

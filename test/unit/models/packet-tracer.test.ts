@@ -189,6 +189,16 @@ describe('the packet tracer', () => {
       assert.equal(isMatch(match, packet({ destination: ip('10.244.2.6') }), sets), false);
     });
 
+    it('hash:ip,port,ip by the destination, its port, and the source', () => {
+      const sets = set('fairway-self', 'hash:ip,port,ip', ['10.244.1.5,tcp:80,10.244.1.5']);
+      const match = '-m set --match-set fairway-self dst,dst,src';
+      assert.equal(isMatch(match, packet({ destination: ip('10.244.1.5') }), sets), true);
+      assert.equal(isMatch(match, packet(), sets), false);
+      const otherPort = packet({ destination: ip('10.244.1.5'), transport: { protocol: 'TCP', port: 81 } });
+      assert.equal(isMatch(match, otherPort, sets), false);
+      assert.equal(isMatch(match, packet({ source: ip('10.244.1.6'), destination: ip('10.244.1.5') }), sets), false);
+    });
+
     it('hash:net by the longest prefix, which may say nomatch', () => {
       const elements = ['0.0.0.0/1', '10.244.0.0/16 nomatch', '10.244.1.0/24', '10.244.1.5 nomatch', '10.244.2.5'];
       const sets = set('fairway-b', 'hash:net', elements);

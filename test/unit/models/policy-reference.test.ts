@@ -36,6 +36,7 @@ function world(policies: readonly NetworkPolicy[], deviations: Partial<World> = 
     defaultDeny: false,
     serviceRanges: cidrs('10.96.0.0/16'),
     serviceListeners: [],
+    endpoints: [{ address: ip('10.244.1.5'), protocol: 'TCP', port: 6379 }],
     nodePorts: { first: 30_000, last: 32_767 },
     ...deviations,
   };

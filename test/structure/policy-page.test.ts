@@ -1,0 +1,71 @@
+import assert from 'node:assert/strict';
+import { OPTIONS } from '../../daemon/config/options.ts';
+import { DIAGNOSTIC_CODES } from '../../daemon/reconcile/fragment.ts';
+import { CHAINS, SETS } from '../../modules/policy/names.ts';
+import { shownEntries, shownRules, shownSets } from '../fixtures/policy-page.ts';
+import { blocksOf, page, sectionsOf } from './pages.ts';
+
+const PATH = 'docs/policy.md';
+
+function shown(name: string): readonly string[] {
+  return (
+    blocksOf(page(PATH))
+      .find(block => block.name === name)
+      ?.text.trimEnd()
+      .split('\n') ?? []
+  );
+}
+
+function byChain(lines: readonly string[]): readonly (readonly [string, readonly string[]])[] {
+  return [...Map.groupBy(lines, line => line.split(' ')[1] ?? '')].sort();
+}
+
+describe('docs/policy.md', () => {
+  it('shows every rule of the example as it is planned, chain by chain in order', () => {
+    assert.deepEqual(byChain(shown('iptables-save')), byChain(shownRules('ipv4')));
+  });
+
+  it('shows every set of the example with its elements', () => {
+    assert.deepEqual([...shown('ipset')].sort(), [...shownSets('ipv4')].sort());
+  });
+
+  it('names every chain and set there is one of', () => {
+    const text = page(PATH);
+    const names = [...Object.values(CHAINS), ...Object.values(SETS)];
+    assert.deepEqual(
+      names.filter(name => !text.includes(name)),
+      [],
+    );
+  });
+
+  it('names no chain or set of ours that is not planned', () => {
+    const planned = [...shownEntries(), ...shownEntries({ defaultDeny: true })].flatMap(({ table, value }) => {
+      if (table === 'iptables') return value.kind === 'chain' ? [value.name] : [];
+      return table === 'ipset' && value.kind === 'set' ? [value.name] : [];
+    });
+    const named = page(PATH).match(/\b(?:FAIRWAY-[A-Za-z0-9-]*[A-Za-z0-9]|fairway-[a-z]+(?:-[a-z0-9]+)*)/g) ?? [];
+    const unknown = new Set(named.filter(name => !planned.some(known => known.startsWith(name))));
+    // Of the second step of the dispatch, and the comment of a hook.
+    assert.deepEqual(
+      [...unknown].filter(name => !/^(FAIRWAY-INGRESS|fairway-ingress)-[0-9a-f]$|^fairway-10$/.test(name)),
+      [],
+    );
+  });
+
+  it('names flags and codes that there are', () => {
+    const text = page(PATH);
+    const flags =
+      sectionsOf(text)
+        .find(({ title }) => title === 'Flags')
+        ?.prose.match(/--([a-z0-9-]+)/g) ?? [];
+    assert.ok(flags.length > 5);
+    assert.deepEqual(
+      flags.filter(flag => !Object.hasOwn(OPTIONS, flag.slice(2))),
+      [],
+    );
+    assert.deepEqual(
+      (text.match(/\bFW_[A-Z_]+/g) ?? []).filter(code => !Object.hasOwn(DIAGNOSTIC_CODES, code)),
+      [],
+    );
+  });
+});
