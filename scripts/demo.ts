@@ -1,6 +1,6 @@
 /**
  * `npm run demo`: three daemons on three nodes balance real connections to real pods through kernel IPVS, follow an endpoint that
- * changes, and leave nothing behind. Prints what it does and what it sees; any expectation that fails ends it with status 1.
+ * changes, enforce network policies and follow a pod that is relabelled, and leave nothing behind. Prints what it does and what it sees; any expectation that fails ends it with status 1.
  */
 import { execFileSync } from 'node:child_process';
 import { readFileSync } from 'node:fs';
@@ -15,6 +15,7 @@ import { type Reply, type Transport, tally } from '../test/lab/probe.ts';
 
 const ROOT = join(import.meta.dirname, '..');
 const SHOP = readFileSync(join(ROOT, 'examples', 'shop.yaml'), 'utf8');
+const POLICY = readFileSync(join(ROOT, 'examples', 'shop-policy.yaml'), 'utf8');
 const FLAGS = [
   '--enable-ipv6',
   '--service-external-ip-range=203.0.113.0/28',
@@ -145,6 +146,51 @@ async function showChange(lab: Lab, fleet: Fleet): Promise<void> {
   );
 }
 
+/** How a fresh connection ends: the server's name, `refused` ... */
+async function outcomeOf(lab: Lab, from: LabHost, address: string, port: number): Promise<string> {
+  const reply = await lab.probe(from).connect({ transport: 'tcp', address, port });
+  return reply.outcome === 'answer' ? reply.server : reply.outcome;
+}
+
+/** Asks again until it ends as wanted. Returns the milliseconds that took. */
+async function awaited(lab: Lab, from: LabHost, address: string, port: number, wanted: RegExp): Promise<number> {
+  const begin = performance.now();
+  while (!wanted.test(await outcomeOf(lab, from, address, port))) {
+    if (performance.now() - begin > 10_000) throw new Error(`${from.name} -> ${address}:${port} never ended as ${wanted}`);
+  }
+  return performance.now() - begin;
+}
+
+async function showPolicy(lab: Lab, fleet: Fleet): Promise<void> {
+  title('Network policy: examples/shop-policy.yaml opens the web pods to pods labelled role: front, and to no one else');
+  const [front, other] = [lab.pod(1, 2), lab.pod(2, 2)];
+  const pods = [lab.pod(1, 1), lab.pod(2, 1)];
+  await fleet.apply({ 'shop-policy.yaml': POLICY });
+  for (const pod of pods) await awaited(lab, other, pod.addresses.ipv4, 8080, /refused/);
+  const ask = async (from: LabHost, address: string, port: number, wanted: RegExp, text: string): Promise<void> => {
+    const outcome = await outcomeOf(lab, from, address, port);
+    expect(wanted.test(outcome), `${from.name} -> ${address} port ${port}: ${outcome}: ${text}`);
+  };
+  for (const pod of pods) {
+    await ask(front, pod.addresses.ipv4, 8080, /^web@/, 'the front end, to the pod itself');
+    await ask(front, pod.addresses.ipv6, 8080, /^web@/, 'over IPv6');
+    await ask(other, pod.addresses.ipv4, 8080, /refused/, 'another pod is refused at once');
+  }
+  await ask(front, '10.96.0.10', 80, /^web@/, 'the front end through the Service');
+  await ask(other, '10.96.0.10', 80, /refused/, 'another pod through the Service: judged behind IPVS, by its own address');
+  await ask(lab.ext, lab.node(1).addresses.ipv4, 30080, /refused/, 'an outside host by the node port');
+  await ask(lab.node(1), lab.pod(1, 1).addresses.ipv4, 8080, /^web@/, 'a node always reaches its own pods');
+  const saved = await lab.expectRun(lab.node(1), ['iptables-save', '-t', 'filter']);
+  const chain = /^-A (FAIRWAY-PI-\S+) /m.exec(saved)?.[1] ?? '';
+  for (const line of saved.split('\n').filter(text => text.includes(chain) && text.startsWith('-A'))) say(`     ${line}`);
+
+  title('A pod is relabelled: pod-2-2 becomes a front end');
+  await fleet.apply({ 'shop-policy.yaml': POLICY.replace('role: other', 'role: front') });
+  const took = await Promise.all(pods.map(async pod => await awaited(lab, other, pod.addresses.ipv4, 8080, /^web@/)));
+  expect(true, `traffic follows: file written -> first connection on both nodes ${Math.round(Math.max(...took))} ms later`);
+  await ask(other, '10.96.0.10', 80, /^web@/, 'through the Service as well');
+}
+
 async function main(): Promise<void> {
   const begin = performance.now();
   title('Building');
@@ -171,13 +217,14 @@ async function main(): Promise<void> {
     const before = new Map(await Promise.all(lab.nodes.map(async node => [node.name, await footprint(lab, node)] as const)));
 
     title('One daemon on each node, fed from examples/shop.yaml');
-    const fleet = new Fleet(lab, { flags: FLAGS });
+    const fleet = new Fleet(lab, { runs: ['service-proxy', 'firewall'], flags: FLAGS });
     const starting = performance.now();
     await fleet.start({ 'shop.yaml': SHOP });
     say(`   all three ready after ${Math.round(performance.now() - starting)} ms`);
     await showServices(lab);
     await showTraffic(lab);
     await showChange(lab, fleet);
+    await showPolicy(lab, fleet);
 
     title('Cleanup');
     await fleet.stop();
