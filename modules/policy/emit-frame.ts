@@ -53,7 +53,7 @@ export function frameEntries(context: FrameContext, options: PolicyOptions): rea
       [CHAINS.self]: [`${setMatch(ofFamily(SETS.self, family), 'dst,dst,src')} -g ${CHAINS.allow}`],
       [CHAINS.pods]: podsRules(context, family),
       ...(options.defaultDeny ? { [CHAINS.defaultDeny]: defaultDenyRules(context, family) } : {}),
-      [CHAINS.forward]: forwardRules(options, family),
+      [CHAINS.forward]: forwardRules(context, options, family),
       [CHAINS.input]: inputRules(context, options, family),
       [CHAINS.output]: outputRules(options, family),
     }),
@@ -105,8 +105,10 @@ function podsRules({ podCIDRs }: FrameContext, family: Family): readonly string[
   ];
 }
 
-function forwardRules(options: PolicyOptions, family: Family): readonly string[] {
+function forwardRules({ podCIDRs }: FrameContext, options: PolicyOptions, family: Family): readonly string[] {
   return [
+    // Most packets of all end here; those of pods outside of the prefixes one chain further.
+    ...podCIDRs[family].flatMap(cidr => ['-s', '-d'].map(side => words(addressMatch(side, cidr), ESTABLISHED, '-j ACCEPT'))),
     `${ESTABLISHED} -g ${CHAINS.pods}`,
     judge('egress', family),
     judge('ingress', family),

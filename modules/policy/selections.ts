@@ -29,8 +29,8 @@ export interface Selection {
 
 export class Selections {
   readonly #selections = new Map<string, Selection>();
-  /** Selections of peers that pods of a namespace can be in; made when asked for. */
-  #ofNamespace = new Map<string, readonly Selection[]>();
+  /** Selections that pods of a namespace can be in, by name; made when asked for, and kept up to date from then on. */
+  readonly #ofNamespace = new Map<string, { readonly namespace: Namespace | undefined; selections: readonly Selection[] }>();
 
   values(): Iterable<Selection> {
     return this.#selections.values();
@@ -46,7 +46,10 @@ export class Selections {
       }
       const selection: Selection = { name, chosen, pods: new Set(), elements: { ipv4: 0, ipv6: 0 }, users: 1 };
       this.#selections.set(name, selection);
-      this.#ofNamespace = new Map();
+      for (const [of, known] of this.#ofNamespace) {
+        if (this.includesNamespace(selection, of, known.namespace))
+          known.selections = [...known.selections, selection].sort(byName);
+      }
       return [selection];
     });
   }
@@ -63,7 +66,9 @@ export class Selections {
   sweep(): readonly Selection[] {
     const unused = [...this.#selections.values()].filter(({ users }) => users === 0);
     for (const { name } of unused) this.#selections.delete(name);
-    if (unused.length > 0) this.#ofNamespace = new Map();
+    if (unused.length === 0) return unused;
+    const gone = new Set(unused);
+    for (const known of this.#ofNamespace.values()) known.selections = known.selections.filter(selection => !gone.has(selection));
     return unused;
   }
 
@@ -89,14 +94,18 @@ export class Selections {
 
   #candidates(name: string, namespace: Namespace | undefined): readonly Selection[] {
     const known = this.#ofNamespace.get(name);
-    if (known !== undefined) return known;
-    // By name, so that a pod's elements stand in one order whatever came first.
-    const found = [...this.#selections.values()]
+    if (known !== undefined) return known.selections;
+    const selections = [...this.#selections.values()]
       .filter(selection => this.includesNamespace(selection, name, namespace))
-      .sort((a, b) => (a.name < b.name ? -1 : 1));
-    this.#ofNamespace.set(name, found);
-    return found;
+      .sort(byName);
+    this.#ofNamespace.set(name, { namespace, selections });
+    return selections;
   }
+}
+
+/** So that a pod's elements stand in one order, whatever came first. */
+function byName(a: Selection, b: Selection): number {
+  return a.name < b.name ? -1 : 1;
 }
 
 /** Whether a pod of a namespace that {@link includesNamespace} is in the selection. */
