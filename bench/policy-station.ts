@@ -1,0 +1,255 @@
+/**
+ * The rest of the cluster, as a process outside of the node: it holds the API server, makes events and sends packets as a pod of another
+ * node until they fare otherwise than before. Its clock is the only one that is used.
+ *
+ * Each line of standard input is one {@link PolicyOperation}, answered by one line of standard output, as in `station.ts`.
+ */
+import { createSocket } from 'node:dgram';
+import { readdirSync, readFileSync } from 'node:fs';
+import { get } from 'node:http';
+import { createInterface } from 'node:readline';
+import { setTimeout as pause } from 'node:timers/promises';
+import { FakeApiServer } from '../test/fakes/api-server.ts';
+import type { ApiObject } from './cluster.ts';
+import {
+  NODE_ADDRESS,
+  namespaceObject,
+  namespaceOf,
+  OUTSIDE_ADDRESS,
+  type PolicyClusterSize,
+  PROBE_PORT,
+  podAddress,
+  podObject,
+  policyClusterObjects,
+  policyObject,
+  tierOf,
+} from './policy-cluster.ts';
+
+export type PolicyOperation =
+  /** Starts the API server with a cluster; answers with the kubeconfig's path. */
+  | { readonly op: 'serve'; readonly size: PolicyClusterSize; readonly directory: string }
+  /** Answers with the time (milliseconds since the epoch) at which a packet that no policy allows is refused. */
+  | { readonly op: 'awaitRefusal' }
+  | { readonly op: 'scrape'; readonly port: number }
+  /** {@link EventFigures} of so many events, to and fro, of a daemon. */
+  | { readonly op: 'events'; readonly what: PolicyEvent; readonly count: number; readonly pid: number };
+
+export type PolicyEvent =
+  | 'pod elsewhere relabelled'
+  | 'new pod on the node, of a group that is there'
+  | 'new pod on the node, the first of its group'
+  | 'policy edited'
+  | 'namespace relabelled';
+
+/** Milliseconds. */
+export interface EventFigures {
+  /** From before the event until a packet fares otherwise; of every other event, since the way back is not looked at. */
+  readonly took: readonly number[];
+  /** Processor time of the daemon's threads, of every event. */
+  readonly cpu: readonly number[];
+}
+
+/** Who sends probes to whom. */
+export interface Cast {
+  /** An api pod of the node, in the first namespace. */
+  readonly server: number;
+  /** A web pod elsewhere, in the second namespace. */
+  readonly client: number;
+  /** The node's last pod; nothing lets the client in. In its namespace the node has one api pod. */
+  readonly newcomer: number;
+}
+
+export const FURTHER_PORT = PROBE_PORT + 1;
+/** After an event and before the next: the daemon's rounds do not touch each other, and all that one costs is counted to it. */
+const SETTLE_MS = 200;
+const BETWEEN_PROBES_MS = 1;
+const PROBE_LIMIT_MS = 250;
+const EVENT_LIMIT_MS = 30_000;
+
+export function castOf(size: PolicyClusterSize): Cast {
+  for (let pod = size.localPods; pod < size.pods; pod++) {
+    if (namespaceOf(pod, size) === 1 && tierOf(pod, size) === 'web')
+      return { server: 0, client: pod, newcomer: size.localPods - 1 };
+  }
+  throw new RangeError('the cluster is too small: no web pod of the second namespace is on another node');
+}
+
+/** What happens and what shows it. */
+interface Scene {
+  readonly to: string;
+  readonly port: number;
+  /** How the probe fares after the event. */
+  readonly outcome: Fate;
+  readonly event: () => void;
+  readonly back: () => void;
+}
+
+/** What became of a datagram; `lost` is neither answered nor refused. */
+type Fate = 'answered' | 'refused' | 'lost';
+
+class PolicyStation {
+  #server: FakeApiServer | undefined;
+  #size: PolicyClusterSize = { localPods: 0, pods: 0, namespaces: 0, policies: 0 };
+
+  async obey(operation: PolicyOperation): Promise<unknown> {
+    switch (operation.op) {
+      case 'serve':
+        return await this.#serve(operation.size, operation.directory);
+      case 'awaitRefusal': {
+        const { newcomer } = castOf(this.#size);
+        await this.#until('refused', this.#address(newcomer), PROBE_PORT);
+        return performance.timeOrigin + performance.now();
+      }
+      case 'scrape':
+        return await fetchText(`http://${NODE_ADDRESS}:${operation.port}/metrics`);
+      case 'events':
+        return await this.#events(this.#scene(operation.what), operation.count, operation.pid);
+    }
+  }
+
+  async #serve(size: PolicyClusterSize, directory: string): Promise<string> {
+    this.#size = size;
+    const server = await FakeApiServer.start({ directory, host: OUTSIDE_ADDRESS });
+    this.#server = server;
+    for (const object of policyClusterObjects(size)) server.put(object);
+    // The log of changes would be replayed to nobody; a real server's is in etcd.
+    server.store.compact();
+    return server.writeKubeconfig();
+  }
+
+  #scene(what: PolicyEvent): Scene {
+    const size = this.#size;
+    const { server, client, newcomer } = castOf(size);
+    const put = (object: ApiObject): void => this.#server?.put(object);
+    const toServer = { to: this.#address(server), port: PROBE_PORT, outcome: 'answered' } as const;
+    switch (what) {
+      case 'pod elsewhere relabelled':
+        return {
+          ...toServer,
+          event: () => put(podObject(client, size)),
+          back: () => put(podObject(client, size, { tier: 'job' })),
+        };
+      case 'namespace relabelled':
+        return {
+          ...toServer,
+          event: () => put(namespaceObject(1)),
+          back: () => put(namespaceObject(1, 'nobody')),
+        };
+      case 'policy edited':
+        return {
+          ...toServer,
+          port: FURTHER_PORT,
+          event: () => put(policyObject('neighbours', 0, size, { ports: [FURTHER_PORT] })),
+          back: () => put(policyObject('neighbours', 0, size)),
+        };
+      case 'new pod on the node, of a group that is there':
+        return this.#newcomer(podObject(newcomer, size, { tier: 'api' }));
+      case 'new pod on the node, the first of its group':
+        return this.#newcomer(podObject(newcomer, size, { tier: 'job' }));
+    }
+  }
+
+  /** Until the pod is known nothing keeps packets from its address. */
+  #newcomer(pod: ApiObject): Scene {
+    return {
+      to: this.#address(castOf(this.#size).newcomer),
+      port: PROBE_PORT,
+      outcome: 'refused',
+      event: () => this.#server?.put(pod),
+      back: () => this.#server?.delete(pod.kind, pod.metadata.namespace ?? '', pod.metadata.name),
+    };
+  }
+
+  async #events(scene: Scene, count: number, pid: number): Promise<EventFigures> {
+    const took: number[] = [];
+    const cpu: number[] = [];
+    for (let index = 0; index < count; index++) {
+      let before = cpuOf(pid);
+      scene.back();
+      await pause(SETTLE_MS);
+      await this.#until(scene.outcome === 'answered' ? 'refused' : 'answered', scene.to, scene.port);
+      cpu.push(cpuOf(pid) - before);
+      before = cpuOf(pid);
+      const begin = performance.now();
+      scene.event();
+      await this.#until(scene.outcome, scene.to, scene.port);
+      took.push(performance.now() - begin);
+      await pause(SETTLE_MS);
+      cpu.push(cpuOf(pid) - before);
+    }
+    return { took, cpu };
+  }
+
+  /** Each datagram is the first of a flow: packets of a flow that was let in pass whatever policies say later. */
+  async #until(fate: Fate, to: string, port: number): Promise<void> {
+    const from = this.#address(castOf(this.#size).client);
+    const begin = performance.now();
+    while ((await probe(from, to, port)) !== fate) {
+      if (performance.now() - begin > EVENT_LIMIT_MS)
+        throw new Error(`no packet to ${to}:${port} is ${fate} within ${EVENT_LIMIT_MS} ms`);
+      // Leaves the processor to the daemon.
+      await pause(BETWEEN_PROBES_MS);
+    }
+  }
+
+  #address(pod: number): string {
+    return podAddress(pod, this.#size);
+  }
+}
+
+function probe(from: string, to: string, port: number): Promise<Fate> {
+  return new Promise((resolve, reject) => {
+    const socket = createSocket('udp4');
+    const end = (fate: Fate): void => {
+      clearTimeout(timer);
+      socket.close();
+      resolve(fate);
+    };
+    const timer = setTimeout(() => end('lost'), PROBE_LIMIT_MS);
+    socket.once('message', () => end('answered'));
+    socket.once('error', (error: NodeJS.ErrnoException) => {
+      if (error.code === 'ECONNREFUSED') end('refused');
+      else reject(error);
+    });
+    socket.bind({ address: from }, () => {
+      // What a sink of policy-packets.pl answers.
+      socket.connect(port, to, () => socket.send('H'));
+    });
+  });
+}
+
+/** Milliseconds on a processor of all threads there are (proc_pid_schedstat, in nanoseconds). */
+function cpuOf(pid: number): number {
+  const folder = `/proc/${pid}/task`;
+  const times = readdirSync(folder).map(thread => Number(readFileSync(`${folder}/${thread}/schedstat`, 'utf8').split(' ')[0]));
+  return times.reduce((total, time) => total + time, 0) / 1e6;
+}
+
+function fetchText(url: string): Promise<string> {
+  return new Promise((resolve, reject) => {
+    const request = get(url, response => {
+      let text = '';
+      response.setEncoding('utf8').on('data', (piece: string) => {
+        text += piece;
+      });
+      response.once('end', () => resolve(text));
+    });
+    request.once('error', reject);
+  });
+}
+
+if (import.meta.main) {
+  const station = new PolicyStation();
+  const answer = (outcome: { ok: unknown } | { error: string }): void =>
+    void process.stdout.write(`${JSON.stringify(outcome)}\n`);
+  answer({ ok: 'ready' });
+  for await (const line of createInterface({ input: process.stdin })) {
+    try {
+      answer({ ok: (await station.obey(JSON.parse(line) as PolicyOperation)) ?? null });
+    } catch (error) {
+      answer({ error: error instanceof Error ? (error.stack ?? error.message) : String(error) });
+    }
+  }
+  // The API server's watches hold the process otherwise.
+  process.exit(0);
+}
