@@ -202,7 +202,7 @@ export const OPTIONS = {
     'policy',
     oneOf('reject', 'drop'),
     'reject',
-    'Answer denied packets with an ICMP error (reject) or not at all (drop).',
+    'Answer denied packets with an RST or an ICMP error (reject), or not at all (drop).',
   ),
   'service-node-port-range': option(
     'policy',

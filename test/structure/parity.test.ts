@@ -97,7 +97,13 @@ describe('docs/parity.md', () => {
   });
 
   it('gives every row a state, a reason for each change, and the module of what is missing', () => {
-    const all = ['Flags', 'Annotations and labels', 'Behaviour of the service proxy', 'Metrics'].flatMap(rows);
+    const all = [
+      'Flags',
+      'Annotations and labels',
+      'Behaviour of the service proxy',
+      'Behaviour of network policy',
+      'Metrics',
+    ].flatMap(rows);
     const wrong = all.filter(({ state, remark }) => {
       const module = missingModule(state);
       if (module !== undefined) return !MODULE_NAMES.some(name => name === module);
