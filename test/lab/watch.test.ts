@@ -17,6 +17,8 @@ describeLab('a pair under watch', { needs: 'policy', nodes: 2 }, lab => {
         const server = await lab().probe(to).serve(transport, address, 7000, to.name);
         const tool = family === 'ipv4' ? 'iptables' : 'ip6tables';
         const rule = ['FORWARD', '-p', transport, '-d', address, '-j', 'REJECT', ...REFUSAL[transport]];
+        // The way is known to every neighbour on it before anything is watched: the first packet waits for discovery.
+        assert.equal((await lab().probe(from).connect({ transport, address, port: 7000, timeoutMs: 10_000 })).outcome, 'answer');
         const watch = await lab().watch(from, { transport, address, port: 7000 });
         await watch.more();
         const shutting = await watch.now();
