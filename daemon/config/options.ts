@@ -52,8 +52,8 @@ export const OPTIONS = {
     '',
     'Name of this Node object. Empty: $NODE_NAME, else the host name in lower case.',
   ),
-  'enable-ipv4': option('common', bool, true, 'Program IPv4.'),
-  'enable-ipv6': option('common', bool, false, 'Program IPv6.'),
+  'enable-ipv4': option('common', bool, true, 'Program IPv4. Not given: where the node or its pods have addresses of it.'),
+  'enable-ipv6': option('common', bool, false, 'Program IPv6. Not given: where the node or its pods have addresses of it.'),
   'cache-sync-timeout': option(
     'common',
     timer,

@@ -1,9 +1,11 @@
 import assert from 'node:assert/strict';
-import { OPTIONS } from '../../daemon/config/options.ts';
+import { FLAG_NAMES, OPTIONS, optionOf } from '../../daemon/config/options.ts';
+import { POLICY_ALLOWED, POLICY_BALANCED } from '../../daemon/net/marks.ts';
 import { DIAGNOSTIC_CODES } from '../../daemon/reconcile/fragment.ts';
 import { CHAINS, SETS } from '../../modules/policy/names.ts';
 import { shownEntries, shownRules, shownSets } from '../fixtures/policy-page.ts';
 import { blocksOf, page, sectionsOf } from './pages.ts';
+import { sources } from './sources.ts';
 
 const PATH = 'docs/policy.md';
 
@@ -48,6 +50,34 @@ describe('docs/policy.md', () => {
     // Of the second step of the dispatch, and the comment of a hook.
     assert.deepEqual(
       [...unknown].filter(name => !/^(FAIRWAY-INGRESS|fairway-ingress)-[0-9a-f]$|^fairway-10$/.test(name)),
+      [],
+    );
+  });
+
+  it('names every mark, and no other', () => {
+    const marks = [POLICY_ALLOWED, POLICY_BALANCED].map(mark => `0x${mark.toString(16)}`);
+    const prose = sectionsOf(page(PATH)).find(({ title }) => title === 'Marks')?.prose ?? '';
+    assert.deepEqual([...new Set(prose.match(/0x[0-9a-f]+/g))].sort(), marks.sort());
+  });
+
+  it('names every flag the module listens to', () => {
+    const prose = sectionsOf(page(PATH)).find(({ title }) => title === 'Flags')?.prose ?? '';
+    const flags = FLAG_NAMES.filter(flag => {
+      const { groups, withoutEffect } = optionOf(flag);
+      return groups.includes('policy') && withoutEffect === undefined;
+    });
+    assert.ok(flags.length > 5);
+    assert.deepEqual(
+      flags.filter(flag => !prose.includes(`\`--${flag}\``)),
+      [],
+    );
+  });
+
+  it('names every code the module raises', () => {
+    const raised = sources('modules/policy').flatMap(({ syntax }) => syntax.text.match(/\bFW_[A-Z_]+/g) ?? []);
+    assert.ok(raised.length > 0, 'the code was not searched');
+    assert.deepEqual(
+      [...new Set(raised)].filter(code => !page(PATH).includes(`\`${code}\``)),
       [],
     );
   });
