@@ -15,9 +15,9 @@ describePolicy('while policies, pods and namespaces change', { objects: clusterO
     await suite().cluster.change({ put: wanted, remove: others });
   }
 
-  async function watch(from: 'near' | 'far' | 'other', transport: 'tcp' | 'udp'): Promise<Watch> {
+  async function watch(from: 'near' | 'far' | 'host' | 'other', transport: 'tcp' | 'udp'): Promise<Watch> {
     const { lab } = suite();
-    const host = { near: lab.pod(1, 2), far: lab.pod(2, 1), other: lab.pod(2, 2) }[from];
+    const host = { near: lab.pod(1, 2), far: lab.pod(2, 1), host: lab.node(2), other: lab.pod(2, 2) }[from];
     return await suite().watchPair(host, lab.pod(1, 1), transport);
   }
 

@@ -91,6 +91,9 @@ function hostOf(suite: PolicySuite, name: PartnerName): LabHost {
   return name === 'ext' ? lab.ext : lab.node(name === 'node1' ? 1 : 2);
 }
 
+/** No policy at all. */
+const OPEN: Situation = { title: 'open', says: '', policies: [] };
+
 /** SCTP does not heed "port unreachable", which is all that ip6tables can answer it with. */
 function isRefused(outcome: string, { transport, family }: Flow): boolean {
   return outcome === 'refused' || (transport === 'sctp' && family === 'ipv6' && outcome === 'timeout');
@@ -108,10 +111,10 @@ describePolicy('network policy, situation by situation', { podsPerNode: 3, objec
   }
 
   /** Flows that do not end as expected, one line each. */
-  async function surprises(situation: Situation): Promise<readonly string[]> {
+  async function surprises(situation: Situation, among: readonly Flow[] = flows): Promise<readonly string[]> {
     await forgetFlows();
     const lines = await Promise.all(
-      flows.map(async flow => {
+      among.map(async flow => {
         const target = hostOf(suite(), flow.to);
         const { outcome } = await suite()
           .lab.probe(hostOf(suite(), flow.from))
@@ -133,10 +136,12 @@ describePolicy('network policy, situation by situation', { podsPerNode: 3, objec
       await suite().cluster.change({ put: policies });
       assert.deepEqual(await surprises(situation), []);
       await suite().cluster.change({ remove: policies });
+      const denied = flows.filter(flow => expected(situation, flow) === 'refused');
+      assert.deepEqual(await surprises(OPEN, denied), [], 'open again without the policies');
     });
   }
 
   it('is open again when all policies are gone', async () => {
-    assert.deepEqual(await surprises({ title: '', says: '', policies: [] }), []);
+    assert.deepEqual(await surprises(OPEN), []);
   });
 });

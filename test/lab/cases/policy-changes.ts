@@ -1,6 +1,6 @@
 /**
  * Changes of a cluster, and what a pair of pods sees of them. `server` (pod-1-1, node1) serves; `near` (pod-1-2, node1) and `far` (pod-2-1,
- * node2) are labelled `role: client`, `other` (pod-2-2, node2) `role: other`. Histories are outcomes of fresh flows, one every few
+ * node2) are labelled `role: client`, `other` (pod-2-2, node2) `role: other`; `host` is node2 itself. Histories are outcomes of fresh flows, one every few
  * milliseconds, in their order: a pair that stays denied never opens, one that stays allowed never loses a flow.
  */
 import type { Lab } from '../lab.ts';
@@ -17,7 +17,7 @@ export interface ChangeCase {
   readonly before?: (lab: Lab) => readonly ApiObject[];
   readonly change: (lab: Lab) => Step;
   /** Where the client is whose history is told: on the other node unless told. Two nodes do not learn of a change in the same moment. */
-  readonly client?: 'near' | 'far';
+  readonly client?: 'near' | 'far' | 'host';
   /** Of the client. */
   readonly seen: string;
   readonly other: string;
@@ -39,6 +39,16 @@ export function nearObject(lab: Lab, role = 'client'): ApiObject {
 
 export function otherObject(lab: Lab, role = 'other'): ApiObject {
   return podObject(lab.pod(2, 2), { labels: { role } });
+}
+
+/** A pod that is over; its address may be another's by now. */
+function finished(pod: ApiObject): ApiObject {
+  return { ...pod, status: { ...(pod['status'] as object), phase: 'Succeeded' } };
+}
+
+/** A younger pod with the address of the far client. */
+function heirOfFar(lab: Lab, role: string): ApiObject {
+  return podObject({ ...lab.pod(2, 1), name: 'heir' }, { labels: { role }, creationTimestamp: '2026-11-25T12:00:00Z' });
 }
 
 /** The cast as it is before every case. */
@@ -73,6 +83,78 @@ export function crowd(node: number, count: number, role: string): readonly ApiOb
     ),
   );
 }
+
+/** An address is that of the pod that has it now: "finished pods, and pods of their host's network, are no peers". */
+const POD_LIVES: readonly ChangeCase[] = [
+  {
+    title: 'a client finishes, and its address is nobody’s',
+    before: () => [CLIENTS],
+    change: lab => ({ put: [finished(farObject(lab))] }),
+    seen: 'answer refused',
+    other: 'refused',
+  },
+  {
+    title: 'a client finishes, and a pod that is not allowed gets its address',
+    before: () => [CLIENTS],
+    change: lab => ({ put: [finished(farObject(lab)), heirOfFar(lab, 'stranger')] }),
+    seen: 'answer refused',
+    other: 'refused',
+  },
+  {
+    title: 'a client finishes, and another that is allowed gets its address',
+    before: () => [CLIENTS],
+    change: lab => ({ put: [finished(farObject(lab)), heirOfFar(lab, 'client')] }),
+    seen: 'answer',
+    other: 'refused',
+  },
+  {
+    title: 'a pod that is not allowed is deleted, and one that is allowed gets its address',
+    before: lab => [CLIENTS, farObject(lab, 'stranger')],
+    change: lab => ({ remove: [farObject(lab)], put: [heirOfFar(lab, 'client')] }),
+    seen: 'refused answer',
+    other: 'refused',
+  },
+  {
+    title: 'a younger pod has the address of a client whose object is still there',
+    before: () => [CLIENTS],
+    change: lab => ({ put: [heirOfFar(lab, 'stranger')] }),
+    seen: 'answer refused',
+    other: 'refused',
+  },
+  {
+    title: 'the server finishes, and its successor has its address and its labels',
+    before: () => [CLIENTS],
+    change: lab => ({
+      put: [finished(serverObject(lab)), podObject({ ...lab.pod(1, 1), name: 'successor' }, { labels: { app: 'server' } })],
+    }),
+    seen: 'answer',
+    other: 'refused',
+  },
+  {
+    title: 'the server finishes, and a pod that no policy selects gets its address',
+    before: () => [CLIENTS],
+    change: lab => ({
+      put: [finished(serverObject(lab)), podObject({ ...lab.pod(1, 1), name: 'successor' }, { labels: { app: 'free' } })],
+    }),
+    seen: 'answer',
+    other: 'refused answer',
+  },
+  {
+    title: 'a pod with the label of clients comes in the network of its host',
+    before: () => [CLIENTS],
+    change: lab => ({
+      put: [
+        podObject(
+          { name: 'host-client', node: lab.node(2).name, addresses: lab.node(2).addresses },
+          { labels: { role: 'client' }, spec: { hostNetwork: true } },
+        ),
+      ],
+    }),
+    client: 'host',
+    seen: 'refused',
+    other: 'refused',
+  },
+];
 
 export const CHANGES: readonly ChangeCase[] = [
   {
@@ -265,4 +347,5 @@ export const CHANGES: readonly ChangeCase[] = [
     seen: 'answer',
     other: 'refused',
   },
+  ...POD_LIVES,
 ];
