@@ -135,8 +135,7 @@ export class Reconciler {
       await this.#change(stage, isLast() && !isUser(stage) ? 'everything' : 'upserts', signal);
       for (const used of postponed.get(stage) ?? []) await this.#change(used, isLast() ? 'everything' : 'upserts', signal);
     }
-    for (const stage of this.#stages.toReversed())
-      if (this.#tables[stage].hasChanges()) await this.#change(stage, 'deletes', signal);
+    for (const stage of this.#stages.toReversed()) await this.#change(stage, 'deletes', signal);
     return this.#dueAt();
   }
 
@@ -220,8 +219,8 @@ export class Reconciler {
   /** Keys of this table that entries of other tables, believed to be there, cannot do without; true where one of these is to stay. */
   #requiredOf(stage: TableName): ReadonlyMap<string, boolean> {
     const required = new Map<string, boolean>();
-    for (const other of this.#stages) {
-      if (other === stage) continue;
+    // Entries require those of their own or an earlier table.
+    for (const other of this.#stages.slice(this.#stages.indexOf(stage) + 1)) {
       for (const { key, isToStay } of this.#tables[other].requirements(stage)) {
         required.set(key, isToStay || required.get(key) === true);
       }

@@ -74,6 +74,8 @@ export class Table<K extends TableName> {
   #isDoubted = true;
   readonly #dirty = new Set<string>();
   readonly #failures = new Map<string, Failure>();
+  /** Keys whose time to be tried again has come, but whose change waits for something else: no time makes them due. */
+  readonly #waiting = new Set<string>();
   #unreadable: Failure | undefined;
   #readAt: Instant | undefined;
   #readMs = 0;
@@ -93,7 +95,7 @@ export class Table<K extends TableName> {
   mark(keys: Iterable<string>): void {
     for (const key of keys) {
       this.#dirty.add(key);
-      this.#failures.delete(key);
+      this.#forgetFailure(key);
     }
   }
 
@@ -146,7 +148,8 @@ export class Table<K extends TableName> {
 
   /** When something of this table is due without an event. */
   dueAt(): Instant | undefined {
-    const failures = [...this.#failures.values(), ...(this.#unreadable ? [this.#unreadable] : [])];
+    const failed = [...this.#failures.values()].filter(({ key }) => !this.#waiting.has(key));
+    const failures = [...failed, ...(this.#unreadable ? [this.#unreadable] : [])];
     const sweep = this.#sweepAt === undefined ? [] : [this.#sweepAt];
     return earliest([...failures.map(failure => failure.retryAt), ...sweep]);
   }
@@ -215,6 +218,7 @@ export class Table<K extends TableName> {
     if (believed === undefined) return undefined;
     const changes: Change<TableTypes[K]>[] = [];
     for (const key of this.#due()) {
+      if (this.#failures.has(key)) this.#waiting.add(key);
       const from = believed.get(key);
       const wanted = this.#wanted(key);
       if (wanted === undefined) {
@@ -234,6 +238,11 @@ export class Table<K extends TableName> {
         const isDrop = this.#definition.same(from, widened);
         if (isDrop === (part === 'deletes')) changes.push({ op: 'update', key, from, to });
       }
+    }
+    if (changes.length === 0) {
+      // What lingered is gone or wanted again, and so is its time.
+      if (part === 'deletes' || part === 'everything') this.#sweepAt = undefined;
+      return undefined;
     }
     if (this.#mayLinger(changes, surroundings)) return undefined;
     return this.#apply(readyChanges(changes, this.name, this.#definition, surroundings.isThere), signal);
@@ -268,7 +277,6 @@ export class Table<K extends TableName> {
       if (handle !== change.key && this.#wanted(handle) !== undefined) return false;
       return this.#isInert(change.key, change.from);
     };
-    if (changes.length === 0) return false;
     const now = this.#clock.now();
     const isLater = changes.every(isClearing) && (this.#sweepAt ?? Number.POSITIVE_INFINITY) > now && this.#lingerMs > 0;
     if (isLater) this.#sweepAt ??= instantOf(now + this.#lingerMs);
@@ -289,12 +297,6 @@ export class Table<K extends TableName> {
       const from = this.#believed?.get(key);
       if (from === undefined ? this.#wanted(key) !== undefined : !this.#isInert(key, from)) return true;
     }
-    return false;
-  }
-
-  /** True where something is still to be changed, be it only to clear up. */
-  hasChanges(): boolean {
-    for (const _ of this.#due()) return true;
     return false;
   }
 
@@ -327,7 +329,12 @@ export class Table<K extends TableName> {
 
   #settle(key: string): void {
     this.#dirty.delete(key);
+    this.#forgetFailure(key);
+  }
+
+  #forgetFailure(key: string): void {
     this.#failures.delete(key);
+    this.#waiting.delete(key);
   }
 
   async #apply(changes: readonly Change<TableTypes[K]>[], signal: AbortSignal): Promise<Applied | undefined> {
@@ -349,6 +356,7 @@ export class Table<K extends TableName> {
           this.#failures.get(change.key),
         );
         this.#failures.set(change.key, failure);
+        this.#waiting.delete(change.key);
         failures.push(failure);
       } else {
         if (change.op === 'delete') believed.delete(change.key);

@@ -335,9 +335,18 @@ function widenedChain(actual: IptablesEntry, desired: IptablesEntry): IptablesEn
   if (actual.kind !== 'chain' || desired.kind !== 'chain' || desired.dropping !== 'late') return desired;
   const wanted = new Set(desired.rules);
   const kept = actual.rules.filter(rule => !wanted.has(rule) && /--match-set .* -g FAIRWAY-/.test(rule));
-  return kept.length === 0
-    ? desired
-    : { ...desired, rules: [...desired.rules.slice(0, -1), ...kept, ...desired.rules.slice(-1)] };
+  if (kept.length === 0) return desired;
+  const rules = [...desired.rules.slice(0, -1), ...kept, ...desired.rules.slice(-1)];
+  // Where nothing else is other, the chain is as it should be for now, in whatever order.
+  const isAsIs = rules.length === actual.rules.length && sameOrder(actual.rules, desired.rules);
+  return { ...desired, rules: isAsIs ? actual.rules : rules };
+}
+
+/** Whether these rules, all of which are wanted, stand among the actual ones in their order. */
+function sameOrder(actual: readonly string[], wanted: readonly string[]): boolean {
+  let next = 0;
+  for (const rule of actual) if (rule === wanted[next]) next++;
+  return next === wanted.length;
 }
 
 function requirementsOf(text: string, { family, table }: IptablesEntry): readonly Requirement[] {

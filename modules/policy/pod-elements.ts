@@ -56,14 +56,13 @@ export function elementsOfPod(
 }
 
 /**
- * That it is a pod of this node, that policies select it, and by which group. They come in this order and go in the opposite one, so that a pod
- * that is judged is always in a group.
+ * By which group policies select it, that they do, and that it is a pod of this node. They come in this order and go in the opposite one, so
+ * that a pod that is judged is always in a group, and one that is accepted as this node's is judged.
  */
 function placeEntries(address: IpAddress, { groupOf, hasBuckets, defaultDeny }: LocalPlace): readonly Entry[] {
   const family = familyOf(address);
   const element = (set: string): Entry => entry('ipset', { kind: 'element', set: ofFamily(set, family), value: address });
   return [
-    element(SETS.localPods),
     ...DIRECTIONS.flatMap(direction => {
       const group = groupOf(direction);
       if (group === undefined) return defaultDeny ? [element(OPEN[direction])] : [];
@@ -72,6 +71,7 @@ function placeEntries(address: IpAddress, { groupOf, hasBuckets, defaultDeny }: 
       const inGroup = sets.map(set => entry('ipset', { kind: 'element', set: ofFamily(set, family), value: address, refines }));
       return [...inGroup, element(SELECTED[direction])];
     }),
+    element(SETS.localPods),
   ];
 }
 

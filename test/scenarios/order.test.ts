@@ -9,6 +9,7 @@ import { ManualClock } from '../fakes/clock.ts';
 import { fakeTables } from '../fakes/tables.ts';
 
 const LINGER_MS = 1000;
+const RETRY_MS = 500;
 const OWNER = { kind: 'Test', key: 'x', since: 0 };
 const { signal } = new AbortController();
 
@@ -60,7 +61,7 @@ class Scene {
       modules: [module],
       drivers: this.tables,
       clock: this.clock,
-      backoff: { delay: () => 500 },
+      backoff: { delay: () => RETRY_MS },
       breathe: () => Promise.resolve(),
       observer: { planned() {}, planFailed() {}, applied() {}, drifted() {}, unreadable() {} },
       lingerMs: LINGER_MS,
@@ -109,6 +110,26 @@ describe('sets and the chains that use them', () => {
         { table: 'ipset', changes: ['create b', 'create b 10.0.0.5'] },
         { table: 'iptables', changes: [`update ${CHAIN}`] },
         { table: 'ipset', changes: ['create a 10.0.0.9'] },
+      ],
+    );
+  });
+
+  it('an element that says more about one in use comes late, although its own set is new', async () => {
+    const scene = new Scene();
+    await scene.want(set('all', '10.0.0.1'), chain('FAIRWAY-X', match('all')), HOOK);
+    const finer = (value: string): Entry => entry('ipset', { kind: 'element', set: 'finer', value, refines: 'all' });
+    assert.deepEqual(
+      await scene.want(
+        set('all', '10.0.0.1', '10.0.0.2'),
+        [...set('finer'), finer('10.0.0.1'), finer('10.0.0.2')],
+        chain('FAIRWAY-X', match('finer'), match('all')),
+        HOOK,
+      ),
+      [
+        // What is not in use may be complete before it is.
+        { table: 'ipset', changes: ['create finer', 'create finer 10.0.0.2'] },
+        { table: 'iptables', changes: [`update ${CHAIN}`] },
+        { table: 'ipset', changes: ['create all 10.0.0.2', 'create finer 10.0.0.1'] },
       ],
     );
   });
@@ -191,6 +212,23 @@ describe('sets that nothing uses any more', () => {
     assert.ok(scene.tables.ipset.state.has('old 10.0.0.2'));
   });
 
+  it('are due no more once they are used again: nothing is left to sweep, no round comes without an event', async () => {
+    const scene = await abandoned();
+    await scene.want(set('old', '10.0.0.1', '10.0.0.2'), set('kept'), chain('FAIRWAY-X', match('old'), match('kept')), HOOK);
+    assert.equal((await scene.again()).dueIn, undefined);
+    await scene.clock.advance(LINGER_MS);
+    assert.deepEqual(await scene.again(), { applies: [], dueIn: undefined });
+  });
+
+  it('linger anew, and as long, when they are abandoned again later', async () => {
+    const scene = await abandoned();
+    await scene.want(set('old', '10.0.0.1', '10.0.0.2'), set('kept'), chain('FAIRWAY-X', match('old'), match('kept')), HOOK);
+    await scene.clock.advance(10 * LINGER_MS);
+    await scene.again();
+    await scene.want(set('kept'), chain('FAIRWAY-X', match('kept')), HOOK);
+    assert.deepEqual(await scene.again(), { applies: [], dueIn: LINGER_MS });
+  });
+
   it('are found by a daemon that starts anew, and go within the same while', async () => {
     const scene = await abandoned();
     const next = new Scene();
@@ -221,6 +259,20 @@ describe('sets that nothing uses any more', () => {
     await scene.clock.advance(LINGER_MS);
     await scene.again();
     assert.deepEqual([...scene.tables.ipset.state.keys()], []);
+  });
+
+  it('are tried again after a refusal in time, not round after round', async () => {
+    const scene = await abandoned();
+    scene.tables.ipset.refused.set('old', 'in use by a kernel component');
+    await scene.clock.advance(LINGER_MS);
+    assert.equal((await scene.again()).dueIn, RETRY_MS);
+    await scene.clock.advance(RETRY_MS);
+    // They linger again; that the time of the next try has come makes nothing due before.
+    assert.deepEqual(await scene.again(), { applies: [], dueIn: LINGER_MS });
+    scene.tables.ipset.refused.clear();
+    await scene.clock.advance(LINGER_MS);
+    assert.equal((await scene.again()).dueIn, undefined);
+    assert.deepEqual([...scene.tables.ipset.state.keys()], ['kept']);
   });
 
   it('go whole where their chain goes with them: no element is taken out while the chain still asks', async () => {
