@@ -36,9 +36,23 @@ export function ipSetLines(changes: readonly Change<IpSetEntry>[], copy: CopyEle
   for (const change of changes) {
     for (const [stage, text] of linesOf(change, copy, dying)) stages[stage]?.push({ key: change.key, text });
   }
+  stages[2] = groupedBySet(stages[2] ?? [], changes);
   // What came last goes first, so that what is true between two elements is true on the way down as well.
   stages[3]?.reverse();
   return stages.flat();
+}
+
+/**
+ * Elements of sets that are made in this script first, set by set, which the tool hands to the kernel many at a time; nothing looks at those
+ * sets yet. The others keep their order.
+ */
+function groupedBySet(adds: readonly ScriptLine[], changes: readonly Change<IpSetEntry>[]): ScriptLine[] {
+  const made = new Set(changes.flatMap(change => (change.op === 'create' && change.to.kind === 'set' ? [change.to.name] : [])));
+  const setOf = ({ text }: ScriptLine): string => text.split(' ', 2)[1] ?? '';
+  const bySet = Map.groupBy(adds, line => (made.has(setOf(line)) ? setOf(line) : ''));
+  const others = bySet.get('') ?? [];
+  bySet.delete('');
+  return [...[...bySet.values()].flat(), ...others];
 }
 
 function linesOf(

@@ -7,7 +7,7 @@ import { type HookRule, parseHookRule, ruleIdentity } from './iptables-rule.ts';
 /** The tables we write to, in the order of our scripts. */
 export const IPTABLES_TABLES: readonly IptablesTable[] = ['filter', 'nat', 'mangle'];
 
-/** The order reported of a hook that stands twice, behind one of a higher order, or was not written by us: it equals no wanted one. */
+/** The order reported of a hook that stands twice or behind one of a higher order: it equals no wanted one. */
 export const OUT_OF_PLACE = -1;
 
 /** A hook where it stands in its built-in chain. */
@@ -148,10 +148,9 @@ function placed(hooks: readonly SavedHook[]): { readonly hook: SavedHook; readon
       first.order = OUT_OF_PLACE;
       continue;
     }
-    const own = hook.order === undefined ? undefined : { order: hook.order, to: hook.to };
-    const isInPlace = own !== undefined && (highest === undefined || hookPrecedes(highest, own));
-    if (isInPlace) highest = own;
-    byTarget.set(hook.to, { hook, order: isInPlace ? own.order : OUT_OF_PLACE });
+    const isInPlace = highest === undefined || hookPrecedes(highest, hook);
+    if (isInPlace) highest = hook;
+    byTarget.set(hook.to, { hook, order: isInPlace ? hook.order : OUT_OF_PLACE });
   }
   return [...byTarget.values()];
 }

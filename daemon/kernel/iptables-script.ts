@@ -63,7 +63,7 @@ export function impliedHooks(changes: readonly IptablesChange[]): SavedHooks {
     implied.set(chain, [...(implied.get(chain) ?? []), { to, order, match, position: 0, rule: hookRule(change.from) }]);
   }
   for (const [chain, hooks] of implied) {
-    hooks.sort((one, other) => (one.order ?? 0) - (other.order ?? 0));
+    hooks.sort((one, other) => one.order - other.order);
     implied.set(
       chain,
       hooks.map((hook, index) => ({ ...hook, position: index + 1 })),
@@ -110,8 +110,7 @@ class StandingHooks {
   #hooks: { readonly to: string; readonly order: number; readonly rule: string; position: number }[];
 
   constructor(saved: readonly SavedHook[]) {
-    // One that does not tell its order stands before none of ours.
-    this.#hooks = saved.map(hook => ({ ...hook, order: hook.order ?? Number.POSITIVE_INFINITY }));
+    this.#hooks = saved.map(hook => ({ ...hook }));
   }
 
   /** Deletes all jumps to a chain; their rules, each as often as it stands there. */

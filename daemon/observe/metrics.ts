@@ -2,7 +2,7 @@
 import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client';
 import type { Kind } from '../cluster/kinds.ts';
 import type { FirstListWay, ReflectorObserver, RelistReason } from '../cluster/reflector.ts';
-import type { Applied, Drift, Failure } from '../reconcile/table.ts';
+import type { Applied, Drift, Failure } from '../reconcile/outcome.ts';
 
 export interface MetricsOptions {
   readonly version: string;

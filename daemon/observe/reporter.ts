@@ -1,8 +1,8 @@
 /** Tells the log and the metrics what the reconcile loop did: once per change of state, never once per retry. */
 import type { FairwayError } from '../errors.ts';
 import type { Diagnostic } from '../reconcile/fragment.ts';
+import type { Applied, Drift, Failure } from '../reconcile/outcome.ts';
 import type { ReconcileObserver } from '../reconcile/reconciler.ts';
-import type { Applied, Drift, Failure } from '../reconcile/table.ts';
 import type { Log } from './log.ts';
 import type { Metrics } from './metrics.ts';
 

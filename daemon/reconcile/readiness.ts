@@ -12,6 +12,8 @@ export type Part = 'idle' | 'upserts' | 'deletes' | 'everything';
 export interface Surroundings {
   /** Whether an entry of another table is there. */
   readonly isThere: (requirement: Requirement) => boolean;
+  /** Whether it is known at all what is there in another table. */
+  readonly isKnown: (table: TableName) => boolean;
   /** Whether an entry that is there in another table cannot do without this key. */
   readonly isRequired: (key: string) => boolean;
   /** Whether such an entry is one that is to stay. */
@@ -26,12 +28,12 @@ export function readyChanges<T>(
   changes: readonly Change<T>[],
   table: TableName,
   definition: TableDefinition<T>,
-  isThere: (need: Requirement) => boolean,
+  { isThere, isKnown }: Pick<Surroundings, 'isThere' | 'isKnown'>,
 ): readonly Change<T>[] {
   for (let candidates = changes; ; ) {
     const batch = new Set(candidates.map(({ key }) => key));
     const isAvailable = (need: Requirement): boolean => isThere(need) || (need.table === table && batch.has(need.key));
-    const ready = candidates.flatMap(change => withAvailable(change, definition, isAvailable));
+    const ready = candidates.flatMap(change => withAvailable(change, definition, isAvailable, isKnown));
     // One that falls out may be what another needs.
     if (ready.length === candidates.length) return ready;
     const keys = new Set(ready.map(({ key }) => key));
@@ -42,9 +44,14 @@ export function readyChanges<T>(
 function withAvailable<T>(
   change: Change<T>,
   definition: TableDefinition<T>,
-  isAvailable: (need: Requirement) => boolean,
+  isAvailable: Surroundings['isThere'],
+  isKnown: Surroundings['isKnown'],
 ): readonly Change<T>[] {
-  if (change.op === 'delete' || definition.requires(change.to).every(isAvailable)) return [change];
+  if (change.op === 'delete') return [change];
+  const missing = definition.requires(change.to).filter(need => !isAvailable(need));
+  if (missing.length === 0) return [change];
+  // What cannot be seen may well be there: taking away what needs it would break what works.
+  if (missing.some(({ table }) => !isKnown(table))) return [];
   const to = definition.reduced?.(change.to, isAvailable);
   if (to === undefined || (change.op === 'update' && definition.same(change.from, to))) return [];
   return [{ ...change, to }];

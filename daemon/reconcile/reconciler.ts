@@ -11,8 +11,9 @@ import { Claims } from './claims.ts';
 import type { TableDriver } from './driver.ts';
 import type { Diagnostic, Fragment } from './fragment.ts';
 import type { Module } from './module.ts';
+import type { Applied, Drift, Failure } from './outcome.ts';
 import type { Part } from './readiness.ts';
-import { type Applied, type Drift, type Failure, Table, type TableOptions } from './table.ts';
+import { Table, type TableOptions } from './table.ts';
 import { STAGES, TABLES, type TableName, type TableTypes } from './tables.ts';
 
 export type Drivers = { readonly [K in TableName]: TableDriver<TableTypes[K]> };
@@ -149,6 +150,7 @@ export class Reconciler {
       part,
       {
         isThere: need => this.#tables[need.table].has(need.key),
+        isKnown: table => this.#tables[table].isKnown,
         isRequired: key => requiredOf(key) !== undefined,
         isRequiredToStay: key => requiredOf(key) === true,
       },

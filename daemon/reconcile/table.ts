@@ -9,36 +9,9 @@ import { earliest, type Instant, instantOf } from '../net/instant.ts';
 import type { Backoff } from './backoff.ts';
 import type { Claim, Claims } from './claims.ts';
 import type { Change, TableDriver } from './driver.ts';
+import type { Applied, Drift, Failure } from './outcome.ts';
 import { type Part, readyChanges, type Surroundings } from './readiness.ts';
 import type { Requirement, TableDefinition, TableName, TableTypes } from './tables.ts';
-
-/** A change that did not take, and when it is tried again. */
-export interface Failure {
-  readonly table: TableName;
-  readonly key: string;
-  /** Whose wish failed; undefined for a delete. */
-  readonly claim: Claim | undefined;
-  readonly error: FairwayError;
-  /** Failures in a row. */
-  readonly count: number;
-  readonly retryAt: Instant;
-}
-
-/** A difference between what we believed and what an audit found, and that no pending change explains. */
-export interface Drift {
-  readonly table: TableName;
-  readonly key: string;
-  readonly found: 'missing' | 'changed' | 'unexpected';
-}
-
-export interface Applied {
-  readonly table: TableName;
-  readonly creates: number;
-  readonly updates: number;
-  readonly deletes: number;
-  readonly failures: readonly Failure[];
-  readonly milliseconds: number;
-}
 
 export interface TableOptions<K extends TableName> {
   readonly name: K;
@@ -102,6 +75,11 @@ export class Table<K extends TableName> {
   /** Puts what we believe in doubt: the next round reads the table back. */
   doubt(): void {
     this.#isDoubted = true;
+  }
+
+  /** Whether the table was ever read. */
+  get isKnown(): boolean {
+    return this.#believed !== undefined;
   }
 
   /** Entries believed to be there; 0 while unknown. */
@@ -245,7 +223,7 @@ export class Table<K extends TableName> {
       return undefined;
     }
     if (this.#mayLinger(changes, surroundings)) return undefined;
-    return this.#apply(readyChanges(changes, this.name, this.#definition, surroundings.isThere), signal);
+    return this.#apply(readyChanges(changes, this.name, this.#definition, surroundings), signal);
   }
 
   /** What is in a set that goes is left to go with it, where only chains that go as well still ask for it: one line in place of thousands. */
@@ -260,7 +238,9 @@ export class Table<K extends TableName> {
     if (part !== 'idle' || use === undefined) return true;
     const refined = use.refined(entry);
     const isRefining = refined !== undefined && this.has(this.#definition.key(refined)) && isRequired(use.handle(refined));
-    return !isRefining && !isRequired(use.handle(entry));
+    const handle = use.handle(entry);
+    // What is not there is used by nothing, whatever we believe of those who would use it.
+    return !isRefining && (!this.has(handle) || !isRequired(handle));
   }
 
   #widened(from: TableTypes[K], to: TableTypes[K]): TableTypes[K] {

@@ -47,21 +47,26 @@ export const SETS = {
 
 const INITIAL: Readonly<Record<Direction, string>> = { ingress: 'I', egress: 'E' };
 
-export function groupChain({ direction, policies }: Group): string {
-  return hashedName(`FAIRWAY-G${INITIAL[direction]}-`, ['group', direction, ...policies], CHAIN_DIGITS);
+/** A group with its id, which is made once: names are asked for again and again. */
+export function groupOf(direction: Direction, policies: readonly ObjectKey[]): Group {
+  return { direction, policies, id: hashedName('', ['group', direction, ...policies], CHAIN_DIGITS) };
+}
+
+export function groupChain({ direction, id }: Group): string {
+  return `FAIRWAY-G${INITIAL[direction]}-${id}`;
 }
 
 export function policyChain(policy: ObjectKey, direction: Direction): string {
   return hashedName(`FAIRWAY-P${INITIAL[direction]}-`, ['policy', direction, policy], CHAIN_DIGITS);
 }
 
-export function groupSet({ direction, policies }: Group): string {
-  return hashedName('fairway-g-', ['group', direction, ...policies], SET_DIGITS);
+export function groupSet({ id }: Group): string {
+  return `fairway-g-${id.slice(0, SET_DIGITS)}`;
 }
 
-/** One of sixteen, by the name of the group: where there are many groups they are found in two steps. */
-export function bucketOf(group: Group): string {
-  return (DIGITS.indexOf(groupChain(group).slice(-1)) % 16).toString(16);
+/** One of sixteen: where there are many groups they are found in two steps. */
+export function bucketOf({ id }: Group): string {
+  return (DIGITS.indexOf(id.slice(-1)) % 16).toString(16);
 }
 
 /** The set of all pods whose group is in the bucket, and the chain that tells the groups apart. */

@@ -61,4 +61,6 @@ export interface Group {
   readonly direction: Direction;
   /** Sorted, never empty; all of one namespace. */
   readonly policies: readonly ObjectKey[];
+  /** Stands for direction and policies in names (`groupOf`). */
+  readonly id: string;
 }

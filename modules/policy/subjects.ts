@@ -1,7 +1,7 @@
 /** The pods of this node, and the policies that select each: what a change of either means for the groups. */
 import type { NetworkPolicy, ObjectKey, Pod } from '../../daemon/cluster/kinds.ts';
 import { type Family, familyOf } from '../../daemon/net/address.ts';
-import { groupChain } from './names.ts';
+import { groupChain, groupOf } from './names.ts';
 import { DIRECTIONS, type Direction, type Group } from './program.ts';
 import { selects } from './select.ts';
 
@@ -135,7 +135,7 @@ export class Subjects {
 
   #groupFor({ selectedBy }: Subject, direction: Direction): Group | undefined {
     const policies = [...selectedBy].filter(name => this.#policies.get(name)?.[direction] !== undefined).sort();
-    return policies.length === 0 ? undefined : { direction, policies };
+    return policies.length === 0 ? undefined : groupOf(direction, policies);
   }
 
   #leave(name: string | undefined, key: ObjectKey): void {

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import type { NetworkPolicy, Pod } from '../../daemon/cluster/kinds.ts';
 import type { HostFacts } from '../../daemon/cluster/snapshot.ts';
-import { groupChain, groupSet, membersSet, policyChain } from '../../modules/policy/names.ts';
+import { groupChain, groupOf, groupSet, membersSet, policyChain } from '../../modules/policy/names.ts';
 import type { PolicyOptions } from '../../modules/policy/options.ts';
 import { type RecordedApply, recordApplies, takeApplies } from '../fakes/applies.ts';
 import { startPolicyWorld, type World } from '../fakes/daemon.ts';
@@ -44,8 +44,8 @@ const PODS: readonly Pod[] = [
 const POLICIES = [letsClientsIn('web'), networkPolicy('db', { podSelector: selector({ app: 'db' }) })];
 
 const CLIENTS = membersSet({ in: 'namespace', namespace: 'default', podSelector: CLIENT });
-const WEB_GROUP = groupSet({ direction: 'ingress', policies: ['default/web'] });
-const DB_GROUP = groupSet({ direction: 'ingress', policies: ['default/db'] });
+const WEB_GROUP = groupSet(groupOf('ingress', ['default/web']));
+const DB_GROUP = groupSet(groupOf('ingress', ['default/db']));
 
 interface PolicyWorld extends World {
   readonly applies: RecordedApply[];
@@ -205,7 +205,7 @@ describe('one event costs what it changed', () => {
     world.source.remove('Pod', 'default/batch');
     await written(world);
     assert.equal(rulesOf(world, chain), undefined);
-    assert.equal(rulesOf(world, groupChain({ direction: 'ingress', policies: ['default/batch'] })), undefined);
+    assert.equal(rulesOf(world, groupChain(groupOf('ingress', ['default/batch']))), undefined);
     await world.daemon.stop();
   });
 
@@ -235,7 +235,7 @@ describe('one event costs what it changed', () => {
       pod('web-2', '10.244.1.6', { labels: { app: 'web', extra: '' } }),
       letsClientsIn('more', { podSelector: selector({ extra: '' }) }),
     );
-    const group = groupSet({ direction: 'ingress', policies: ['default/more', 'default/web'] });
+    const group = groupSet(groupOf('ingress', ['default/more', 'default/web']));
     assert.deepEqual(
       (await written(world)).map(({ table, changes }) => [table, changes.filter(change => change.includes('fairway-g-')).sort()]),
       [
@@ -328,7 +328,7 @@ describe('a policy that cannot be used', () => {
     });
     assert.deepEqual(elementsOf(world, DB_GROUP), ['10.244.1.7']);
     assert.equal(rulesOf(world, policyChain('default/db', 'ingress')), undefined);
-    const group = rulesOf(world, groupChain({ direction: 'ingress', policies: ['default/db'] }));
+    const group = rulesOf(world, groupChain(groupOf('ingress', ['default/db'])));
     assert.equal(group?.at(-1), '-g FAIRWAY-DENY');
     assert.equal(rulesOf(world, policyChain('default/web', 'ingress'))?.length, 1);
     const complaints = diagnosticsOf(world).filter(text => text.startsWith('FW_POLICY_UNUSABLE'));

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import fc from 'fast-check';
 import { iptablesDriver } from '../../../daemon/kernel/iptables.ts';
-import { hookRule, parseHookRule, ruleIdentity, ruleWords } from '../../../daemon/kernel/iptables-rule.ts';
+import { DEFAULT_HOOK_ORDER, hookRule, parseHookRule, ruleIdentity, ruleWords } from '../../../daemon/kernel/iptables-rule.ts';
 import { hookChain, OUT_OF_PLACE, SaveReader } from '../../../daemon/kernel/iptables-save.ts';
 import {
   type IptablesChange,
@@ -144,10 +144,10 @@ describe('iptables rule text', () => {
     );
   });
 
-  it('that jumps elsewhere is no hook, one that does not say its order is', () => {
+  it('that jumps elsewhere is no hook, one that does not say its order is the default', () => {
     assert.equal(parseHookRule('-m comment --comment fairway-1 -j ACCEPT', ownsChain), undefined);
     assert.equal(parseHookRule('-m comment --comment FAIRWAY-A', ownsChain), undefined);
-    assert.deepEqual(parseHookRule('-j FAIRWAY-A', ownsChain), { to: 'FAIRWAY-A', order: undefined, match: '' });
+    assert.deepEqual(parseHookRule('-j FAIRWAY-A', ownsChain), { to: 'FAIRWAY-A', order: DEFAULT_HOOK_ORDER, match: '' });
   });
 });
 
@@ -178,16 +178,16 @@ describe('what iptables-save prints', () => {
     assert.deepEqual(entries, new Map(wanted.map(entry => [key(entry), entry])));
   });
 
-  it('shows hooks out of place: doubled, behind a higher order, without an order', () => {
+  it('shows hooks out of place: doubled, behind a higher order', () => {
     const { entries } = readSave(
       [
         '*filter',
         ':INPUT ACCEPT [0:0]',
-        '-A INPUT -m comment --comment fairway-10 -j FAIRWAY-A',
+        '-A INPUT -j FAIRWAY-A',
         '-A INPUT -m comment --comment fairway-30 -j FAIRWAY-C',
         '-A INPUT -m comment --comment fairway-20 -j FAIRWAY-B',
         '-A INPUT -j FAIRWAY-D',
-        '-A INPUT -m comment --comment fairway-10 -j FAIRWAY-A',
+        '-A INPUT -j FAIRWAY-A',
         'COMMIT',
       ].join('\n'),
     );
@@ -226,10 +226,10 @@ describe('the script for iptables-restore', () => {
 :FAIRWAY-OLD - [0:0]
 :FAIRWAY-A - [0:0]
 :FAIRWAY-B - [0:0]
--D INPUT -m comment --comment fairway-10 -j FAIRWAY-OLD
+-D INPUT -j FAIRWAY-OLD
 -A FAIRWAY-A -j FAIRWAY-B
 -A FAIRWAY-B -j ACCEPT
--I INPUT 1 -i lo -m comment --comment fairway-10 -j FAIRWAY-A
+-I INPUT 1 -i lo -j FAIRWAY-A
 -I INPUT 2 -m comment --comment fairway-20 -j FAIRWAY-B
 -X FAIRWAY-OLD
 COMMIT
@@ -299,7 +299,7 @@ COMMIT
   it('asks where hooks stand by table and chain', () => {
     const { reader } = readSave('*filter\n:INPUT ACCEPT [0:0]\n-A INPUT -j ACCEPT\n-A INPUT -j FAIRWAY-A\nCOMMIT');
     assert.deepEqual(reader.hooks.get(hookChain('filter', 'INPUT')), [
-      { to: 'FAIRWAY-A', order: undefined, match: '', position: 2, rule: '-j FAIRWAY-A' },
+      { to: 'FAIRWAY-A', order: DEFAULT_HOOK_ORDER, match: '', position: 2, rule: '-j FAIRWAY-A' },
     ]);
   });
 

@@ -6,6 +6,7 @@ import {
   bucketSet,
   CHAINS,
   groupChain,
+  groupOf,
   groupSet,
   membersSet,
   namedPortSet,
@@ -29,7 +30,7 @@ describe('names of chains', () => {
   it('are at most 28 characters, whatever the policies are called', () => {
     const hashed = DIRECTIONS.flatMap(direction => [
       policyChain(LONGEST, direction),
-      groupChain({ direction, policies: [LONGEST, `${LONGEST}q`] }),
+      groupChain(groupOf(direction, [LONGEST, `${LONGEST}q`])),
       bucketChain(direction, 'f'),
     ]);
     for (const name of [...Object.values(CHAINS), ...hashed]) {
@@ -44,14 +45,12 @@ describe('names of chains', () => {
 
   it('tell the directions of one policy and of one group apart', () => {
     assert.notEqual(policyChain('a/b', 'ingress').slice(11), policyChain('a/b', 'egress').slice(11));
-    const [ingress = '', egress = ''] = DIRECTIONS.map(direction => groupChain({ direction, policies: ['a/b'] }));
+    const [ingress = '', egress = ''] = DIRECTIONS.map(direction => groupChain(groupOf(direction, ['a/b'])));
     assert.notEqual(ingress.slice(11), egress.slice(11));
   });
 
   it('tell a group of two policies from a group of one and from a group of other two', () => {
-    const names = [['a/b', 'a/c'], ['a/b'], ['a/b', 'a/d'], ['a/ba/c']].map(policies =>
-      groupChain({ direction: 'ingress', policies }),
-    );
+    const names = [['a/b', 'a/c'], ['a/b'], ['a/b', 'a/d'], ['a/ba/c']].map(policies => groupChain(groupOf('ingress', policies)));
     assert.equal(new Set(names).size, names.length);
   });
 });
@@ -60,7 +59,7 @@ describe('names of sets', () => {
   it('are at most 31 characters with the prefix of IPv6, and none is the same in both families', () => {
     const names = [
       ...Object.values(SETS),
-      groupSet({ direction: 'ingress', policies: [LONGEST] }),
+      groupSet(groupOf('ingress', [LONGEST])),
       membersSet(inNamespace('n'.repeat(63), { [`${'d'.repeat(63)}/${'k'.repeat(63)}`]: 'v'.repeat(63) })),
       namedPortSet('cluster', 'SCTP', 'a-port-of-15-ch'),
       blocksSet([{ cidr: CIDR, except: [] }]),
@@ -123,7 +122,7 @@ describe('the bucket of a group', () => {
   it('is one of sixteen, spreads groups evenly, and is the same in both families', () => {
     const counts = new Map<string, number>();
     for (let number = 0; number < 1600; number++) {
-      const bucket = bucketOf({ direction: 'ingress', policies: [`a/p${number}`] });
+      const bucket = bucketOf(groupOf('ingress', [`a/p${number}`]));
       counts.set(bucket, (counts.get(bucket) ?? 0) + 1);
     }
     assert.deepEqual(

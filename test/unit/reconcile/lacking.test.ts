@@ -74,3 +74,52 @@ describe('a set that the kernel refuses', () => {
     assert.deepEqual(rulesOf('FAIRWAY-WHOLE'), ['-m set --match-set bad src -j DROP']);
   });
 });
+
+describe('a table that could never be read', () => {
+  it('costs a chain none of its rules: what cannot be seen may well be there', async () => {
+    const tables = fakeTables();
+    const clock = new ManualClock();
+    const rules = ['-m set --match-set good src -j ACCEPT', '-j DROP'];
+    const module: Module = {
+      name: 'test',
+      reads: [],
+      writes: ['ipset', 'iptables'],
+      plan: () => ({
+        fragments: new Map([
+          [
+            ownerKey(OWNER),
+            {
+              owner: OWNER,
+              diagnostics: [],
+              entries: [
+                entry('ipset', { kind: 'set', name: 'good', type: 'hash:ip', family: 'ipv4', maxElements: 65_536 }),
+                entry('iptables', chain('FAIRWAY-A', rules, 'rule by rule')),
+              ],
+            },
+          ],
+        ]),
+      }),
+    };
+    const key = chainKey('ipv4', 'filter', 'FAIRWAY-A');
+    const former = chain('FAIRWAY-A', ['-m set --match-set good src -p tcp -j ACCEPT', '-j DROP']);
+    tables.iptables.state.set(key, former);
+    tables.ipset.broken = 'ipset save fails';
+    const reconciler = new Reconciler({
+      modules: [module],
+      drivers: tables,
+      clock,
+      backoff: { delay: () => 500 },
+      breathe: () => Promise.resolve(),
+      observer: { planned() {}, planFailed() {}, applied() {}, drifted() {}, unreadable() {} },
+    });
+    const { signal } = new AbortController();
+    await reconciler.round({} as Snapshot, signal);
+    assert.equal(tables.iptables.state.get(key), former);
+
+    tables.ipset.broken = undefined;
+    await clock.advance(1000);
+    await reconciler.round({} as Snapshot, signal);
+    const found = tables.iptables.state.get(key);
+    assert.deepEqual(found?.kind === 'chain' ? found.rules : undefined, rules);
+  });
+});
