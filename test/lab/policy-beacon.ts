@@ -20,13 +20,18 @@ export function policyBeacon(lab: Lab): Beacon {
     objects: revision => objects(lab, revision),
     async look(host, revision, said) {
       if (said !== undefined && !LAST_BATCH.test(said)) return { hasArrived: false, shown: 'no element was deleted yet' };
-      const sets = await lab.expectRun(host, ['ipset', 'save']);
+      const [sets, rules] = [
+        await lab.expectRun(host, ['ipset', 'save']),
+        await lab.expectRun(host, ['iptables-save', '-t', 'filter']),
+      ];
       const node = nodeOf(lab, host);
       const holds = (set: string, { addresses }: PodPlace): boolean =>
         new RegExp(`^add ${set} ${addresses.ipv4.replaceAll('.', '[.]')}$`, 'm').test(sets);
-      /** Selections of peers that a pod is in; policies of the test may choose from all namespaces, and then both pods are in theirs. */
+      /** Selections in use that a pod is in; policies of the test may choose from all namespaces, and then both pods are in theirs. */
       const chosen = ({ addresses }: PodPlace): number =>
-        [...sets.matchAll(new RegExp(`^add fairway-p-\\S+ ${addresses.ipv4.replaceAll('.', '[.]')}$`, 'gm'))].length;
+        [...sets.matchAll(new RegExp(`^add (fairway-p-\\S+) ${addresses.ipv4.replaceAll('.', '[.]')}$`, 'gm'))].filter(
+          ([, set]) => rules.includes(` ${set} `),
+        ).length;
       const [now, before, second] = [first(node, revision), first(node, revision - 1), secondOf(node)];
       const traces = {
         'pod and policy': holds('fairway-ingress', now) && !holds('fairway-ingress', before),

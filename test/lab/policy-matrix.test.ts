@@ -1,103 +1,13 @@
 import assert from 'node:assert/strict';
-import type { LabHost } from './addresses.ts';
-import {
-  type Opening,
-  type PartnerName,
-  type PodName,
-  SITUATIONS,
-  type Situation,
-  type TransportName,
-} from './cases/policy-situations.ts';
-import { describePolicy, PORTS, type PolicySuite } from './describe-policy.ts';
-import type { Lab } from './lab.ts';
-import { type ApiObject, FAMILIES, type Family, NAMESPACE, namespaceObject, networkPolicyObject, podObject } from './objects.ts';
-
-/** Where each of the cast is; see `cases/policy-situations.ts`. */
-const PLACES: Readonly<Record<PodName, readonly [node: number, pod: number]>> = {
-  server: [1, 1],
-  near: [1, 2],
-  guest: [1, 3],
-  far: [2, 1],
-  plain: [2, 2],
-  stranger: [2, 3],
-};
-const PODS = Object.keys(PLACES) as readonly PodName[];
-const PARTNERS: readonly PartnerName[] = [...PODS, 'node1', 'node2', 'ext'];
-
-function cast(lab: Lab): readonly ApiObject[] {
-  const place = (name: PodName) => lab.pod(...PLACES[name]);
-  const web = (port: number) => ({ name: 'web', port });
-  return [
-    namespaceObject(NAMESPACE, { team: 'a' }),
-    namespaceObject('other', { team: 'b' }),
-    podObject(place('server'), {
-      labels: { app: 'server' },
-      namedPorts: [web(8080), { name: 'web-udp', port: 8080, protocol: 'UDP' }],
-    }),
-    podObject(place('near'), { labels: { role: 'client', app: 'near' } }),
-    podObject(place('guest'), { namespace: 'other', labels: { role: 'client' } }),
-    podObject(place('far'), { labels: { role: 'client' }, namedPorts: [web(8081)] }),
-    podObject(place('plain'), { labels: { tier: 'none' } }),
-    podObject(place('stranger'), { namespace: 'other', labels: { app: 'server' }, namedPorts: [web(9090)] }),
-  ];
-}
-
-interface Flow {
-  readonly from: PartnerName;
-  readonly to: PartnerName;
-  readonly transport: TransportName;
-  readonly family: Family;
-  readonly port: number;
-}
-
-/** From everyone to every pod, and from every pod to the other hosts; not to itself or between hosts. */
-function flowsOf(transports: readonly TransportName[]): readonly Flow[] {
-  const pairs = PARTNERS.flatMap(from =>
-    PARTNERS.filter(to => to !== from && (isPod(from) || isPod(to))).map(to => ({ from, to })),
-  );
-  return pairs.flatMap(pair =>
-    transports.flatMap(transport => FAMILIES.flatMap(family => PORTS.map(port => ({ ...pair, transport, family, port })))),
-  );
-}
-
-function isPod(name: PartnerName): name is PodName {
-  return (PODS as readonly PartnerName[]).includes(name);
-}
-
-function expected({ into = {}, outOf = {} }: Situation, flow: Flow): 'answer' | 'refused' {
-  const { from, to } = flow;
-  const leaves = !isPod(from) || outOf[from] === undefined || outOf[from].some(opening => opens(opening, to, flow));
-  const isOwnNode = isPod(to) && from === `node${PLACES[to][0]}`;
-  const enters = isOwnNode || !isPod(to) || into[to] === undefined || into[to].some(opening => opens(opening, from, flow));
-  return leaves && enters ? 'answer' : 'refused';
-}
-
-function opens(opening: Opening, partner: PartnerName, { port, transport, family }: Flow): boolean {
-  return (
-    (opening.with === 'anyone' || opening.with.includes(partner)) &&
-    (opening.ports?.includes(port) ?? true) &&
-    (opening.transports?.includes(transport) ?? true) &&
-    (opening.families?.includes(family) ?? true)
-  );
-}
-
-function policiesOf({ policies }: Situation): readonly ApiObject[] {
-  return policies.map(({ namespace = NAMESPACE, spec }, index) => networkPolicyObject(`policy-${index}`, spec, { namespace }));
-}
-
-function hostOf(suite: PolicySuite, name: PartnerName): LabHost {
-  const { lab } = suite;
-  if (isPod(name)) return lab.pod(...PLACES[name]);
-  return name === 'ext' ? lab.ext : lab.node(name === 'node1' ? 1 : 2);
-}
+import { SITUATIONS, type Situation } from './cases/policy-situations.ts';
+import { describePolicy } from './describe-policy.ts';
+import { cast, expected, type Flow, flowsOf, flowText, hostOf, isAsExpected, policiesOf } from './policy-cast.ts';
+import { type Attempt, between, history, type Moment } from './watch.ts';
 
 /** No policy at all. */
 const OPEN: Situation = { title: 'open', says: '', policies: [] };
-
-/** SCTP does not heed "port unreachable", which is all that ip6tables can answer it with. */
-function isRefused(outcome: string, { transport, family }: Flow): boolean {
-  return outcome === 'refused' || (transport === 'sctp' && family === 'ipv6' && outcome === 'timeout');
-}
+/** Flows of each kind that are watched while a situation comes, changes and goes. */
+const WATCHED = 3;
 
 describePolicy('network policy, situation by situation', { podsPerNode: 3, objects: cast }, suite => {
   let flows: readonly Flow[] = [];
@@ -113,25 +23,78 @@ describePolicy('network policy, situation by situation', { podsPerNode: 3, objec
   /** Flows that do not end as expected, one line each. */
   async function surprises(situation: Situation, among: readonly Flow[] = flows): Promise<readonly string[]> {
     await forgetFlows();
+    const { lab } = suite();
     const lines = await Promise.all(
       among.map(async flow => {
-        const target = hostOf(suite(), flow.to);
-        const { outcome } = await suite()
-          .lab.probe(hostOf(suite(), flow.from))
-          .connect({ transport: flow.transport, address: target.addresses[flow.family], port: flow.port, timeoutMs: 3000 });
+        const address = hostOf(lab, flow.to).addresses[flow.family];
+        const { outcome } = await lab
+          .probe(hostOf(lab, flow.from))
+          .connect({ transport: flow.transport, address, port: flow.port, timeoutMs: 3000 });
         const wanted = expected(situation, flow);
-        const isRight = wanted === 'answer' ? outcome === 'answer' : isRefused(outcome, flow);
-        return isRight
-          ? []
-          : [`${flow.from} -> ${flow.to} ${flow.transport} ${flow.family} ${flow.port}: ${outcome}, not ${wanted}`];
+        return isAsExpected(outcome, wanted, flow) ? [] : [`${flowText(flow)}: ${outcome}, not ${wanted}`];
       }),
     );
     return lines.flat();
   }
 
-  for (const situation of SITUATIONS) {
+  /** Some flows that end so, others in every situation: of all pairs, transports and families in the course of the suite. */
+  function someOf(situation: Situation, outcome: 'answer' | 'refused', turn: number): readonly Flow[] {
+    const candidates = flows.filter(flow => flow.transport !== 'sctp' && expected(situation, flow) === outcome);
+    const step = Math.max(1, Math.floor(candidates.length / WATCHED));
+    return Array.from({ length: Math.min(WATCHED, candidates.length) }, (_, index) => {
+      const flow = candidates[(turn * 7 + index * step) % candidates.length];
+      assert.ok(flow !== undefined);
+      return flow;
+    });
+  }
+
+  interface Watched {
+    readonly flow: Flow;
+    readonly attempts: readonly Attempt[];
+  }
+
+  /** Fresh flows while the policies come, are replaced by others of the same words, and go; with the times between which they were in force. */
+  async function watched(
+    situation: Situation,
+    some: readonly Flow[],
+  ): Promise<{ readonly flows: readonly Watched[]; readonly inForce: { readonly after: Moment; readonly before: Moment } }> {
+    const { lab, cluster } = suite();
+    const watches = await Promise.all(
+      some.map(async ({ from, to, transport, family, port }) => {
+        const target = { transport, address: hostOf(lab, to).addresses[family], port };
+        return await lab.watch(hostOf(lab, from), target);
+      }),
+    );
+    const goOn = async (): Promise<void> => {
+      await Promise.all(watches.map(async watch => await watch.more(6)));
+    };
+    const now = async (): Promise<Moment> => (await watches[0]?.now()) ?? 0;
+    await goOn();
+    const [first, second] = [policiesOf(situation), policiesOf(situation, 'replaced')];
+    await cluster.change({ put: first });
+    const after = await now();
+    await goOn();
+    await cluster.change({ put: second, remove: first });
+    await goOn();
+    const before = await now();
+    await cluster.change({ remove: second });
+    await goOn();
+    const attempts = await Promise.all(watches.map(async watch => await watch.end()));
+    return { flows: some.map((flow, index) => ({ flow, attempts: attempts[index] ?? [] })), inForce: { after, before } };
+  }
+
+  for (const [turn, situation] of SITUATIONS.entries()) {
     it(`${situation.title}: ${situation.says}`, async function () {
       this.timeout(60_000);
+      const some = [...someOf(situation, 'answer', turn), ...someOf(situation, 'refused', turn)];
+      const seen = await watched(situation, some);
+      for (const { flow, attempts } of seen.flows) {
+        const isOpen = expected(situation, flow) === 'answer';
+        assert.equal(history(attempts), isOpen ? 'answer' : 'answer refused answer', `${flowText(flow)}, watched`);
+        const whileInForce = history(between(attempts, seen.inForce));
+        assert.equal(whileInForce, isOpen ? 'answer' : 'refused', `${flowText(flow)}, while the policies were in force`);
+      }
+
       const policies = policiesOf(situation);
       await suite().cluster.change({ put: policies });
       assert.deepEqual(await surprises(situation), []);
