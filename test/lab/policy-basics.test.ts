@@ -60,6 +60,51 @@ describePolicy('network policy between two nodes', {}, suite => {
     }
   });
 
+  it('lets connections go on that are open when a policy denies them, and no new one, on whichever end the policy is', async () => {
+    const { lab, transports } = suite();
+    const [client] = clients();
+    assert.ok(client !== undefined);
+    const flows = transports.flatMap(transport => FAMILIES.map(family => ({ transport, family })));
+    const held = await Promise.all(
+      flows.map(async ({ transport, family }) =>
+        lab.probe(lab.pod(1, 1)).hold({ transport, address: server().addresses[family], port: PORTS[0] }),
+      ),
+    );
+    for (const policy of [DENY_ALL, DENY_ALL_OUT]) {
+      await suite().enforce(policy);
+      assert.equal(await suite().outcome(lab.pod(1, 1), server()), 'refused', policy.metadata.name);
+      for (const [index, connection] of held.entries()) {
+        assert.equal(connection.opened.outcome, 'answer');
+        assert.deepEqual(await connection.say('go on'), connection.opened, JSON.stringify(flows[index]));
+      }
+    }
+    for (const connection of held) connection.close();
+  });
+
+  it('tells NFLOG whom it denied, under the name of the policy, ten packets a minute', async () => {
+    const { lab } = suite();
+    const closed = networkPolicyObject('closed', { podSelector: { matchLabels: { pod: 'pod-2-1' } } });
+    await suite().enforce(closed);
+    /** Packets that came to the rule of a prefix. */
+    const told = async (prefix: string): Promise<number> => {
+      const saved = await lab.expectRun(lab.node(2), ['iptables-save', '-c', '-t', 'filter']);
+      const [, packets] = new RegExp(`^\\[(\\d+):\\d+\\] .*--nflog-prefix "${prefix}" --nflog-group 100$`, 'm').exec(saved) ?? [];
+      assert.ok(packets !== undefined, `no rule tells "${prefix}"`);
+      return Number(packets);
+    };
+    const ask = async (): Promise<string> =>
+      await suite().outcome(lab.pod(2, 2), server(), { families: ['ipv4'], transports: ['udp'] });
+    assert.equal(await told('deny ingress: lab/closed'), 0);
+    assert.equal(await ask(), 'refused');
+    assert.equal(await told('deny ingress: lab/closed'), 1);
+    for (let count = 0; count < 30; count++) assert.equal(await ask(), 'refused');
+    const many = await told('deny ingress: lab/closed');
+    assert.ok(many >= 10 && many <= 12, String(many));
+    await suite().enforce(closed, FROM_CLIENTS);
+    assert.equal(await ask(), 'refused');
+    assert.equal(await told('deny ingress: lab: no policy allowed it'), 1);
+  });
+
   for (const transport of ['tcp', 'udp'] as const) {
     for (const family of FAMILIES) {
       it(`never opens to one pod while another gets the label, and closes once, by ${transport} over ${family}`, async () => {

@@ -20,17 +20,19 @@ export function policyBeacon(lab: Lab): Beacon {
     objects: revision => objects(lab, revision),
     async look(host, revision, said) {
       if (said !== undefined && !LAST_BATCH.test(said)) return { hasArrived: false, shown: 'no element was deleted yet' };
-      const [sets, rules] = [
-        await lab.expectRun(host, ['ipset', 'save']),
-        await lab.expectRun(host, ['iptables-save', '-t', 'filter']),
-      ];
+      const [sets = '', ...rules] = await Promise.all(
+        // Of both flavours: which one the node uses is the daemon's choice.
+        ['ipset save', 'iptables-legacy-save', 'iptables-nft-save'].map(
+          async command => await lab.expectRun(host, command.split(' ')),
+        ),
+      );
       const node = nodeOf(lab, host);
       const holds = (set: string, { addresses }: PodPlace): boolean =>
         new RegExp(`^add ${set} ${addresses.ipv4.replaceAll('.', '[.]')}$`, 'm').test(sets);
       /** Selections in use that a pod is in; policies of the test may choose from all namespaces, and then both pods are in theirs. */
       const chosen = ({ addresses }: PodPlace): number =>
         [...sets.matchAll(new RegExp(`^add (fairway-p-\\S+) ${addresses.ipv4.replaceAll('.', '[.]')}$`, 'gm'))].filter(
-          ([, set]) => rules.includes(` ${set} `),
+          ([, set]) => rules.some(saved => saved.includes(` ${set} `)),
         ).length;
       const [now, before, second] = [first(node, revision), first(node, revision - 1), secondOf(node)];
       const traces = {

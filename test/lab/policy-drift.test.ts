@@ -86,8 +86,8 @@ describePolicy(
     });
 
     /** The one set of addresses that the server's policy allows. */
-    async function setOfClients(): Promise<string> {
-      const [, name] = /--match-set (fairway-p-\S+) src .*lab\/clients/.exec(await run('iptables-save')) ?? [];
+    async function setOfClients(save: 'iptables-save' | 'ip6tables-save' = 'iptables-save'): Promise<string> {
+      const [, name] = /--match-set ((?:inet6:)?fairway-p-\S+) src .*lab\/clients/.exec(await run(save)) ?? [];
       assert.ok(name !== undefined);
       return name;
     }
@@ -125,6 +125,16 @@ describePolicy(
         title: 'an element is put into a set',
         names: /ipset was changed behind our back.*10\.244\.2\.12 \(unexpected\)/,
         commands: async () => [`ipset add ${await setOfClients()} 10.244.2.12`],
+      },
+      {
+        title: 'rules of an IPv6 chain are flushed',
+        names: /iptables was changed behind our back.*ipv6 filter FAIRWAY-INGRESS \(changed\)/,
+        commands: async () => ['ip6tables -F FAIRWAY-INGRESS'],
+      },
+      {
+        title: 'an element is taken out of an IPv6 set',
+        names: /ipset was changed behind our back.*inet6:fairway-p-\S+ fd00:10:244:2::11 \(missing\)/,
+        commands: async () => [`ipset del ${await setOfClients('ip6tables-save')} fd00:10:244:2::11`],
       },
       {
         title: 'a set is emptied',

@@ -125,5 +125,25 @@ describePolicy(
       assert.equal(await oursIn(lab, 2, 'legacy'), '');
       await cluster.remove(toFar);
     });
+
+    it('are cleaned up alike', async () => {
+      const { lab, fleet } = suite();
+      await fleet.stop();
+      await fleet.cleanup();
+      for (const node of lab.nodes) {
+        const left = await Promise.all(
+          [
+            'iptables-legacy-save',
+            'ip6tables-legacy-save',
+            'iptables-nft-save',
+            'ip6tables-nft-save',
+            'nft list ruleset',
+            'ipset list',
+          ].map(async command => await lab.expectRun(node, command.split(' '))),
+        );
+        assert.doesNotMatch(left.join('\n'), /fairway|kube-router/i, node.name);
+      }
+      assert.equal(await suite().outcome(lab.pod(2, 2), lab.pod(1, 1)), 'answer');
+    });
   },
 );

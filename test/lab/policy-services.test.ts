@@ -149,6 +149,26 @@ describeServices(
       assert.equal(await ask(lab().node(1).addresses.ipv4, 9999), 'refused');
     });
 
+    it('leaves a rule of others where it was put between ours, and both go on deciding', async () => {
+      const INPUT = ['iptables', '-S', 'INPUT'];
+      const rules = async (): Promise<readonly string[]> =>
+        (await lab().expectRun(lab().node(1), INPUT)).split('\n').filter(line => line.startsWith('-A '));
+      const before = await rules();
+      assert.match(before[0] ?? '', /-j FAIRWAY-POLICY-INPUT$/);
+      assert.match(before[1] ?? '', /FAIRWAY-INPUT$/);
+      const foreign = ['-s', `${lab().pod(1, 2).addresses.ipv4}/32`, '-p', 'tcp', '-m', 'tcp', '--dport', '80', '-j', 'DROP'];
+      await lab().expectRun(lab().node(1), ['iptables', '-I', 'INPUT', '2', ...foreign]);
+      try {
+        await enforce(FROM_CLIENTS);
+        assert.deepEqual(await rules(), [before[0], `-A INPUT ${foreign.join(' ')}`, ...before.slice(1)]);
+        assert.equal(await web(lab().pod(1, 2)), 'timeout');
+        assert.equal(await web(lab().pod(1, 2), 'ipv4', 'udp'), 'pod-1-1 pod-2-1');
+        assert.equal(await web(lab().pod(2, 2), 'ipv4', 'udp'), 'refused');
+      } finally {
+        await lab().expectRun(lab().node(1), ['iptables', '-D', 'INPUT', ...foreign]);
+      }
+    });
+
     it('lets the node to its own pods and not to those of another, through the Service too', async () => {
       await enforce(DENY_BOTH);
       await suite().cluster.put(...slices(lab(), [[1, 1]]));
