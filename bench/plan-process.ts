@@ -14,7 +14,7 @@ import { instantOf } from '../daemon/net/instant.ts';
 import type { TableDriver } from '../daemon/reconcile/driver.ts';
 import { type Drivers, Reconciler } from '../daemon/reconcile/reconciler.ts';
 import { servicesModule } from '../modules/services/module.ts';
-import { ALL_CAPABILITIES } from '../test/fixtures/cluster.ts';
+import { ALL_CAPABILITIES, hostLinks } from '../test/fixtures/cluster.ts';
 import { servicesOptions } from '../test/fixtures/services-options.ts';
 import { type ApiObject, clusterObjects, nodeObject, sliceOf } from './cluster.ts';
 
@@ -33,7 +33,7 @@ export interface PlanFigures {
 const HOST: HostFacts = {
   hostname: 'node1',
   addresses: [{ link: 'eth0', address: mustParseAddress('192.168.1.11'), prefixLength: 24 }],
-  links: new Set(['lo', 'eth0', 'kube-bridge']),
+  links: hostLinks('lo', 'eth0', 'kube-bridge'),
   capabilities: ALL_CAPABILITIES,
 };
 
@@ -62,6 +62,14 @@ function obedientDrivers(written: Written): Drivers {
     ipset: obedient(written),
     iptables: obedient(written),
     virtualServer: obedient(written),
+    fouPort: obedient(written),
+    unicastRoute: obedient(written),
+    rule: obedient(written),
+    cniConfig: obedient(written),
+    bgpServer: obedient(written),
+    bgpPolicy: obedient(written),
+    bgpPath: obedient(written),
+    bgpPeer: obedient(written),
   };
 }
 

@@ -15,7 +15,7 @@ import type { TableDriver } from '../daemon/reconcile/driver.ts';
 import { Reconciler } from '../daemon/reconcile/reconciler.ts';
 import { policyModule } from '../modules/policy/module.ts';
 import { fakeTables } from '../test/fakes/tables.ts';
-import { ALL_CAPABILITIES } from '../test/fixtures/cluster.ts';
+import { ALL_CAPABILITIES, hostLinks } from '../test/fixtures/cluster.ts';
 import { NODE_ADDRESS, NODE_NAME, type PolicyClusterSize, policyClusterObjects } from './policy-cluster.ts';
 
 /** Texts for `ipset restore` and `iptables-restore`; both are all that is there. */
@@ -43,7 +43,7 @@ const KINDS: readonly Kind[] = ['Pod', 'Namespace', 'NetworkPolicy', 'Node', 'Se
 const HOST: HostFacts = {
   hostname: NODE_NAME,
   addresses: [{ link: 'eth0', address: mustParseAddress(NODE_ADDRESS), prefixLength: 24 }],
-  links: new Set(['lo', 'eth0', 'kube-bridge']),
+  links: hostLinks('lo', 'eth0', 'kube-bridge'),
   capabilities: { ...ALL_CAPABILITIES, ipv6: false },
 };
 

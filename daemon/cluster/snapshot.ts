@@ -24,13 +24,18 @@ export interface HostAddress {
   readonly prefixLength: number;
 }
 
+export interface HostLink {
+  /** Bytes. */
+  readonly mtu: number;
+}
+
 /** What the host is like now. A new object only when something in it changed. */
 export interface HostFacts {
   readonly hostname: string;
   /** Addresses on all links, in the kernel's order. */
   readonly addresses: readonly HostAddress[];
-  /** Names of the links there are. */
-  readonly links: ReadonlySet<string>;
+  /** By name, the links there are. */
+  readonly links: ReadonlyMap<string, HostLink>;
   /** Facilities found by probing; a planner leaves out what is not there and says so. */
   readonly capabilities: Capabilities;
 }
@@ -50,6 +55,31 @@ export interface Capabilities {
   readonly ipv6: boolean;
 }
 
+/** Routes that BGP neighbours told us, after import policy and route selection. */
+export interface Rib {
+  readonly routes: ReadonlyMap<IpPrefix, LearnedRoute>;
+  /**
+   * False while routes may be missing that are still to be heard: BGP was started lately, and not every neighbour has told all it has (RFC 4724: the
+   * End-of-RIB marker) or had its time to. What an earlier run learned is left in force until then.
+   */
+  readonly isSettled: boolean;
+}
+
+export interface LearnedRoute {
+  readonly prefix: IpPrefix;
+  /** Of the best paths, sorted by address, each address once. At least one. */
+  readonly nextHops: readonly LearnedNextHop[];
+}
+
+export interface LearnedNextHop {
+  readonly address: IpAddress;
+  /** Told by a neighbour of our own AS number: another node. */
+  readonly isInternal: boolean;
+}
+
+/** What there is without BGP. */
+export const NO_RIB: Rib = { routes: new Map(), isSettled: true };
+
 export interface Snapshot {
   readonly revision: number;
   /** The only clock a planner sees. */
@@ -64,4 +94,5 @@ export interface Snapshot {
   readonly namespaces: ReadonlyMap<string, Namespace>;
   readonly networkPolicies: ReadonlyMap<ObjectKey, NetworkPolicy>;
   readonly host: HostFacts;
+  readonly rib: Rib;
 }

@@ -21,7 +21,7 @@ import {
 import type { NodeViewer } from './node-view.ts';
 import { patched } from './patched-map.ts';
 import { sameObject } from './same-object.ts';
-import type { HostFacts, Snapshot } from './snapshot.ts';
+import { type HostFacts, NO_RIB, type Rib, type Snapshot } from './snapshot.ts';
 
 /** A map whose versions, once handed out, never change; the next version costs what was changed since. */
 class SharedMap<V extends object> {
@@ -107,7 +107,7 @@ export class Store implements SourceEvents {
     return this.#all(kind).size;
   }
 
-  snapshot(now: Instant, host: HostFacts): Snapshot {
+  snapshot(now: Instant, host: HostFacts, rib: Rib = NO_RIB): Snapshot {
     const nodes = this.#nodes.share();
     return {
       revision: this.#revision,
@@ -120,6 +120,7 @@ export class Store implements SourceEvents {
       namespaces: this.#namespaces.share(),
       networkPolicies: this.#networkPolicies.share(),
       host,
+      rib,
     };
   }
 

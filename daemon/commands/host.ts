@@ -15,6 +15,7 @@ import { routeDriver } from '../kernel/route.ts';
 import { sysctlDriver } from '../kernel/sysctl.ts';
 import { procLines } from '../kernel/text-lines.ts';
 import type { Clock } from '../net/clock.ts';
+import type { TableDriver } from '../reconcile/driver.ts';
 import type { Drivers } from '../reconcile/reconciler.ts';
 
 /** Links, chains and sets that are ours by name, whichever process of ours made them. */
@@ -69,6 +70,14 @@ export async function openHost(options: HostOptions, signal: AbortSignal): Promi
       ipset: ipsetDriver({ runner, owns: name => OWN_SETS.test(name) || sharedSets.has(name.replace(/^inet6:/, '')) }),
       iptables: iptablesOf(probe.iptables),
       virtualServer: ipvsDriver({ runner, readLines: procLines(() => clock.now()), excludedCidrs: config.excludedCidrs }),
+      fouPort: unbuilt(),
+      unicastRoute: unbuilt(),
+      rule: unbuilt(),
+      cniConfig: unbuilt(),
+      bgpServer: unbuilt(),
+      bgpPolicy: unbuilt(),
+      bgpPath: unbuilt(),
+      bgpPeer: unbuilt(),
     },
   };
 }
@@ -81,6 +90,14 @@ export function followHost(
 ): Promise<HostFactsSource> {
   const { capabilities } = probe;
   return followHostFacts({ runner, hostname: hostname(), capabilities, ownLinks: OWN_LINKS, ...hooks }, signal);
+}
+
+function unbuilt<T>(): TableDriver<T> {
+  return {
+    read: () => Promise.resolve(new Map()),
+    apply: () => Promise.resolve({ failed: new Map() }),
+    render: () => '',
+  };
 }
 
 function otherFlavour(tools: IptablesTools): IptablesTools {

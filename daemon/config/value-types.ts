@@ -2,9 +2,9 @@
 import { type IpAddress, parseAddress } from '../net/address.ts';
 import { isPort } from '../net/port.ts';
 import { type IpPrefix, parsePrefix } from '../net/prefix.ts';
+import { Secret } from '../net/secret.ts';
 import { formatDuration, parseDuration } from './duration.ts';
 import { parseUintDecimal, parseUintLiteral } from './integer.ts';
-import { Secret } from './secret.ts';
 
 /** What reading a value gives: the value, or what is wrong with the text and what to write instead. */
 export type Parsed<T> =

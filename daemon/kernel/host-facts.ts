@@ -1,5 +1,5 @@
 /** What the host is like, followed: read once, then again whenever `ip monitor` tells of a change. */
-import type { Capabilities, HostAddress, HostFacts } from '../cluster/snapshot.ts';
+import type { Capabilities, HostAddress, HostFacts, HostLink } from '../cluster/snapshot.ts';
 import { FairwayError, messageOf } from '../errors.ts';
 import { parseAddress } from '../net/address.ts';
 import type { Clock } from '../net/clock.ts';
@@ -160,7 +160,7 @@ export function monitoredLink(line: string): string | undefined {
 
 interface Host {
   readonly addresses: readonly HostAddress[];
-  readonly links: readonly string[];
+  readonly links: ReadonlyMap<string, HostLink>;
 }
 
 function factsOf(host: Host, options: HostFactsOptions): HostFacts {
@@ -169,7 +169,7 @@ function factsOf(host: Host, options: HostFactsOptions): HostFacts {
     hostname,
     capabilities,
     addresses: host.addresses.filter(({ link }) => !ownLinks.has(link)),
-    links: new Set(host.links.filter(link => !ownLinks.has(link))),
+    links: new Map([...host.links].filter(([link]) => !ownLinks.has(link))),
   };
 }
 
@@ -177,7 +177,7 @@ function sameFacts(one: HostFacts, other: HostFacts): boolean {
   return (
     one.hostname === other.hostname &&
     one.links.size === other.links.size &&
-    one.links.isSubsetOf(other.links) &&
+    [...one.links].every(([name, { mtu }]) => other.links.get(name)?.mtu === mtu) &&
     one.addresses.length === other.addresses.length &&
     one.addresses.every((address, index) => {
       const counterpart = other.addresses[index];
@@ -202,11 +202,12 @@ async function readHost(runner: CommandRunner, signal: AbortSignal): Promise<Hos
  */
 export function parseHost(json: string): Host {
   const addresses: HostAddress[] = [];
-  const links: string[] = [];
+  const links = new Map<string, HostLink>();
   for (const link of listOf(parseJson(json))) {
     const name = link['ifname'];
     if (typeof name !== 'string') continue;
-    links.push(name);
+    const mtu = link['mtu'];
+    links.set(name, { mtu: typeof mtu === 'number' ? mtu : 0 });
     for (const entry of listOf(link['addr_info'] ?? [])) {
       const local = entry['local'];
       const prefixlen = entry['prefixlen'];

@@ -3,7 +3,8 @@ import { FairwayError } from '../errors.ts';
 import { familyOf, HOST_BITS, parseAddress } from '../net/address.ts';
 import { hostPrefix } from '../net/prefix.ts';
 import type { Change, TableDriver } from '../reconcile/driver.ts';
-import { type Link, type LinkAddress, TABLES } from '../reconcile/tables.ts';
+import type { Link } from '../reconcile/link.ts';
+import { type LinkAddress, TABLES } from '../reconcile/tables.ts';
 import type { CommandRunner } from './command.ts';
 import { applyBatch, type Batch, withUsableLinks } from './ip-batch.ts';
 

@@ -6,6 +6,8 @@ import type { TableName } from './tables.ts';
 
 export interface Plan {
   readonly fragments: ReadonlyMap<OwnerKey, Fragment>;
+  /** Tables of which it is not known in full yet what is wanted: until it is, nothing in them is deleted. None unless told. */
+  readonly undecided?: readonly TableName[];
 }
 
 /**

@@ -62,6 +62,8 @@ export class Reconciler {
   /** The tables that are looked after, in the order of their stages. */
   readonly #stages: readonly TableName[];
   readonly #planErrors = new Map<string, FairwayError>();
+  /** By module, {@link Plan.undecided}. */
+  readonly #undecided = new Map<string, readonly TableName[]>();
 
   constructor(options: ReconcilerOptions) {
     this.#modules = options.modules;
@@ -71,6 +73,7 @@ export class Reconciler {
     this.#stages = STAGES.filter(stage => written.has(stage));
     const table = <K extends TableName>(name: K): Table<K> => {
       const own: TableOptions<K> = {
+        isUndecided: () => this.#isUndecided(name),
         name,
         definition: TABLES[name],
         driver: options.drivers[name],
@@ -82,12 +85,20 @@ export class Reconciler {
     };
     this.#tables = {
       sysctl: table('sysctl'),
+      fouPort: table('fouPort'),
       link: table('link'),
       address: table('address'),
       route: table('route'),
       ipset: table('ipset'),
       iptables: table('iptables'),
       virtualServer: table('virtualServer'),
+      unicastRoute: table('unicastRoute'),
+      rule: table('rule'),
+      cniConfig: table('cniConfig'),
+      bgpServer: table('bgpServer'),
+      bgpPolicy: table('bgpPolicy'),
+      bgpPath: table('bgpPath'),
+      bgpPeer: table('bgpPeer'),
     };
   }
 
@@ -102,7 +113,8 @@ export class Reconciler {
     for (const module of this.#modules) {
       const start = this.#clock.now();
       try {
-        const { fragments } = module.plan(snapshot);
+        const { fragments, undecided = [] } = module.plan(snapshot);
+        this.#undecided.set(module.name, undecided);
         this.#want(module.name, fragments);
         this.#planErrors.delete(module.name);
         this.#observer.planned(module.name, this.#clock.now() - start);
@@ -228,6 +240,10 @@ export class Reconciler {
       }
     }
     return required;
+  }
+
+  #isUndecided(table: TableName): boolean {
+    return [...this.#undecided.values()].some(tables => tables.includes(table));
   }
 
   #dueAt(): Instant | undefined {

@@ -24,6 +24,8 @@ export interface TableOptions<K extends TableName> {
   readonly breathe: () => Promise<void>;
   /** How long, in milliseconds, what nobody wants or uses any more may stay until other changes of the table take it along. */
   readonly lingerMs: number;
+  /** Whether it is not known in full yet what is wanted here: nothing is deleted then, and nothing waits for that. */
+  readonly isUndecided: () => boolean;
 }
 
 /** Keys looked at between two breaths: a few milliseconds of work. */
@@ -38,6 +40,7 @@ export class Table<K extends TableName> {
   readonly #backoff: Backoff;
   readonly #breathe: () => Promise<void>;
   readonly #lingerMs: number;
+  readonly #isUndecided: () => boolean;
   /** What an entry requires, remembered as long as the entry is the same. */
   readonly #requirements = new WeakMap<object, readonly Requirement[]>();
   /** When what lingers is to go at the latest. */
@@ -62,6 +65,7 @@ export class Table<K extends TableName> {
     this.#backoff = options.backoff;
     this.#breathe = options.breathe;
     this.#lingerMs = options.lingerMs;
+    this.#isUndecided = options.isUndecided;
   }
 
   /** The wanted entries of these keys changed: they are looked at in the next round, whatever failed before. */
@@ -201,7 +205,12 @@ export class Table<K extends TableName> {
       const wanted = this.#wanted(key);
       if (wanted === undefined) {
         if (from === undefined) this.#settle(key);
-        else if (part !== 'upserts' && this.#mayGo(key, from, surroundings) && this.#isPartOf(part, from, surroundings)) {
+        else if (
+          part !== 'upserts' &&
+          !this.#isUndecided() &&
+          this.#mayGo(key, from, surroundings) &&
+          this.#isPartOf(part, from, surroundings)
+        ) {
           changes.push({ op: 'delete', key, from });
         }
       } else if (from === undefined) {
@@ -275,7 +284,9 @@ export class Table<K extends TableName> {
   hasDue(): boolean {
     for (const key of this.#due()) {
       const from = this.#believed?.get(key);
-      if (from === undefined ? this.#wanted(key) !== undefined : !this.#isInert(key, from)) return true;
+      const wanted = this.#wanted(key);
+      if (from === undefined ? wanted !== undefined : !this.#isInert(key, from) && !(wanted === undefined && this.#isUndecided()))
+        return true;
     }
     return false;
   }

@@ -6,6 +6,8 @@ import type { Family, IpAddress } from '../net/address.ts';
 import { familyOf, withPort } from '../net/address.ts';
 import type { Protocol } from '../net/port.ts';
 import { type IpPrefix, prefixAddress } from '../net/prefix.ts';
+import { type Link, sameLink } from './link.ts';
+import { fouPortKey, ROUTING_TABLES, type RoutingTableTypes } from './routing-tables.ts';
 
 /** One file below /proc/sys. */
 export interface Sysctl {
@@ -16,12 +18,6 @@ export interface Sysctl {
   readonly alsoGood: readonly string[];
   /** Whether a kernel without the file is an error or simply has nothing to set. */
   readonly whenMissing: 'fail' | 'skip';
-}
-
-/** A network device we make. */
-export interface Link {
-  readonly name: string;
-  readonly type: 'dummy';
 }
 
 /** An address on one of our links, always a host prefix (/32, /128). */
@@ -143,7 +139,7 @@ export interface VirtualServer {
   readonly destinations: readonly Destination[];
 }
 
-export interface TableTypes {
+export interface TableTypes extends RoutingTableTypes {
   readonly sysctl: Sysctl;
   readonly link: Link;
   readonly address: LinkAddress;
@@ -155,10 +151,27 @@ export interface TableTypes {
 export type TableName = keyof TableTypes;
 
 /**
- * Upserts go through the tables in this order, deletes in the opposite one: sets exist before chains that match on them, and a route
- * that stands for an address gives way before the address goes.
+ * Upserts go through the tables in this order, deletes in the opposite one: sets exist before chains that match on them, a route
+ * that stands for an address gives way before the address goes, policies are in force before the CNI file lets pods start, IPVS answers before BGP
+ * attracts traffic, and our paths are complete before a neighbour hears the first of them (RFC 4724: the End-of-RIB marker).
  */
-export const STAGES: readonly TableName[] = ['sysctl', 'link', 'address', 'route', 'ipset', 'iptables', 'virtualServer'];
+export const STAGES: readonly TableName[] = [
+  'sysctl',
+  'fouPort',
+  'link',
+  'address',
+  'route',
+  'ipset',
+  'iptables',
+  'virtualServer',
+  'unicastRoute',
+  'rule',
+  'cniConfig',
+  'bgpServer',
+  'bgpPolicy',
+  'bgpPath',
+  'bgpPeer',
+];
 
 /** Another entry that must be there first. */
 export interface Requirement {
@@ -203,8 +216,11 @@ export const TABLES: { readonly [K in TableName]: TableDefinition<TableTypes[K]>
   link: {
     key: entry => entry.name,
     // A link of our name but another type is not ours: the driver does not see it, and creating ours is refused with the reason.
-    same: () => true,
-    requires: () => NOTHING,
+    same: sameLink,
+    requires: entry =>
+      (entry.type === 'ipip' || entry.type === 'ip6tnl') && entry.guePort !== undefined
+        ? [{ table: 'fouPort', key: fouPortKey(familyOf(entry.local), entry.guePort) }]
+        : NOTHING,
   },
   address: {
     key: entry => `${entry.address} ${entry.link}`,
@@ -246,6 +262,7 @@ export const TABLES: { readonly [K in TableName]: TableDefinition<TableTypes[K]>
     same: sameVirtualServer,
     requires: () => NOTHING,
   },
+  ...ROUTING_TABLES,
 };
 
 /** {@link TableDefinition.same} of a table named at run time. */

@@ -12,7 +12,8 @@ import { sysctlDriver } from '../../daemon/kernel/sysctl.ts';
 import { mustParseAddress } from '../../daemon/net/address.ts';
 import { systemClock } from '../../daemon/net/clock.ts';
 import type { Change } from '../../daemon/reconcile/driver.ts';
-import { type Link, type LinkAddress, type Sysctl, TABLES } from '../../daemon/reconcile/tables.ts';
+import type { Link } from '../../daemon/reconcile/link.ts';
+import { type LinkAddress, type Sysctl, TABLES } from '../../daemon/reconcile/tables.ts';
 import { ALL_CAPABILITIES as capabilities } from '../fixtures/cluster.ts';
 
 const never = new AbortController().signal;

@@ -50,6 +50,14 @@ export function fakeTables(): FakeTables & Drivers {
     ipset: new FakeTable(),
     iptables: new FakeTable(),
     virtualServer: new FakeTable(),
+    fouPort: new FakeTable(),
+    unicastRoute: new FakeTable(),
+    rule: new FakeTable(),
+    cniConfig: new FakeTable(),
+    bgpServer: new FakeTable(),
+    bgpPolicy: new FakeTable(),
+    bgpPath: new FakeTable(),
+    bgpPeer: new FakeTable(),
   };
 }
 

@@ -121,7 +121,7 @@ const arbitraryEvent: fc.Arbitrary<Event> = fc.oneof(
     weight: 1,
     arbitrary: fc.constantFrom('veth1', 'kube-bridge').map(link =>
       eventOf(`link ${link}`, false, scene => {
-        scene.host = { ...scene.host, links: new Set([...scene.host.links, link]) };
+        scene.host = { ...scene.host, links: new Map([...scene.host.links, [link, { mtu: 1500 }]]) };
       }),
     ),
   },
@@ -203,7 +203,7 @@ describe('planning Services event by event', function () {
           scene.host = {
             ...scene.host,
             hostname: 'node-1.example',
-            links: new Set([...scene.host.links, 'veth7']),
+            links: new Map([...scene.host.links, ['veth7', { mtu: 1500 }]]),
             addresses: [...scene.host.addresses, hostAddress('veth7', 'fe80::77/64')],
           };
           scene.store.upsert(node(2, { podCIDRs: cidrs('10.250.0.0/24'), labels: { a: 'b' } }), []);

@@ -91,7 +91,7 @@ describe('what the host is like', () => {
     host.addresses['kube-dummy-if'] = ['10.96.0.1/32'];
     source.refresh();
     await clock.advance(100);
-    assert.deepEqual([...source.facts.links], ['lo', 'eth0']);
+    assert.deepEqual([...source.facts.links.keys()], ['lo', 'eth0']);
     assert.equal(source.facts.addresses.length, 2);
     await source.stop();
   });
@@ -144,12 +144,13 @@ describe('what the host is like', () => {
     const json = JSON.stringify([
       {
         ifname: 'eth0',
+        mtu: 1500,
         addr_info: [{ local: 'fe80::1', prefixlen: 64, dadfailed: true }, { local: '::ffff:1.2.3.4', prefixlen: 128 }, {}],
       },
       {},
     ]);
     assert.deepEqual(parseHost(json), {
-      links: ['eth0'],
+      links: new Map([['eth0', { mtu: 1500 }]]),
       addresses: [{ link: 'eth0', address: '::ffff:102:304', prefixLength: 128 }],
     });
     assert.throws(() => parseHost('oops'), { code: 'FW_READ_UNPARSABLE' });

@@ -1,5 +1,16 @@
 /** What the module wants whatever the Services, by node, host and flags. */
-import { ALL_CAPABILITIES, cidrs, hostAddress, hostFacts, ip, ips, nodeView, service, slice } from '../../fixtures/cluster.ts';
+import {
+  ALL_CAPABILITIES,
+  cidrs,
+  hostAddress,
+  hostFacts,
+  hostLinks,
+  ip,
+  ips,
+  nodeView,
+  service,
+  slice,
+} from '../../fixtures/cluster.ts';
 import type { Case } from './service-cases.ts';
 
 const v4Only = nodeView({
@@ -67,7 +78,7 @@ export const NODE_CASES: readonly Case[] = [
           hostAddress('kube-dummy-if', '10.96.0.77/32'),
           hostAddress('veth1', 'fe80::2/64'),
         ],
-        links: new Set(['lo', 'eth0', 'eth1', 'docker0', 'kube-dummy-if', 'veth1']),
+        links: hostLinks('lo', 'eth0', 'eth1', 'docker0', 'kube-dummy-if', 'veth1'),
       }),
     },
   },
