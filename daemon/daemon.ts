@@ -4,10 +4,12 @@
  */
 import type { ClusterSource, Kind, SourceEvents } from './cluster/kinds.ts';
 import { NodeViewer } from './cluster/node-view.ts';
-import type { HostFacts } from './cluster/snapshot.ts';
+import { patched } from './cluster/patched-map.ts';
+import { type HostFacts, type LearnedRoute, NO_RIB, type Rib } from './cluster/snapshot.ts';
 import { Store } from './cluster/store.ts';
 import { messageOf } from './errors.ts';
 import type { Clock } from './net/clock.ts';
+import type { IpPrefix } from './net/prefix.ts';
 import { type Instant, instantOf } from './net/instant.ts';
 import type { Health, ModuleHealth } from './observe/health.ts';
 import type { Log } from './observe/log.ts';
@@ -25,6 +27,8 @@ export interface DaemonParts {
   readonly modules: readonly Module[];
   readonly drivers: Drivers;
   readonly source: ClusterSource;
+  /** Undefined where no module speaks BGP. */
+  readonly bgp: BgpControl | undefined;
   /** The host as it is at the start; later pictures come through {@link Daemon.hostChanged}. */
   readonly host: HostFacts;
   readonly clock: Clock;
@@ -39,6 +43,15 @@ export interface DaemonParts {
   /** Milliseconds after which a first list that has not come is told. */
   readonly cacheSyncTimeoutMs: number;
 }
+
+/** The speaker as far as the daemon decides about it. */
+export interface BgpControl {
+  /** Somebody wants to speak BGP: called again and again, while that is so. */
+  need(): void;
+}
+
+/** Tables behind the BGP speaker: all are another's when the speaker is. */
+const BGP_TABLES: readonly TableName[] = ['bgpServer', 'bgpPolicy', 'bgpPath', 'bgpPeer'];
 
 /** Sets and chains that nothing uses any more go along with other changes, or after this many milliseconds: they need no process of their own. */
 const LINGER_MS = 5000;
@@ -73,6 +86,7 @@ export class Daemon {
   readonly #abort = new AbortController();
   readonly #degradedSince = new Map<string, number>();
   #host: HostFacts;
+  #rib: Rib;
   #cancelAudit: (() => void) | undefined;
   #cancelOverdue: (() => void) | undefined;
   #hasConverged = false;
@@ -83,6 +97,7 @@ export class Daemon {
   constructor(parts: DaemonParts) {
     this.#parts = parts;
     this.#host = parts.host;
+    this.#rib = parts.bgp === undefined ? NO_RIB : { ...NO_RIB, isSettled: false };
     this.#reporter = new Reporter(parts.log, parts.metrics);
     this.#store = new Store({
       kinds: kindsRead(parts.modules),
@@ -107,6 +122,28 @@ export class Daemon {
   hostChanged(facts: HostFacts): void {
     this.#host = facts;
     this.#changed();
+  }
+
+  /** What BGP neighbours tell is now other: prefixes with their routes, undefined for none. */
+  ribChanged(changes: ReadonlyMap<IpPrefix, LearnedRoute | undefined>, isSettled: boolean): void {
+    this.#rib = { routes: patched(this.#rib.routes, changes), isSettled };
+    this.#changed();
+  }
+
+  /** The BGP speaker is another one, or answers again: nothing that was known of it counts. */
+  speakerChanged(): void {
+    for (const table of BGP_TABLES) if (this.#reconciler.stages.includes(table)) this.#reconciler.renew(table);
+    this.#changed();
+  }
+
+  /** Entries wanted in a table. */
+  wanted(table: TableName): number {
+    return this.#reconciler.statusOf(table).wanted;
+  }
+
+  /** Whether the kernel has routes of ours to others. */
+  hasRoutes(): boolean {
+    return this.#reconciler.statusOf('unicastRoute').entries > 0;
   }
 
   /** Finishes the round under way and leaves the data path in place. */
@@ -176,9 +213,10 @@ export class Daemon {
     this.#changedAt = undefined;
     this.#roundSince = clock.now();
     try {
-      const dueAt = await this.#reconciler.round(this.#store.snapshot(clock.now(), this.#host), this.#abort.signal);
+      const dueAt = await this.#reconciler.round(this.#store.snapshot(clock.now(), this.#host, this.#rib), this.#abort.signal);
       if (changedAt !== undefined) metrics.programmed(clock.now() - changedAt);
       this.#settled();
+      this.#lookAfterBgp();
       return dueAt;
     } catch (thrown) {
       if (!this.#abort.signal.aborted) log.error(`a round failed as a whole: ${messageOf(thrown)}`, { code: 'FW_PLAN_FAILED' });
@@ -186,6 +224,13 @@ export class Daemon {
     } finally {
       this.#roundSince = undefined;
     }
+  }
+
+  /** Without a session wanted there is nothing to hear: what an earlier run learned is not waited for. */
+  #lookAfterBgp(): void {
+    if (this.#parts.bgp === undefined) return;
+    if (this.wanted('bgpServer') > 0) this.#parts.bgp.need();
+    else if (!this.#rib.isSettled) this.ribChanged(new Map(), true);
   }
 
   #settled(): void {

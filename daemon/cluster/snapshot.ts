@@ -57,7 +57,8 @@ export interface Capabilities {
 
 /** Routes that BGP neighbours told us, after import policy and route selection. */
 export interface Rib {
-  readonly routes: ReadonlyMap<IpPrefix, LearnedRoute>;
+  /** By prefix. */
+  readonly routes: ReadonlyMap<string, LearnedRoute>;
   /**
    * False while routes may be missing that are still to be heard: BGP was started lately, and not every neighbour has told all it has (RFC 4724: the
    * End-of-RIB marker) or had its time to. What an earlier run learned is left in force until then.

@@ -20,7 +20,7 @@ export async function plan(invocation: Invocation): Promise<number> {
   const { config, environment, nodeName } = invocation;
   const clock = systemClock();
   const signal = new AbortController().signal;
-  const modules = enabledModules(invocation);
+  const modules = await enabledModules(invocation);
   const kinds = kindsRead(modules);
   const source = await openSource({ config, environment, kinds, clock, observer: UNOBSERVED });
   const host = await openHost(

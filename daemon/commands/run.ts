@@ -26,7 +26,7 @@ export async function run(invocation: Invocation): Promise<number> {
   const stopping = new AbortController();
   const stopped = stopSignal(log);
   const clock = systemClock();
-  const modules = enabledModules(invocation);
+  const modules = await enabledModules(invocation);
   let daemon: Daemon | undefined;
   const metrics = new Metrics({ version: VERSION, status: () => metricsStatus(daemon) });
   const source = await openSource({ config, environment, kinds: kindsRead(modules), clock, observer: metrics });
@@ -63,6 +63,7 @@ export async function run(invocation: Invocation): Promise<number> {
     modules,
     drivers: host.drivers,
     source,
+    bgp: undefined,
     host: follower.facts,
     clock,
     backoff: exponentialBackoff(Math.random),

@@ -14,4 +14,4 @@ export const MODULES: Readonly<Record<ModuleName, { readonly title: string; read
 export const MODULE_NAMES = Object.keys(MODULES) as readonly ModuleName[];
 
 /** Modules that work in this build. The flags of the others are accepted, and the daemon says at start that they do nothing yet. */
-export const BUILT_MODULES: ReadonlySet<ModuleName> = new Set<ModuleName>(['services', 'policy']);
+export const BUILT_MODULES: ReadonlySet<ModuleName> = new Set<ModuleName>(['routing', 'services', 'policy']);

@@ -173,16 +173,11 @@ export function uintList(accepts: (value: number) => boolean, expected: string):
   );
 }
 
-/** RFC 4648, section 4, with padding, as Go's `base64.StdEncoding` asks. */
-const BASE64 = /^(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?$/;
-
 function readPassword(entry: string): Parsed<Secret> {
-  if (!BASE64.test(entry)) return wrong('has an entry that is not base64', 'encode each password: printf %s PASSWORD | base64');
-  try {
-    return ok(new Secret(new TextDecoder('utf-8', { fatal: true, ignoreBOM: true }).decode(Buffer.from(entry, 'base64'))));
-  } catch {
-    return wrong('has an entry that is not text in UTF-8 once decoded', 'encode each password: printf %s PASSWORD | base64');
-  }
+  const secret = Secret.ofBase64(entry);
+  return secret === undefined
+    ? wrong('has an entry that is not text in UTF-8 written in base64', 'encode each password: printf %s PASSWORD | base64')
+    : ok(secret);
 }
 
 /** Passwords in base64, one per peer; a blank entry means none. Neither the text nor an entry of it is ever quoted. */

@@ -2,12 +2,24 @@
 
 const HIDDEN = '[hidden]';
 
+const BASE64 = /^(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?$/;
+
 /** Holds a secret so that printing, inspecting or serialising the object around it shows `[hidden]`; only {@link Secret.reveal} gives it. */
 export class Secret {
   readonly #text: string;
 
   constructor(text: string) {
     this.#text = text;
+  }
+
+  /** Of a text in base64 (RFC 4648, section 4, with padding) that holds UTF-8; undefined where it is not that. */
+  static ofBase64(text: string): Secret | undefined {
+    if (!BASE64.test(text)) return undefined;
+    try {
+      return new Secret(new TextDecoder('utf-8', { fatal: true, ignoreBOM: true }).decode(Buffer.from(text, 'base64')));
+    } catch {
+      return undefined;
+    }
   }
 
   /** The word itself; empty for a peer without a password. */

@@ -186,6 +186,11 @@ export class Reconciler {
     this.#tables[table].doubt();
   }
 
+  /** As {@link audit}, at once, although reading or writing failed lately: what was in the way is known to be gone. */
+  renew(table: TableName): void {
+    this.#tables[table].renew();
+  }
+
   /** The scripts that would be run now, one a table, for a dry run after {@link plan} and {@link refresh}. */
   pending(): ReadonlyMap<TableName, string> {
     const scripts = new Map<TableName, string>();

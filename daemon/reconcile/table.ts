@@ -81,6 +81,13 @@ export class Table<K extends TableName> {
     this.#isDoubted = true;
   }
 
+  /** Somebody who knows tells that it can be read again, or must be: the next round does, whatever failed before. */
+  renew(): void {
+    this.#isDoubted = true;
+    this.#unreadable = undefined;
+    for (const key of [...this.#failures.keys()]) this.#forgetFailure(key);
+  }
+
   /** Whether the table was ever read. */
   get isKnown(): boolean {
     return this.#believed !== undefined;

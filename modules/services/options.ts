@@ -1,4 +1,5 @@
 /** What the services module needs of the configuration. */
+import type { VirtualAddressRules } from '../../daemon/cluster/virtual-addresses.ts';
 import type { FlagName, OptionValues } from '../../daemon/config/options.ts';
 import type { Family } from '../../daemon/net/address.ts';
 import type { IpPrefix } from '../../daemon/net/prefix.ts';
@@ -9,7 +10,7 @@ import type { IpPrefix } from '../../daemon/net/prefix.ts';
  */
 type FamilySwitch = 'auto' | 'on' | 'off';
 
-export interface ServicesOptions {
+export interface ServicesOptions extends VirtualAddressRules {
   /** `--enable-ipv4`, `--enable-ipv6`. */
   readonly families: Readonly<Record<Family, FamilySwitch>>;
   /** `--masquerade-all`: every balanced packet gets the node's address as its source. */
@@ -18,14 +19,6 @@ export interface ServicesOptions {
   readonly nodeportBindOnAllIp: boolean;
   /** `--nodeport-addresses`: node ports only on addresses inside; empty for no restriction. */
   readonly nodeportAddresses: readonly IpPrefix[];
-  /** `--service-external-ip-range`. */
-  readonly externalIpRanges: readonly IpPrefix[];
-  /** `--loadbalancer-ip-range`. */
-  readonly loadBalancerIpRanges: readonly IpPrefix[];
-  /** `--service-cluster-ip-range`. */
-  readonly clusterIpRanges: readonly IpPrefix[];
-  /** `--strict-external-ip-validation`: no external or load-balancer IP outside the ranges above. */
-  readonly strictExternalIpValidation: boolean;
   /** `--ipvs-permit-all`. The name is kube-router's and says the opposite: true installs the firewall in front of virtual addresses. */
   readonly ipvsPermitAll: boolean;
 }

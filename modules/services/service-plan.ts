@@ -1,16 +1,16 @@
 /** All that one Service wants: virtual servers, its virtual addresses, and their places in the sets. */
 import { type EndpointSlice, keyOf, type Service, type ServicePort } from '../../daemon/cluster/kinds.ts';
+import { familiesOf, type Objection, policiesOf, type Vip, vipsOf } from '../../daemon/cluster/virtual-addresses.ts';
 import { type Family, familyOf, type IpAddress } from '../../daemon/net/address.ts';
 import { hostPrefix } from '../../daemon/net/prefix.ts';
 import { type Diagnostic, type Entry, entry, type ObjectRef } from '../../daemon/reconcile/fragment.ts';
 import { type Destination, type Listener, LOCAL_TABLE, listenerKey, type Route } from '../../daemon/reconcile/tables.ts';
-import { policiesOf, unsupportedFeatures } from './annotations.ts';
 import type { ServicesContext } from './context.ts';
 import { chooseEndpoints, type EndpointChoice, underPolicy } from './endpoints.ts';
 import { type SetRole, setName, VIP_LINK } from './names.ts';
 import type { ServicesOptions } from './options.ts';
 import { type Scheduling, schedulingOf } from './scheduling.ts';
-import { familiesOf, type Vip, vipsOf } from './vips.ts';
+import { unsupportedFeatures } from './unsupported.ts';
 
 /** A listener whose new connections end before IPVS, dropped or refused, unless an older Service has it (`contest.ts`). */
 export interface Drop {
@@ -48,9 +48,11 @@ export function planService(
   const owner: ObjectRef = { kind: 'Service', key: keyOf(service.meta), since: service.meta.creationTimestamp };
   const diagnostics: Diagnostic[] = [];
   const scheduling = schedulingOf(service, owner, diagnostics);
-  const policies = policiesOf(service, owner, diagnostics);
-  const vips = vipsOf(service, policies, options, owner, diagnostics);
-  diagnostics.push(...unsupportedFeatures(service, owner));
+  const { policies, objections } = policiesOf(service);
+  const addresses = vipsOf(service, policies, options);
+  const told = (objection: Objection): Diagnostic => ({ ...objection, object: owner });
+  diagnostics.push(...[...objections, ...addresses.objections].map(told), ...unsupportedFeatures(service, owner));
+  const { vips } = addresses;
   const draft = new Draft(context, scheduling);
   const served = service.ports.length === 0 ? [] : vips.filter(vip => context.families.includes(vip.family));
   for (const vip of served) {
@@ -103,7 +105,7 @@ class Draft {
     this.#addElement('vips', familyOf(address), address);
   }
 
-  listen(where: Vip, number: number, port: ServicePort, choice: EndpointChoice | undefined): void {
+  listen(where: Omit<Vip, 'origin'>, number: number, port: ServicePort, choice: EndpointChoice | undefined): void {
     const listener: Listener = { by: 'address', protocol: port.protocol, address: where.address, port: number };
     const key = listenerKey(listener);
     if (choice === undefined || this.#listeners.has(key)) return;
@@ -131,7 +133,12 @@ class Draft {
   }
 
   /** Without the set that drops, refusing is the closest that is left. */
-  #destinations(choice: EndpointChoice, where: Vip, listener: string, element: string): readonly Destination[] | 'drop' {
+  #destinations(
+    choice: EndpointChoice,
+    where: Omit<Vip, 'origin'>,
+    listener: string,
+    element: string,
+  ): readonly Destination[] | 'drop' {
     const destinations = underPolicy(choice, where.policy);
     if (destinations !== 'drop') return destinations;
     if (!this.#context.sets[where.family].includes('dropped')) return NO_DESTINATIONS;

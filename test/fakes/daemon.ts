@@ -77,6 +77,7 @@ function startWorldWith(modules: readonly Module[], host: HostFacts): World {
     modules,
     drivers: tables,
     source,
+    bgp: undefined,
     host,
     clock,
     backoff: { delay: failures => 500 * 2 ** Math.min(failures - 1, 7) },

@@ -1,0 +1,71 @@
+/** Who has which address and which pods, and which learned routes lead over whom: what a Node's coming and going concerns. */
+import type { Node } from '../../daemon/cluster/kinds.ts';
+import type { LearnedRoute } from '../../daemon/cluster/snapshot.ts';
+import type { IpAddress } from '../../daemon/net/address.ts';
+import { hostPrefix, type IpPrefix } from '../../daemon/net/prefix.ts';
+import { maxElementsFor } from '../../daemon/reconcile/set-size.ts';
+
+export class NodeIndex {
+  /** How many nodes have it: two may, for a moment or by mistake. */
+  readonly #addresses = new Map<IpAddress, number>();
+  readonly #podCIDRs = new Map<string, number>();
+  readonly #routesOver = new Map<IpAddress, Set<IpPrefix>>();
+  #elements = 0;
+
+  isNode(address: IpAddress): boolean {
+    return this.#addresses.has(address);
+  }
+
+  hasPods(prefix: string): boolean {
+    return this.#podCIDRs.has(prefix);
+  }
+
+  /** The most elements that one of the sets can have, stepwise, so that it is another only when a set must be. */
+  get elements(): number {
+    return maxElementsFor(this.#elements) / 4;
+  }
+
+  /** Takes a Node in place of a former one; returns prefixes of routes that may be planned otherwise now. */
+  replace(former: Node | undefined, now: Node | undefined): ReadonlySet<IpPrefix> {
+    const touched = new Set<IpPrefix>();
+    const count = <K>(counts: Map<K, number>, key: K, by: number): void => {
+      const sum = (counts.get(key) ?? 0) + by;
+      if (sum === 0) counts.delete(key);
+      else counts.set(key, sum);
+    };
+    const apply = (node: Node | undefined, by: number): void => {
+      for (const address of addressesOf(node)) {
+        count(this.#addresses, address, by);
+        this.#elements += by;
+        touched.add(hostPrefix(address));
+        for (const prefix of this.#routesOver.get(address) ?? []) touched.add(prefix);
+      }
+      for (const prefix of node?.podCIDRs ?? []) {
+        count(this.#podCIDRs, prefix, by);
+        this.#elements += by;
+        touched.add(prefix);
+      }
+    };
+    apply(former, -1);
+    apply(now, 1);
+    return touched;
+  }
+
+  /** Takes a learned route in place of a former one. */
+  route(former: LearnedRoute | undefined, now: LearnedRoute | undefined): void {
+    for (const { address } of former?.nextHops ?? []) {
+      const over = this.#routesOver.get(address);
+      if (former !== undefined) over?.delete(former.prefix);
+      if (over?.size === 0) this.#routesOver.delete(address);
+    }
+    for (const { address } of now?.nextHops ?? []) {
+      const over = this.#routesOver.get(address) ?? new Set();
+      if (now !== undefined) over.add(now.prefix);
+      this.#routesOver.set(address, over);
+    }
+  }
+}
+
+function addressesOf(node: Node | undefined): ReadonlySet<IpAddress> {
+  return new Set([...(node?.internalIPs ?? []), ...(node?.externalIPs ?? [])]);
+}
