@@ -11,6 +11,9 @@ function isRouterId(value: string): boolean {
   return address !== undefined && familyOf(address) === 'ipv4';
 }
 
+/** GoBGP learned BFD with its fourth version. */
+const NO_BFD = 'gobgpd 3 has no BFD; --bgp-holdtime of a few seconds finds a dead peer';
+
 export const ROUTING_OPTIONS = {
   'enable-cni': option(
     'routing',
@@ -44,14 +47,16 @@ export const ROUTING_OPTIONS = {
     'ipip',
     'Encapsulation of tunnels: ipip is IP in IP, fou is GUE over UDP, vxlan is VXLAN over UDP.',
   ),
-  'overlay-encap-port': option('routing', uint(16, { min: 1024 }), 5555, 'UDP port of fou tunnels.'),
+  'overlay-encap-port': option('routing', uint(16, { min: 1024 }), 5555, 'UDP port of fou and vxlan tunnels.'),
   'routes-sync-period': option('routing', period, 5 * MINUTE, 'Time between two full passes over routes and peers.', {
     withoutEffect: AUDITED,
   }),
   'injected-routes-sync-period': option('routing', period, MINUTE, 'Time between two passes over learned routes.', {
     withoutEffect: AUDITED,
   }),
-  'disable-source-dest-check': option('routing', bool, true, "AWS: clear the source/destination check of this node's instance."),
+  'disable-source-dest-check': option('routing', bool, true, "AWS: clear the source/destination check of this node's instance.", {
+    planned: true,
+  }),
   'advertise-pod-cidr': option('routing', bool, true, 'Announce pod CIDRs to external peers.'),
   'advertise-cluster-ip': option('routing', bool, false, 'Announce the cluster IPs of Services to external peers.'),
   'advertise-external-ip': option('routing', bool, false, 'Announce the external IPs of Services to external peers.'),
@@ -125,25 +130,30 @@ export const ROUTING_OPTIONS = {
     'File with what --peer-router-passwords takes; read where that one is empty.',
   ),
   'peer-router-multihop-ttl': option('routing', uint(8), 0, 'TTL towards all external peers (eBGP multihop); below 2 it is off.'),
-  'enable-bfd': option('routing', bool, false, 'Watch the external peers of --peer-router-ips by BFD.'),
-  'bfd-port': option('routing', uint(32, { min: 1, max: 65535 }), 3784, 'UDP port of BFD.'),
+  'enable-bfd': option('routing', bool, false, 'Watch the external peers of --peer-router-ips by BFD.', {
+    withoutEffect: NO_BFD,
+  }),
+  'bfd-port': option('routing', uint(32, { min: 1, max: 65535 }), 3784, 'UDP port of BFD.', { withoutEffect: NO_BFD }),
   'bfd-detection-multiplier': option(
     'routing',
     uint(32, { min: 1, max: 255 }),
     3,
     'Missed BFD packets after which a peer is down.',
+    { withoutEffect: NO_BFD },
   ),
   'bfd-desired-min-tx-interval': option(
     'routing',
     uint(32, { min: 1, max: 4294967 }),
     1000,
     'Milliseconds between BFD packets sent.',
+    { withoutEffect: NO_BFD },
   ),
   'bfd-required-min-rx-interval': option(
     'routing',
     uint(32, { min: 1, max: 4294967 }),
     1000,
     'Milliseconds between BFD packets expected.',
+    { withoutEffect: NO_BFD },
   ),
   'gobgp-endpoint': option(
     'routing',

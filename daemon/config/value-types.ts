@@ -174,10 +174,10 @@ export function uintList(accepts: (value: number) => boolean, expected: string):
 }
 
 function readPassword(entry: string): Parsed<Secret> {
+  const remedy = 'encode each password: printf %s PASSWORD | base64';
+  if (!Secret.isBase64(entry)) return wrong('has an entry that is not base64', remedy);
   const secret = Secret.ofBase64(entry);
-  return secret === undefined
-    ? wrong('has an entry that is not text in UTF-8 written in base64', 'encode each password: printf %s PASSWORD | base64')
-    : ok(secret);
+  return secret === undefined ? wrong('has an entry that is not text in UTF-8 once decoded', remedy) : ok(secret);
 }
 
 /** Passwords in base64, one per peer; a blank entry means none. Neither the text nor an entry of it is ever quoted. */

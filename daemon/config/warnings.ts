@@ -73,14 +73,6 @@ function flagWarnings(flag: FlagName, { values, built }: WarningInput): readonly
 function pairs({ values, built }: WarningInput): readonly ConfigWarning[] {
   const warnings: ConfigWarning[] = [];
   if (!values.runRouter || !built.has('routing')) return warnings;
-  if (values.enableBfd && values.bgpGracefulRestart) {
-    warnings.push({
-      flag: 'enable-bfd',
-      reason: 'caution',
-      message:
-        '--enable-bfd with --bgp-graceful-restart: a peer that finds us down by BFD drops our routes and does not wait for the restart',
-    });
-  }
   if (values.peerRouterPasswords.length > 0 && values.peerRouterPasswordsFile !== '') {
     warnings.push({
       flag: 'peer-router-passwords-file',

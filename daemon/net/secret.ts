@@ -12,9 +12,14 @@ export class Secret {
     this.#text = text;
   }
 
-  /** Of a text in base64 (RFC 4648, section 4, with padding) that holds UTF-8; undefined where it is not that. */
+  /** Whether a text is base64 (RFC 4648, section 4, with padding). */
+  static isBase64(text: string): boolean {
+    return BASE64.test(text);
+  }
+
+  /** Of a text in base64 that holds UTF-8; undefined where it is not that. */
   static ofBase64(text: string): Secret | undefined {
-    if (!BASE64.test(text)) return undefined;
+    if (!Secret.isBase64(text)) return undefined;
     try {
       return new Secret(new TextDecoder('utf-8', { fatal: true, ignoreBOM: true }).decode(Buffer.from(text, 'base64')));
     } catch {

@@ -83,8 +83,8 @@ describe('warnings at start', () => {
     assert.doesNotMatch(JSON.stringify(accepted(argv)), /secret|c2VjcmV0/);
   });
 
-  it('warn that BFD defeats graceful restart', () => {
-    assert.deepEqual(warned(['--enable-bfd', '--bgp-graceful-restart']), ['enable-bfd: caution']);
+  it('say that BFD is not to be had', () => {
+    assert.deepEqual(warned(['--enable-bfd']), ['enable-bfd: without-effect']);
   });
 
   it('are not given for commands that run no module', () => {
