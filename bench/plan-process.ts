@@ -9,14 +9,14 @@ import { Projector } from '../daemon/cluster/project.ts';
 import type { HostFacts } from '../daemon/cluster/snapshot.ts';
 import { Store } from '../daemon/cluster/store.ts';
 import { mustParseAddress } from '../daemon/net/address.ts';
-import { systemClock } from '../daemon/net/clock.ts';
 import { instantOf } from '../daemon/net/instant.ts';
 import type { TableDriver } from '../daemon/reconcile/driver.ts';
-import { type Drivers, Reconciler } from '../daemon/reconcile/reconciler.ts';
+import type { Drivers } from '../daemon/reconcile/reconciler.ts';
 import { servicesModule } from '../modules/services/module.ts';
 import { ALL_CAPABILITIES, hostLinks } from '../test/fixtures/cluster.ts';
 import { servicesOptions } from '../test/fixtures/services-options.ts';
 import { type ApiObject, clusterObjects, nodeObject, sliceOf } from './cluster.ts';
+import { benchReconciler } from './reconciler.ts';
 
 /** Milliseconds of processor time of all threads, and bytes. */
 export interface PlanFigures {
@@ -146,23 +146,7 @@ async function measure(services: number, eventCount: number): Promise<PlanFigure
     nodeViewer: new NodeViewer('node1'),
     onChange: () => undefined,
   });
-  const nothing = (): void => undefined;
-  const reconciler = new Reconciler({
-    modules: [servicesModule(servicesOptions())],
-    drivers: obedientDrivers(written),
-    clock: systemClock(),
-    backoff: { delay: () => 1000 },
-    breathe: () => breathe(),
-    observer: {
-      planned: nothing,
-      planFailed: (_module, error) => {
-        throw error;
-      },
-      applied: nothing,
-      drifted: nothing,
-      unreadable: nothing,
-    },
-  });
+  const reconciler = benchReconciler(servicesModule(servicesOptions()), obedientDrivers(written));
   const { signal } = new AbortController();
   const now = instantOf(0);
   const watches = { projection: new Stopwatch(), store: new Stopwatch(), plan: new Stopwatch(), compare: new Stopwatch() };

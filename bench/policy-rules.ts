@@ -1,5 +1,4 @@
 /** Rule sets for the bench of the data path. Ours are planned by the module and written by the drivers, as texts for the tools. */
-import { setImmediate as breathe } from 'node:timers/promises';
 import type { ClusterObject, Kind } from '../daemon/cluster/kinds.ts';
 import { NodeViewer } from '../daemon/cluster/node-view.ts';
 import { Projector } from '../daemon/cluster/project.ts';
@@ -9,14 +8,13 @@ import type { CommandRunner } from '../daemon/kernel/command.ts';
 import { ipsetDriver } from '../daemon/kernel/ipset.ts';
 import { iptablesDriver } from '../daemon/kernel/iptables.ts';
 import { mustParseAddress } from '../daemon/net/address.ts';
-import { systemClock } from '../daemon/net/clock.ts';
 import { instantOf } from '../daemon/net/instant.ts';
 import type { TableDriver } from '../daemon/reconcile/driver.ts';
-import { Reconciler } from '../daemon/reconcile/reconciler.ts';
 import { policyModule } from '../modules/policy/module.ts';
 import { fakeTables } from '../test/fakes/tables.ts';
 import { ALL_CAPABILITIES, hostLinks } from '../test/fixtures/cluster.ts';
 import { NODE_ADDRESS, NODE_NAME, type PolicyClusterSize, policyClusterObjects } from './policy-cluster.ts';
+import { benchReconciler } from './reconciler.ts';
 
 /** Texts for `ipset restore` and `iptables-restore`; both are all that is there. */
 export interface RuleSet {
@@ -67,19 +65,16 @@ function projected(projector: Projector, raw: { readonly kind: string }): [Clust
 
 /** The module's plan for node1 as the drivers write it to a kernel that has nothing. */
 export async function fairwayRules(snapshot: Snapshot): Promise<RuleSet> {
-  const nothing = (): void => undefined;
-  const reconciler = new Reconciler({
-    modules: [
-      policyModule({
-        families: { ipv4: 'on', ipv6: 'off' },
-        defaultDeny: false,
-        denyWith: 'reject',
-        serviceRanges: [],
-        strictExternalIpValidation: true,
-        nodePorts: { first: 30_000, last: 32_767 },
-      }),
-    ],
-    drivers: {
+  const reconciler = benchReconciler(
+    policyModule({
+      families: { ipv4: 'on', ipv6: 'off' },
+      defaultDeny: false,
+      denyWith: 'reject',
+      serviceRanges: [],
+      strictExternalIpValidation: true,
+      nodePorts: { first: 30_000, last: 32_767 },
+    }),
+    {
       ...fakeTables(),
       ipset: onBareKernel(ipsetDriver({ runner: NO_RUNNER, owns: () => true })),
       iptables: onBareKernel(
@@ -90,19 +85,7 @@ export async function fairwayRules(snapshot: Snapshot): Promise<RuleSet> {
         }),
       ),
     },
-    clock: systemClock(),
-    backoff: { delay: () => 1000 },
-    breathe: () => breathe(),
-    observer: {
-      planned: nothing,
-      planFailed: (_module, error) => {
-        throw error;
-      },
-      applied: nothing,
-      drifted: nothing,
-      unreadable: nothing,
-    },
-  });
+  );
   reconciler.plan(snapshot);
   await reconciler.refresh(new AbortController().signal);
   const scripts = reconciler.pending();

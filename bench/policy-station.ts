@@ -2,15 +2,14 @@
  * The rest of the cluster, as a process outside of the node: it holds the API server, makes events and sends packets as a pod of another
  * node until they fare otherwise than before. Its clock is the only one that is used.
  *
- * Each line of standard input is one {@link PolicyOperation}, answered by one line of standard output, as in `station.ts`.
+ * It carries out {@link PolicyOperation}s, as `obey.ts` says.
  */
 import { createSocket } from 'node:dgram';
 import { readdirSync, readFileSync } from 'node:fs';
-import { get } from 'node:http';
-import { createInterface } from 'node:readline';
 import { setTimeout as pause } from 'node:timers/promises';
 import { FakeApiServer } from '../test/fakes/api-server.ts';
 import type { ApiObject } from './cluster.ts';
+import { obeyInput } from './obey.ts';
 import {
   NODE_ADDRESS,
   namespaceObject,
@@ -24,6 +23,7 @@ import {
   policyObject,
   tierOf,
 } from './policy-cluster.ts';
+import { scrape } from './scrape.ts';
 
 export type PolicyOperation =
   /** Starts the API server with a cluster; answers with the kubeconfig's path. */
@@ -41,7 +41,7 @@ export type PolicyEvent =
   | 'policy edited'
   | 'namespace relabelled';
 
-/** Milliseconds. */
+/** Milliseconds. There may be fewer than asked for, {@link MOST_SWEPT}. */
 export interface EventFigures {
   /** From before the event until a packet fares otherwise; of every other event, since the way back is not looked at. */
   readonly took: readonly number[];
@@ -62,6 +62,10 @@ export interface Cast {
 export const FURTHER_PORT = PROBE_PORT + 1;
 /** After an event and before the next: the daemon's rounds do not touch each other, and all that one costs is counted to it. */
 const SETTLE_MS = 200;
+/** By then the daemon has cleared away what nothing uses any more, which it leaves for a while (`LINGER_MS` of daemon.ts). */
+const SWEPT_MS = 6000;
+/** Of events before each of which that is waited for. */
+const MOST_SWEPT = 8;
 const BETWEEN_PROBES_MS = 1;
 const PROBE_LIMIT_MS = 250;
 const EVENT_LIMIT_MS = 30_000;
@@ -82,6 +86,10 @@ interface Scene {
   readonly outcome: Fate;
   readonly event: () => void;
   readonly back: () => void;
+  /** Milliseconds after the way back until nothing is left of the event. */
+  readonly settleMs: number;
+  /** Events at the most; as many as asked for unless told. */
+  readonly most?: number;
 }
 
 /** What became of a datagram; `lost` is neither answered nor refused. */
@@ -101,7 +109,7 @@ class PolicyStation {
         return performance.timeOrigin + performance.now();
       }
       case 'scrape':
-        return await fetchText(`http://${NODE_ADDRESS}:${operation.port}/metrics`);
+        return await scrape(NODE_ADDRESS, operation.port);
       case 'events':
         return await this.#events(this.#scene(operation.what), operation.count, operation.pid);
     }
@@ -121,7 +129,7 @@ class PolicyStation {
     const size = this.#size;
     const { server, client, newcomer } = castOf(size);
     const put = (object: ApiObject): void => this.#server?.put(object);
-    const toServer = { to: this.#address(server), port: PROBE_PORT, outcome: 'answered' } as const;
+    const toServer = { to: this.#address(server), port: PROBE_PORT, outcome: 'answered', settleMs: SETTLE_MS } as const;
     switch (what) {
       case 'pod elsewhere relabelled':
         return {
@@ -145,7 +153,8 @@ class PolicyStation {
       case 'new pod on the node, of a group that is there':
         return this.#newcomer(podObject(newcomer, size, { tier: 'api' }));
       case 'new pod on the node, the first of its group':
-        return this.#newcomer(podObject(newcomer, size, { tier: 'job' }));
+        // A chain that is still there makes it one of a group that is there.
+        return { ...this.#newcomer(podObject(newcomer, size, { tier: 'job' })), settleMs: SWEPT_MS, most: MOST_SWEPT };
     }
   }
 
@@ -155,6 +164,7 @@ class PolicyStation {
       to: this.#address(castOf(this.#size).newcomer),
       port: PROBE_PORT,
       outcome: 'refused',
+      settleMs: SETTLE_MS,
       event: () => this.#server?.put(pod),
       back: () => this.#server?.delete(pod.kind, pod.metadata.namespace ?? '', pod.metadata.name),
     };
@@ -163,10 +173,11 @@ class PolicyStation {
   async #events(scene: Scene, count: number, pid: number): Promise<EventFigures> {
     const took: number[] = [];
     const cpu: number[] = [];
-    for (let index = 0; index < count; index++) {
+    const rounds = Math.min(count, scene.most ?? count);
+    for (let round = 0; round < rounds; round++) {
       let before = cpuOf(pid);
       scene.back();
-      await pause(SETTLE_MS);
+      await pause(scene.settleMs);
       await this.#until(scene.outcome === 'answered' ? 'refused' : 'answered', scene.to, scene.port);
       cpu.push(cpuOf(pid) - before);
       before = cpuOf(pid);
@@ -225,31 +236,7 @@ function cpuOf(pid: number): number {
   return times.reduce((total, time) => total + time, 0) / 1e6;
 }
 
-function fetchText(url: string): Promise<string> {
-  return new Promise((resolve, reject) => {
-    const request = get(url, response => {
-      let text = '';
-      response.setEncoding('utf8').on('data', (piece: string) => {
-        text += piece;
-      });
-      response.once('end', () => resolve(text));
-    });
-    request.once('error', reject);
-  });
-}
-
 if (import.meta.main) {
   const station = new PolicyStation();
-  const answer = (outcome: { ok: unknown } | { error: string }): void =>
-    void process.stdout.write(`${JSON.stringify(outcome)}\n`);
-  answer({ ok: 'ready' });
-  for await (const line of createInterface({ input: process.stdin })) {
-    try {
-      answer({ ok: (await station.obey(JSON.parse(line) as PolicyOperation)) ?? null });
-    } catch (error) {
-      answer({ error: error instanceof Error ? (error.stack ?? error.message) : String(error) });
-    }
-  }
-  // The API server's watches hold the process otherwise.
-  process.exit(0);
+  await obeyInput(operation => station.obey(operation as PolicyOperation));
 }

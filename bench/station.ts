@@ -2,15 +2,12 @@
  * The measuring end inside the lab, a process in a node's namespace: it holds the API server, scrapes the daemon, reads its processor
  * time from the kernel, changes endpoints and connects. Its own clock is the only one used, so that the way to the lab costs nothing.
  *
- * Each line of standard input is one {@link Operation}, answered by one line of standard output: `{"number":1,"ok":...}` or
- * `{"number":1,"error":"..."}`; number 0 says that it is ready.
+ * It carries out {@link Operation}s, as `obey.ts` says.
  */
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { readdirSync, readFileSync } from 'node:fs';
-import { get } from 'node:http';
 import { connect } from 'node:net';
-import { createInterface } from 'node:readline';
 import { setTimeout as pause } from 'node:timers/promises';
 import { FakeApiServer } from '../test/fakes/api-server.ts';
 import {
@@ -25,6 +22,8 @@ import {
   sliceObject,
   TARGET_PORT,
 } from './cluster.ts';
+import { obeyInput } from './obey.ts';
+import { scrape } from './scrape.ts';
 
 export type Operation =
   /** Starts the API server with so many Services and Service `probe` on the first of these endpoints; answers with the kubeconfig's path. */
@@ -78,7 +77,7 @@ class Station {
       case 'serve':
         return await this.#serve(operation);
       case 'scrape':
-        return await fetchText(`http://127.0.0.1:${operation.port}/metrics`);
+        return await scrape('127.0.0.1', operation.port);
       case 'change':
         return await this.#change(operation.endpoints, operation.count);
       case 'watch':
@@ -189,19 +188,6 @@ async function spawnPauses(count: number): Promise<readonly number[]> {
   return pauses;
 }
 
-function fetchText(url: string): Promise<string> {
-  return new Promise((resolve, reject) => {
-    const request = get(url, response => {
-      let text = '';
-      response.setEncoding('utf8').on('data', (piece: string) => {
-        text += piece;
-      });
-      response.once('end', () => resolve(text));
-    });
-    request.once('error', reject);
-  });
-}
-
 /** The oldest process with this word in its command line, other than this one. */
 function pidOf(word: string): number {
   const pids = readdirSync('/proc').filter(name => /^[0-9]+$/.test(name));
@@ -250,19 +236,5 @@ function memoryOf(pid: number): Memory {
 
 if (import.meta.main) {
   const station = new Station();
-  const answer = (number: number, outcome: { ok: unknown } | { error: string }): void => {
-    process.stdout.write(`${JSON.stringify({ number, ...outcome })}\n`);
-  };
-  let number = 0;
-  answer(number++, { ok: 'ready' });
-  for await (const line of createInterface({ input: process.stdin })) {
-    try {
-      answer(number, { ok: (await station.obey(JSON.parse(line) as Operation)) ?? null });
-    } catch (error) {
-      answer(number, { error: error instanceof Error ? (error.stack ?? error.message) : String(error) });
-    }
-    number++;
-  }
-  // The API server's watches hold the process otherwise.
-  process.exit(0);
+  await obeyInput(operation => station.obey(operation as Operation));
 }
