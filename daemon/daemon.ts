@@ -2,6 +2,7 @@
  * The daemon at work: sources fill the store, the scheduler runs rounds, the reconciler converges. All parts come through the
  * constructor, so that scenarios run it on fakes with a clock moved by hand.
  */
+import type { Disturbance } from './cluster/disturbance.ts';
 import type { ClusterSource, Kind, SourceEvents } from './cluster/kinds.ts';
 import { NodeViewer } from './cluster/node-view.ts';
 import { patched } from './cluster/patched-map.ts';
@@ -9,8 +10,8 @@ import { type HostFacts, type LearnedRoute, NO_RIB, type Rib } from './cluster/s
 import { Store } from './cluster/store.ts';
 import { messageOf } from './errors.ts';
 import type { Clock } from './net/clock.ts';
-import type { IpPrefix } from './net/prefix.ts';
 import { type Instant, instantOf } from './net/instant.ts';
+import type { IpPrefix } from './net/prefix.ts';
 import type { Health, ModuleHealth } from './observe/health.ts';
 import type { Log } from './observe/log.ts';
 import type { Metrics } from './observe/metrics.ts';
@@ -52,6 +53,14 @@ export interface BgpControl {
 
 /** Tables behind the BGP speaker: all are another's when the speaker is. */
 const BGP_TABLES: readonly TableName[] = ['bgpServer', 'bgpPolicy', 'bgpPath', 'bgpPeer'];
+
+/** What goes with what: a link takes its addresses and the routes that lead over it. */
+const DISTURBED_TABLES: Readonly<Record<Disturbance, readonly TableName[]>> = {
+  hostLinks: ['link', 'unicastRoute', 'rule'],
+  ownLinks: ['link', 'address', 'route', 'unicastRoute'],
+  routes: ['unicastRoute'],
+  rules: ['rule'],
+};
 
 /** Sets and chains that nothing uses any more go along with other changes, or after this many milliseconds: they need no process of their own. */
 const LINGER_MS = 5000;
@@ -122,6 +131,16 @@ export class Daemon {
   hostChanged(facts: HostFacts): void {
     this.#host = facts;
     this.#changed();
+  }
+
+  /** Something on the host may have taken entries of ours with it: they are read back, not believed. */
+  disturbed(what: Disturbance): void {
+    for (const table of DISTURBED_TABLES[what]) {
+      if (!this.#reconciler.stages.includes(table)) continue;
+      if (what === 'hostLinks') this.#reconciler.renew(table);
+      else this.#reconciler.audit(table);
+    }
+    this.#scheduler.request();
   }
 
   /** What BGP neighbours tell is now other: prefixes with their routes, undefined for none. */

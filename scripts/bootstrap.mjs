@@ -1,21 +1,21 @@
 /**
  * Starts a script of this project with everything it needs: `node scripts/bootstrap.mjs NEEDS SCRIPT [ARGUMENT...]`.
  *
- * NEEDS is `demo` (Debian packages and npm packages, or stop), `test` (the same, but what cannot be installed is handed to the script
- * in FAIRWAY_MISSING_TOOLS, and it skips what needs it) or `npm` (npm packages only). SCRIPT runs on the Node.js this project pins.
+ * NEEDS is `demo` (Debian packages and npm packages, or stop), `test` (the same and what only tests use, but what cannot be installed is handed to the
+ * script in FAIRWAY_MISSING_TOOLS, and it skips what needs it) or `npm` (npm packages only). SCRIPT runs on the Node.js this project pins.
  *
  * This file itself is plain JavaScript without a dependency: it runs on Node.js 20 before anything is installed.
  */
 import { spawn, spawnSync } from 'node:child_process';
-import { accessSync, constants, existsSync, readFileSync } from 'node:fs';
+import { accessSync, constants, existsSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { delimiter, join, resolve } from 'node:path';
 
 /** sysexits(3). */
 const EX_USAGE = 64;
 const EX_UNAVAILABLE = 69;
 
-/** Debian package by the command it is looked up by. */
-const DEBIAN_PACKAGES = {
+/** Debian package by the command it is looked up by: what every lab needs. */
+const LAB_PACKAGES = {
   ipvsadm: 'ipvsadm',
   ipset: 'ipset',
   iptables: 'iptables',
@@ -27,7 +27,28 @@ const DEBIAN_PACKAGES = {
   xz: 'xz-utils',
   perl: 'perl-base',
   openssl: 'openssl',
+  gobgpd: 'gobgpd',
 };
+
+/** What the demo shows besides: a router of somebody else's. */
+const DEMO_PACKAGES = { bird: 'bird2' };
+
+/** What some suites need. Each of these looks for it and skips without. */
+const SUITE_PACKAGES = {
+  ...DEMO_PACKAGES,
+  vtysh: 'frr',
+  // The command alone; the package of its name makes a service of it.
+  exabgp: 'python3-exabgp',
+  '/usr/lib/cni/bridge': 'containernetworking-plugins',
+};
+
+const DEBIAN_PACKAGES = { ...LAB_PACKAGES, ...SUITE_PACKAGES };
+
+/** Services that these packages start and have started at every boot, by the package. Labs start their own; this machine is asked to route nothing. */
+const SERVICES = { gobgpd: 'gobgpd', bird2: 'bird', frr: 'frr' };
+
+/** Asked before a package starts a service (invoke-rc.d(8)); 101 forbids it. */
+const START_POLICY = '/usr/sbin/policy-rc.d';
 
 const root = resolve(import.meta.dirname ?? new URL('.', import.meta.url).pathname, '..');
 const pinnedNode = join(root, 'node_modules', '.bin', 'node');
@@ -52,12 +73,17 @@ function isExecutable(file) {
 }
 
 function isInstalled(command) {
+  if (command.startsWith('/')) return isExecutable(command);
   const directories = [...(process.env.PATH ?? '').split(delimiter), '/usr/local/sbin', '/usr/sbin', '/sbin', '/usr/bin', '/bin'];
   return directories.some(directory => directory !== '' && isExecutable(join(directory, command)));
 }
 
-function missingCommands() {
-  return Object.keys(DEBIAN_PACKAGES).filter(command => !isInstalled(command));
+function missingOf(packages) {
+  return Object.keys(packages).filter(command => !isInstalled(command));
+}
+
+function packagesOf(commands) {
+  return commands.map(command => DEBIAN_PACKAGES[command]);
 }
 
 /** Runs a command quietly; what it printed is shown if it fails. True if it ended with 0. */
@@ -68,17 +94,47 @@ function runs(argv, env = process.env) {
   return false;
 }
 
-/** The commands that are still missing afterwards. */
-function installDebianPackages() {
-  const missing = missingCommands();
+/** Nothing that is installed meanwhile is started. A policy of the machine's own is left in force. */
+function withoutStarts(install) {
+  if (existsSync(START_POLICY)) return install();
+  // Until the policy is gone again, an interrupt ends what is running, not this process.
+  const wait = () => {};
+  for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP']) process.on(signal, wait);
+  writeFileSync(START_POLICY, '#!/bin/sh\nexit 101\n', { mode: 0o755 });
+  try {
+    return install();
+  } finally {
+    rmSync(START_POLICY, { force: true });
+    for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP']) process.off(signal, wait);
+  }
+}
+
+/** A package also says that its service is to start at the next boot. */
+function keepFromStarting(service) {
+  if (isInstalled('systemctl')) runs(['systemctl', '--root=/', '--quiet', 'disable', `${service}.service`]);
+  if (existsSync(`/etc/init.d/${service}`)) runs(['update-rc.d', service, 'disable']);
+}
+
+/** The commands of these packages that are still missing afterwards. */
+function installDebianPackages(wanted) {
+  const missing = missingOf(wanted);
   if (missing.length === 0 || process.getuid?.() !== 0 || !isInstalled('apt-get')) return missing;
-  const packages = missing.map(command => DEBIAN_PACKAGES[command]);
+  const packages = packagesOf(missing);
   say(`Installing Debian packages: ${packages.join(' ')}`);
   const env = { ...process.env, DEBIAN_FRONTEND: 'noninteractive' };
-  // A stale package list is only a reason to fail if the installation then does.
-  runs(['apt-get', 'update', '-qq'], env);
-  runs(['apt-get', 'install', '-y', '-qq', '--no-install-recommends', ...packages], env);
-  return missingCommands();
+  withoutStarts(() => {
+    // A stale package list is only a reason to fail if the installation then does.
+    runs(['apt-get', 'update', '-qq'], env);
+    const install = ['apt-get', 'install', '-y', '-qq', '--no-install-recommends'];
+    // One that is not to be had stops no other.
+    if (!runs([...install, ...packages], env)) for (const one of packages) runs([...install, one], env);
+  });
+  const stillMissing = missingOf(wanted);
+  for (const command of missing) {
+    const service = SERVICES[DEBIAN_PACKAGES[command]];
+    if (service !== undefined && !stillMissing.includes(command)) keepFromStarting(service);
+  }
+  return stillMissing;
 }
 
 /** Whether node_modules holds what package-lock.json names, by npm's own record of what it installed. */
@@ -129,13 +185,15 @@ const [needs, script, ...args] = process.argv.slice(2);
 if (!['demo', 'test', 'npm'].includes(needs) || script === undefined) {
   stop(EX_USAGE, 'usage: node scripts/bootstrap.mjs demo|test|npm SCRIPT [ARGUMENT...]');
 }
-const missing = needs === 'npm' ? [] : installDebianPackages();
-const aptLine = `apt-get install -y ${missing.map(command => DEBIAN_PACKAGES[command]).join(' ')}`;
+const WANTED = { npm: {}, demo: { ...LAB_PACKAGES, ...DEMO_PACKAGES }, test: DEBIAN_PACKAGES };
+const missing = installDebianPackages(WANTED[needs]);
+const aptLine = `apt-get install -y ${packagesOf(missing).join(' ')}`;
 if (missing.length > 0 && needs === 'demo') {
   stop(EX_UNAVAILABLE, `Not installed: ${missing.join(', ')}. As root: apt-get update && ${aptLine}`);
 }
+const missingOfLabs = missing.filter(command => command in LAB_PACKAGES);
 installNpmPackages();
 const env = { ...process.env };
 delete env.FAIRWAY_MISSING_TOOLS;
-if (missing.length > 0) env.FAIRWAY_MISSING_TOOLS = `not installed: ${missing.join(', ')} (as root: ${aptLine})`;
+if (missingOfLabs.length > 0) env.FAIRWAY_MISSING_TOOLS = `not installed: ${missingOfLabs.join(', ')} (as root: ${aptLine})`;
 runPinned(script, args, env);

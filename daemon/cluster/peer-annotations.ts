@@ -1,5 +1,5 @@
 /** The external BGP peers that a Node names in its annotations: one of YAML, or kube-router's five older ones of comma lists. */
-import { JSON_SCHEMA, load } from 'js-yaml';
+import { JSON_SCHEMA, loadAll } from 'js-yaml';
 import { type IpAddress, parseAddress } from '../net/address.ts';
 import { isPeerAsn, PEER_ASNS, parseUint32 } from '../net/as-number.ts';
 import { isPort } from '../net/port.ts';
@@ -48,13 +48,16 @@ export function peersOfAnnotations(annotations: Readonly<Record<string, string>>
 }
 
 function peersOfYaml(text: string): AnnotatedPeers {
-  let document: unknown;
+  let documents: readonly unknown[];
   try {
-    document = load(text, { schema: JSON_SCHEMA });
+    documents = loadAll(text, { schema: JSON_SCHEMA });
   } catch {
     // What the parser says quotes the text, and with it passwords.
     return { peers: [], problems: [`${YAML} is not YAML: no peer of it is used`] };
   }
+  // An annotation of comments alone has none.
+  const [document, ...others] = documents;
+  if (others.length > 0) return { peers: [], problems: [`${YAML} is more than one YAML document: no peer of it is used`] };
   if (document === null || document === undefined) return { peers: [], problems: [] };
   if (!Array.isArray(document)) return { peers: [], problems: [`${YAML} is not a list of peers: begin each with "- remoteip:"`] };
   const items: readonly unknown[] = document;

@@ -23,7 +23,8 @@ export type VipOrigin = 'clusterIP' | 'externalIP' | 'loadBalancerIP';
 
 export interface Vip {
   readonly address: IpAddress;
-  readonly origin: VipOrigin;
+  /** At least one: an address may be external and the load balancer's as well. */
+  readonly origins: readonly VipOrigin[];
   readonly family: Family;
   readonly policy: TrafficPolicy;
 }
@@ -69,7 +70,9 @@ export function vipsOf(
   const vips = new Map<IpAddress, Vip>();
   const objections: Objection[] = [];
   const add = (address: IpAddress, origin: VipOrigin, policy: TrafficPolicy): void => {
-    if (!vips.has(address)) vips.set(address, { address, origin, family: familyOf(address), policy });
+    const former = vips.get(address);
+    if (former === undefined) vips.set(address, { address, origins: [origin], family: familyOf(address), policy });
+    else if (!former.origins.includes(origin)) vips.set(address, { ...former, origins: [...former.origins, origin] });
   };
   const name = keyOf(service.meta);
   for (const address of service.clusterIPs) {

@@ -1,11 +1,14 @@
 /** `fairway cleanup`: the same loop with nothing wanted. Everything of ours goes, nothing of anyone else's. */
+
 import { setImmediate as breathe } from 'node:timers/promises';
+import { endLeftover } from '../bgp/leftover.ts';
 import { MODULE_NAMES } from '../config/modules.ts';
 import { systemClock } from '../net/clock.ts';
 import { exponentialBackoff } from '../reconcile/backoff.ts';
 import type { Failure } from '../reconcile/outcome.ts';
 import { type Drivers, type ReconcileObserver, Reconciler } from '../reconcile/reconciler.ts';
 import { type IptablesEntry, STAGES } from '../reconcile/tables.ts';
+import { NO_BGP, RUN_FOLDER } from './bgp.ts';
 import { openHost } from './host.ts';
 import type { Invocation } from './invocation.ts';
 import { requireRoot } from './privilege.ts';
@@ -15,7 +18,10 @@ export async function cleanup({ config, environment }: Invocation): Promise<numb
   requireRoot();
   const signal = new AbortController().signal;
   const clock = systemClock();
-  const host = await openHost({ config, environment, clock, sharedSetsOf: MODULE_NAMES, onSpawn: () => undefined }, signal);
+  const host = await openHost(
+    { config, environment, clock, bgp: NO_BGP, sharedSetsOf: MODULE_NAMES, onSpawn: () => undefined },
+    signal,
+  );
   const observer = new CleanupReport();
   const { drivers } = host;
   const reconciler = new Reconciler({
@@ -29,6 +35,7 @@ export async function cleanup({ config, environment }: Invocation): Promise<numb
   });
   // Before the sets: rules of either flavour hold them.
   await sweep(host.otherIptables, observer, signal);
+  if (await endLeftover(RUN_FOLDER, clock, signal)) observer.removed('gobgpd', 1);
   await reconciler.converge(signal);
   const left = reconciler.status().flatMap(({ failures }) => failures);
   // What a host has no facility for cannot have been left on it.
@@ -51,7 +58,7 @@ async function sweep(driver: Drivers['iptables'], observer: CleanupReport, signa
 }
 
 function isAbsent({ error }: Failure): boolean {
-  return error.code === 'FW_CAPABILITY_KERNEL' || error.code === 'FW_CAPABILITY_TOOL_MISSING';
+  return ['FW_CAPABILITY_KERNEL', 'FW_CAPABILITY_TOOL_MISSING', 'FW_BGP_UNREACHABLE'].includes(error.code);
 }
 
 class CleanupReport implements ReconcileObserver {

@@ -1,22 +1,30 @@
 /** This host, opened for a command: the runner of tools, what the host can do, and one driver per table. */
 import { readFile, writeFile } from 'node:fs/promises';
 import { hostname } from 'node:os';
+import { bgpPathDriver, bgpPeerDriver, bgpPolicyDriver, bgpServerDriver } from '../bgp/tables.ts';
 import type { OptionValues } from '../config/options.ts';
 import { type HostProbe, probeHost } from '../kernel/capabilities.ts';
+import { cniConfigDriver } from '../kernel/cni-config.ts';
+import { cniFiles, PLUGIN_FOLDERS } from '../kernel/cni-files.ts';
 import type { CommandRunner } from '../kernel/command.ts';
+import { fouDriver } from '../kernel/fou.ts';
 import { followHostFacts, type HostFactsOptions, type HostFactsSource } from '../kernel/host-facts.ts';
-import { addressDriver, linkDriver } from '../kernel/ip.ts';
+import { addressDriver } from '../kernel/ip.ts';
 import { ipsetDriver } from '../kernel/ipset.ts';
 import { iptablesDriver } from '../kernel/iptables.ts';
 import { type IptablesTools, toolOf } from '../kernel/iptables-flavour.ts';
 import { ipvsDriver } from '../kernel/ipvsadm.ts';
+import { isPodRoutingLink, linkDriver } from '../kernel/link.ts';
 import { processRunner } from '../kernel/process-runner.ts';
 import { routeDriver } from '../kernel/route.ts';
+import { ruleDriver } from '../kernel/rule.ts';
 import { sysctlDriver } from '../kernel/sysctl.ts';
 import { procLines } from '../kernel/text-lines.ts';
+import { unicastRouteDriver } from '../kernel/unicast-route.ts';
 import type { Clock } from '../net/clock.ts';
-import type { TableDriver } from '../reconcile/driver.ts';
 import type { Drivers } from '../reconcile/reconciler.ts';
+import { isOverlayLink } from '../reconcile/routing-tables.ts';
+import type { BgpAccess } from './bgp.ts';
 
 /** Links, chains and sets that are ours by name, whichever process of ours made them. */
 const OWN_LINKS: ReadonlySet<string> = new Set(['kube-dummy-if']);
@@ -26,6 +34,7 @@ const OWN_CHAINS = 'FAIRWAY-';
 const SHARED_SETS: Readonly<Record<string, readonly string[]>> = {
   services: ['kube-router-svip', 'kube-router-svip-prt', 'kube-router-local-ips'],
   policy: ['kube-router-local-pods'],
+  routing: ['kube-router-pod-subnets', 'kube-router-node-ips'],
 };
 
 export interface Host {
@@ -40,6 +49,7 @@ export interface HostOptions {
   readonly config: Pick<OptionValues, 'excludedCidrs'>;
   readonly environment: Readonly<Record<string, string | undefined>>;
   readonly clock: Clock;
+  readonly bgp: BgpAccess;
   /** Modules whose sets with kube-router's names are ours. */
   readonly sharedSetsOf: readonly string[];
   readonly onSpawn: (argv: readonly string[]) => void;
@@ -47,7 +57,7 @@ export interface HostOptions {
 
 /** Probes the host (a few processes) and opens the drivers; changes nothing that stays. */
 export async function openHost(options: HostOptions, signal: AbortSignal): Promise<Host> {
-  const { config, environment, clock, sharedSetsOf, onSpawn } = options;
+  const { config, environment, clock, bgp, sharedSetsOf, onSpawn } = options;
   const sharedSets = new Set(sharedSetsOf.flatMap(module => SHARED_SETS[module] ?? []));
   const runner = processRunner({ environment, clock, onSpawn });
   const files = {
@@ -64,20 +74,24 @@ export async function openHost(options: HostOptions, signal: AbortSignal): Promi
     otherIptables: iptablesOf(otherFlavour(probe.iptables)),
     drivers: {
       sysctl: sysctlDriver({ files }),
-      link: linkDriver(ip),
+      link: linkDriver({
+        runner,
+        owns: (name, type) =>
+          type === 'dummy' ? OWN_LINKS.has(name) : sharedSetsOf.includes('routing') && isPodRoutingLink(name, type),
+      }),
       address: addressDriver(ip),
       route: routeDriver(ip),
       ipset: ipsetDriver({ runner, owns: name => OWN_SETS.test(name) || sharedSets.has(name.replace(/^inet6:/, '')) }),
       iptables: iptablesOf(probe.iptables),
       virtualServer: ipvsDriver({ runner, readLines: procLines(() => clock.now()), excludedCidrs: config.excludedCidrs }),
-      fouPort: unbuilt(),
-      unicastRoute: unbuilt(),
-      rule: unbuilt(),
-      cniConfig: unbuilt(),
-      bgpServer: unbuilt(),
-      bgpPolicy: unbuilt(),
-      bgpPath: unbuilt(),
-      bgpPeer: unbuilt(),
+      fouPort: fouDriver({ runner }),
+      unicastRoute: unicastRouteDriver({ runner }),
+      rule: ruleDriver({ runner }),
+      cniConfig: cniConfigDriver({ files: cniFiles({ pluginFolders: PLUGIN_FOLDERS }) }),
+      bgpServer: bgpServerDriver(bgp),
+      bgpPolicy: bgpPolicyDriver(bgp),
+      bgpPath: bgpPathDriver(bgp),
+      bgpPeer: bgpPeerDriver(bgp),
     },
   };
 }
@@ -85,19 +99,12 @@ export async function openHost(options: HostOptions, signal: AbortSignal): Promi
 /** The host's addresses and links, now and whenever they change. */
 export function followHost(
   { runner, probe }: Host,
-  hooks: Pick<HostFactsOptions, 'clock' | 'onChange' | 'onTrouble'>,
+  hooks: Pick<HostFactsOptions, 'clock' | 'onChange' | 'onDisturbance' | 'onTrouble'>,
   signal: AbortSignal,
 ): Promise<HostFactsSource> {
   const { capabilities } = probe;
-  return followHostFacts({ runner, hostname: hostname(), capabilities, ownLinks: OWN_LINKS, ...hooks }, signal);
-}
-
-function unbuilt<T>(): TableDriver<T> {
-  return {
-    read: () => Promise.resolve(new Map()),
-    apply: () => Promise.resolve({ failed: new Map() }),
-    render: () => '',
-  };
+  const isOwnLink = (name: string): boolean => OWN_LINKS.has(name) || isOverlayLink(name);
+  return followHostFacts({ runner, hostname: hostname(), capabilities, isOwnLink, ...hooks }, signal);
 }
 
 function otherFlavour(tools: IptablesTools): IptablesTools {

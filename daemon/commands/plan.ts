@@ -1,4 +1,5 @@
 /** `fairway plan`: what would be changed on this host now, as the scripts that would do it. Changes nothing. */
+
 import { setImmediate as breathe } from 'node:timers/promises';
 import { NodeViewer } from '../cluster/node-view.ts';
 import { Store } from '../cluster/store.ts';
@@ -7,6 +8,7 @@ import { FairwayError } from '../errors.ts';
 import { type Clock, systemClock } from '../net/clock.ts';
 import { exponentialBackoff } from '../reconcile/backoff.ts';
 import { type ReconcileObserver, Reconciler } from '../reconcile/reconciler.ts';
+import { NO_BGP } from './bgp.ts';
 import { followHost, openHost } from './host.ts';
 import type { Invocation } from './invocation.ts';
 import { enabledModules } from './modules.ts';
@@ -24,7 +26,7 @@ export async function plan(invocation: Invocation): Promise<number> {
   const kinds = kindsRead(modules);
   const source = await openSource({ config, environment, kinds, clock, observer: UNOBSERVED });
   const host = await openHost(
-    { config, environment, clock, sharedSetsOf: modules.map(({ name }) => name), onSpawn: () => undefined },
+    { config, environment, clock, bgp: NO_BGP, sharedSetsOf: modules.map(({ name }) => name), onSpawn: () => undefined },
     signal,
   );
   const arrived = new Arrivals(clock, config.cacheSyncTimeout);
@@ -35,7 +37,8 @@ export async function plan(invocation: Invocation): Promise<number> {
       arrived.look();
     },
   });
-  const follower = await followHost(host, { clock, onChange: () => undefined, onTrouble: () => undefined }, signal);
+  const hooks = { clock, onChange: () => undefined, onDisturbance: () => undefined, onTrouble: () => undefined };
+  const follower = await followHost(host, hooks, signal);
   source.start(store);
   try {
     await arrived.wait(

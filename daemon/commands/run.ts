@@ -3,13 +3,15 @@ import { setImmediate as breathe } from 'node:timers/promises';
 import { Daemon, kindsRead } from '../daemon.ts';
 import { messageOf } from '../errors.ts';
 import { setTimeouts } from '../kernel/ipvsadm.ts';
+import { programFolders } from '../kernel/process-runner.ts';
 import { systemClock } from '../net/clock.ts';
 import { type HttpListener, healthPages, listenHttp, metricsPages, type Page } from '../observe/http.ts';
 import { createLog, type Log } from '../observe/log.ts';
 import { Metrics } from '../observe/metrics.ts';
 import { exponentialBackoff } from '../reconcile/backoff.ts';
 import { VERSION } from '../version.ts';
-import { followHost, openHost } from './host.ts';
+import { Bgp, NO_BGP } from './bgp.ts';
+import { followHost, type Host, openHost } from './host.ts';
 import type { Invocation } from './invocation.ts';
 import { enabledModules } from './modules.ts';
 import { requireRoot } from './privilege.ts';
@@ -30,11 +32,17 @@ export async function run(invocation: Invocation): Promise<number> {
   let daemon: Daemon | undefined;
   const metrics = new Metrics({ version: VERSION, status: () => metricsStatus(daemon) });
   const source = await openSource({ config, environment, kinds: kindsRead(modules), clock, observer: metrics });
+  let bgp: Bgp | undefined;
   const host = await openHost(
     {
       config,
       environment,
       clock,
+      bgp: {
+        speaker: () => (bgp ?? NO_BGP).speaker(),
+        isRestarting: () => (bgp ?? NO_BGP).isRestarting(),
+        restarted: () => bgp?.restarted(),
+      },
       sharedSetsOf: modules.map(({ name }) => name),
       onSpawn: argv => {
         metrics.spawned(argv[0] ?? '');
@@ -50,6 +58,7 @@ export async function run(invocation: Invocation): Promise<number> {
     {
       clock,
       onChange: facts => daemon?.hostChanged(facts),
+      onDisturbance: what => daemon?.disturbed(what),
       onTrouble: error => {
         if (error === undefined) log.info('the host is followed again');
         else log.error(`the host is not followed: ${error.message}`, { code: error.code });
@@ -58,12 +67,21 @@ export async function run(invocation: Invocation): Promise<number> {
     stopping.signal,
   );
 
+  if (modules.some(({ writes }) => writes.includes('bgpServer')))
+    bgp = new Bgp({
+      config,
+      path: programFolders(environment),
+      clock,
+      log,
+      daemon: () => daemon,
+      hadRoutes: await hasRoutes(host, stopping.signal),
+    });
   daemon = new Daemon({
     nodeName,
     modules,
     drivers: host.drivers,
     source,
-    bgp: undefined,
+    bgp,
     host: follower.facts,
     clock,
     backoff: exponentialBackoff(Math.random),
@@ -80,13 +98,26 @@ export async function run(invocation: Invocation): Promise<number> {
     await setTimeouts(host.runner, ipvsTimeouts(invocation), stopping.signal).catch((thrown: unknown) => {
       log.error(`the IPVS timeouts stay as they are: ${messageOf(thrown)}`);
     });
+  if (bgp !== undefined && isBgpCertain(config)) await bgp.precede();
   daemon.start();
   await stopped;
   await Promise.all([daemon.stop(), follower.stop()]);
+  await bgp?.stop();
   stopping.abort();
   await Promise.all(listeners.map(listener => listener.close()));
   log.info('stopped; what is programmed stays in force');
   return 0;
+}
+
+/** Whether BGP is spoken whatever the cluster's objects say. */
+function isBgpCertain({ podRoutes, enableIbgp, peerRouterIps }: Invocation['config']): boolean {
+  return (podRoutes === 'bgp' && enableIbgp) || peerRouterIps.length > 0;
+}
+
+/** Whether an earlier run left routes in force. What cannot be read is told when the table is. */
+async function hasRoutes({ drivers }: Host, signal: AbortSignal): Promise<boolean> {
+  const routes = await drivers.unicastRoute.read(new Map(), signal).catch(() => new Map<string, never>());
+  return routes.size > 0;
 }
 
 function metricsStatus(daemon: Daemon | undefined): ReturnType<ConstructorParameters<typeof Metrics>[0]['status']> {

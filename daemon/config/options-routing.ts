@@ -19,7 +19,7 @@ export const ROUTING_OPTIONS = {
     'routing',
     bool,
     true,
-    'Keep pod CIDRs and MTU in the CNI configuration file, which must exist; see $KUBE_ROUTER_CNI_CONF_FILE.',
+    'Keep pod CIDRs and MTU in the CNI configuration file, which is made where there is none; see $KUBE_ROUTER_CNI_CONF_FILE.',
   ),
   'auto-mtu': option(
     'routing',

@@ -49,7 +49,7 @@ const PROBE_SETS: readonly (readonly [name: string, type: string])[] = [
 ];
 const PROBE_SET_IPV6: readonly [name: string, type: string] = ['inet6:fairway-probe', 'hash:ip family inet6'];
 
-/** Probes; six short processes where all is well. Throws only for an aborted signal. */
+/** Probes; seven short processes where all is well. Throws only for an aborted signal. */
 export async function probeHost(options: CapabilityOptions, signal: AbortSignal): Promise<HostProbe> {
   const isThere = (path: string): Promise<boolean> =>
     options.files.readFile(path).then(
@@ -61,12 +61,13 @@ export async function probeHost(options: CapabilityOptions, signal: AbortSignal)
   const [ipvs, bridge, ipv6] = await Promise.all([isThere(FILES.ipvs), isThere(FILES.bridge), isThere(FILES.ipv6)]);
   const probeSets = ipv6 ? [...PROBE_SETS, PROBE_SET_IPV6] : PROBE_SETS;
   const createSets = probeSets.map(([name, type]) => `create ${name} ${type}\n`).join('');
-  const [iptables, dummy, ipvsadm, sets] = await Promise.all([
+  const [iptables, dummy, ipvsadm, sets, gobgpd] = await Promise.all([
     probeIptables(options, signal),
     probeDummy(run),
     // The tool asks the kernel before it reads its options.
     run({ argv: ['ipvsadm', '--version'] }),
     run({ argv: ['ipset', 'restore', '-exist'], stdin: createSets }),
+    run({ argv: ['gobgpd', '--version'] }),
   ]);
   const complaints = await probeRules(options.runner, iptables, signal);
   await run({ argv: ['ipset', 'restore'], stdin: probeSets.map(([name]) => `destroy ${name}\n`).join('') });
@@ -88,14 +89,14 @@ export async function probeHost(options: CapabilityOptions, signal: AbortSignal)
       `${dummy}: load dummy with modprobe (CONFIG_DUMMY)`,
     ),
     report(
-      BOTH,
+      ALL,
       'ipset',
       sets === undefined,
       'sets of all our types were made and deleted',
       `${sets}: load ip_set and ip_set_hash_*`,
     ),
     ...(['ipv4', 'ipv6'] as const).map(family =>
-      report(BOTH, `iptables (${family})`, iptables.byFamily[family] !== undefined, iptables.reason, iptables.reason),
+      report(ALL, `iptables (${family})`, iptables.byFamily[family] !== undefined, iptables.reason, iptables.reason),
     ),
     report(
       SERVICES,
@@ -105,7 +106,7 @@ export async function probeHost(options: CapabilityOptions, signal: AbortSignal)
       `${complaints.ipvs}: load xt_ipvs`,
     ),
     report(
-      BOTH,
+      ALL,
       "iptables' match on sets",
       complaints.set === undefined,
       'a rule was made and deleted',
@@ -126,7 +127,14 @@ export async function probeHost(options: CapabilityOptions, signal: AbortSignal)
       `${FILES.bridge} is missing: load br_netfilter, or packets between two pods of one bridge bypass policies and IPVS`,
     ),
     report(
-      BOTH,
+      ROUTING,
+      'gobgpd',
+      gobgpd === undefined,
+      'it is there',
+      `${gobgpd}; without it there is no BGP (--pod-routes=api without external peers needs none)`,
+    ),
+    report(
+      ALL,
       'IPv6',
       ipv6,
       `${FILES.ipv6} is there`,
@@ -150,6 +158,8 @@ export async function probeHost(options: CapabilityOptions, signal: AbortSignal)
 const SERVICES = ['services'];
 const POLICY = ['policy'];
 const BOTH = ['services', 'policy'];
+const ROUTING = ['routing'];
+const ALL = [...BOTH, ...ROUTING];
 
 function report(neededBy: readonly string[], facility: string, ok: boolean, how: string, remedy: string): FacilityReport {
   return { facility, neededBy, ok, remark: ok ? how : remedy };

@@ -1,19 +1,26 @@
 /** What the host is like, followed: read once, then again whenever `ip monitor` tells of a change. */
+import type { Disturbance } from '../cluster/disturbance.ts';
 import type { Capabilities, HostAddress, HostFacts, HostLink } from '../cluster/snapshot.ts';
 import { FairwayError, messageOf } from '../errors.ts';
 import { parseAddress } from '../net/address.ts';
 import type { Clock } from '../net/clock.ts';
 import type { CommandRunner } from './command.ts';
+import { DISTURBANCES, DisturbanceListener, disturbanceOf, type LinkState, linkState } from './disturbance.ts';
 
 export interface HostFactsOptions {
   readonly runner: CommandRunner;
   readonly clock: Clock;
   readonly hostname: string;
   readonly capabilities: Capabilities;
-  /** Links that we fill ourselves: neither they nor their addresses are facts about the host, and no change of them is looked at. */
-  readonly ownLinks: ReadonlySet<string>;
+  /** Whether a link is one that we make and fill ourselves: neither it nor its addresses are facts about the host. */
+  readonly isOwnLink: (name: string) => boolean;
   /** Called with every new picture; never for one equal to the last. */
   readonly onChange: (facts: HostFacts) => void;
+  /**
+   * Called when something went that may be back already, or that no picture shows: once a kind for all that happens within a tenth of a second,
+   * and after the picture of that time.
+   */
+  readonly onDisturbance: (what: Disturbance) => void;
   /** Why the host is not followed at the moment; undefined when it is again. What was last known stays. */
   readonly onTrouble: (error: FairwayError | undefined) => void;
 }
@@ -41,8 +48,8 @@ const NO_LIMIT_MS = 2 ** 31 - 1;
 
 /** Reads the host and follows it from then on. Throws a FairwayError where `ip` cannot be asked at all. */
 export async function followHostFacts(options: HostFactsOptions, signal: AbortSignal): Promise<HostFactsSource> {
-  const facts = factsOf(await readHost(options.runner, signal), options);
-  return new Follower(options, facts, signal);
+  const host = await readHost(options.runner, signal);
+  return new Follower(options, host, signal);
 }
 
 class Follower implements HostFactsSource {
@@ -53,12 +60,17 @@ class Follower implements HostFactsSource {
   #facts: HostFacts;
   #isMonitored = false;
   #isTroubled = false;
+  readonly #listener: DisturbanceListener;
+  readonly #disturbances = new Set<Disturbance>();
   #reading: Promise<void> = Promise.resolve();
   #cancelRead: (() => void) | undefined;
+  #cancelTell: (() => void) | undefined;
 
-  constructor(options: HostFactsOptions, facts: HostFacts, signal: AbortSignal) {
+  constructor(options: HostFactsOptions, host: Host, signal: AbortSignal) {
     this.#options = options;
-    this.#facts = facts;
+    this.#facts = factsOf(host, options);
+    const { isOwnLink } = options;
+    this.#listener = new DisturbanceListener({ isOwnLink, addresses: () => this.#facts.addresses }, host.states);
     this.#signal = AbortSignal.any([signal, this.#stopping.signal]);
     this.#monitoring = this.#monitor();
   }
@@ -79,6 +91,7 @@ class Follower implements HostFactsSource {
   async stop(): Promise<void> {
     this.#stopping.abort(new Error('the host is no longer followed'));
     this.#cancelRead?.();
+    this.#cancelTell?.();
     await this.#monitoring;
     await this.#reading;
   }
@@ -90,7 +103,9 @@ class Follower implements HostFactsSource {
   async #read(): Promise<void> {
     if (this.#isStopped()) return;
     try {
-      const next = factsOf(await readHost(this.#options.runner, this.#signal), this.#options);
+      const host = await readHost(this.#options.runner, this.#signal);
+      this.#listener.learn(host.states);
+      const next = factsOf(host, this.#options);
       if (this.#isMonitored) this.#trouble(undefined);
       if (sameFacts(next, this.#facts)) return;
       this.#facts = next;
@@ -99,6 +114,34 @@ class Follower implements HostFactsSource {
       if (this.#isStopped()) return;
       this.#trouble(asFairwayError(thrown));
     }
+  }
+
+  /** One line of the monitor. */
+  #hear(line: string): void {
+    const link = monitoredLink(line);
+    if (link === undefined) {
+      this.#disturbed(disturbanceOf(line));
+      return;
+    }
+    if (!this.#options.isOwnLink(link)) this.refresh();
+    this.#disturbed(this.#listener.hearLink(link, line));
+  }
+
+  /** Settles as readings do, and waits for the one under way. */
+  #disturbed(what: Disturbance | undefined): void {
+    if (what === undefined || this.#isStopped()) return;
+    this.#disturbances.add(what);
+    this.#cancelTell ??= this.#options.clock.after(SETTLE_MS, () => {
+      this.#cancelTell = undefined;
+      this.#reading = this.#reading.then(() => this.#tellDisturbances());
+    });
+  }
+
+  #tellDisturbances(): void {
+    if (this.#isStopped()) return;
+    const told = DISTURBANCES.filter(what => this.#disturbances.has(what));
+    this.#disturbances.clear();
+    for (const what of told) this.#options.onDisturbance(what);
   }
 
   /** Tells of what is wrong, and once of its end. */
@@ -110,16 +153,18 @@ class Follower implements HostFactsSource {
 
   /** Keeps a monitor running until stopped. */
   async #monitor(): Promise<void> {
-    const { clock, runner, ownLinks } = this.#options;
+    const { clock, runner } = this.#options;
+    let missed: readonly Disturbance[] = [];
     for (let wait = RESTART_MS.first; !this.#isStopped(); ) {
       const startedAt = clock.now();
       // What changes before the monitor listens is in no line of its: hence one reading when it surely does.
-      const cancelRefresh = clock.after(LISTENING_MS, () => this.refresh());
-      const argv = ['ip', '-o', 'monitor', 'link', 'address'] as const;
-      const onLine = (line: string): void => {
-        const link = monitoredLink(line);
-        if (link === undefined || !ownLinks.has(link)) this.refresh();
-      };
+      const unheard = missed;
+      const cancelRefresh = clock.after(LISTENING_MS, () => {
+        this.refresh();
+        for (const what of unheard) this.#disturbed(what);
+      });
+      const argv = ['ip', '-o', '-N', 'monitor', 'link', 'address', 'route', 'rule'] as const;
+      const onLine = (line: string): void => this.#hear(line);
       this.#isMonitored = true;
       try {
         const result = await runner.lines({ argv, timeoutMs: NO_LIMIT_MS }, onLine, this.#signal);
@@ -130,6 +175,8 @@ class Follower implements HostFactsSource {
       }
       cancelRefresh();
       this.#isMonitored = false;
+      this.#listener.forget();
+      missed = DISTURBANCES;
       if (clock.now() - startedAt > RESTART_MS.longest) wait = RESTART_MS.first;
       await this.#pause(wait);
       wait = Math.min(wait * 2, RESTART_MS.longest);
@@ -153,7 +200,7 @@ class Follower implements HostFactsSource {
   }
 }
 
-/** The link that a line of `ip -o monitor link address` is about: `8: eth0    inet ...`, `9: veth1@if2: <...`, `Deleted 9: ...`. */
+/** The link that a line of `ip -o monitor link address route rule` is about: `8: eth0    inet ...`, `9: veth1@if2: <...`, `Deleted 9: ...`. */
 export function monitoredLink(line: string): string | undefined {
   return /^(?:Deleted )?[0-9]+: ([^\s:@]+)/.exec(line)?.[1];
 }
@@ -161,15 +208,16 @@ export function monitoredLink(line: string): string | undefined {
 interface Host {
   readonly addresses: readonly HostAddress[];
   readonly links: ReadonlyMap<string, HostLink>;
+  readonly states: ReadonlyMap<string, LinkState>;
 }
 
 function factsOf(host: Host, options: HostFactsOptions): HostFacts {
-  const { hostname, capabilities, ownLinks } = options;
+  const { hostname, capabilities, isOwnLink } = options;
   return {
     hostname,
     capabilities,
-    addresses: host.addresses.filter(({ link }) => !ownLinks.has(link)),
-    links: new Map([...host.links].filter(([link]) => !ownLinks.has(link))),
+    addresses: host.addresses.filter(({ link }) => !isOwnLink(link)),
+    links: new Map([...host.links].filter(([link]) => !isOwnLink(link))),
   };
 }
 
@@ -203,10 +251,12 @@ async function readHost(runner: CommandRunner, signal: AbortSignal): Promise<Hos
 export function parseHost(json: string): Host {
   const addresses: HostAddress[] = [];
   const links = new Map<string, HostLink>();
+  const states = new Map<string, LinkState>();
   for (const link of listOf(parseJson(json))) {
     const name = link['ifname'];
     if (typeof name !== 'string') continue;
-    const mtu = link['mtu'];
+    const { mtu, flags } = link;
+    if (Array.isArray(flags)) states.set(name, linkState(flags.map(String)));
     links.set(name, { mtu: typeof mtu === 'number' ? mtu : 0 });
     for (const entry of listOf(link['addr_info'] ?? [])) {
       const local = entry['local'];
@@ -216,7 +266,7 @@ export function parseHost(json: string): Host {
       addresses.push({ link: name, address, prefixLength: prefixlen });
     }
   }
-  return { addresses, links };
+  return { addresses, links, states };
 }
 
 function parseJson(json: string): unknown {

@@ -37,7 +37,7 @@ export function processRunner(options: ProcessRunnerOptions): CommandRunner {
   const environment = {
     ...options.environment,
     LC_ALL: 'C',
-    PATH: withSbin(options.environment['PATH'] ?? '/usr/bin:/bin'),
+    PATH: programFolders(options.environment),
   };
   const start = async (command: Command, onStdout: (text: string) => void, signal: AbortSignal): Promise<CommandResult> => {
     signal.throwIfAborted();
@@ -160,7 +160,9 @@ export function packageOf(program: string): string {
   return PACKAGE_OF.get(program) ?? program;
 }
 
-function withSbin(path: string): string {
+/** Folders that programs are looked up in, as in $PATH. */
+export function programFolders(environment: ProcessRunnerOptions['environment']): string {
+  const path = environment['PATH'] ?? '/usr/bin:/bin';
   const folders = path.split(':').filter(folder => folder !== '');
   return [...folders, ...SBIN_FOLDERS.filter(folder => !folders.includes(folder))].join(':');
 }

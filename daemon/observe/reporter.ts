@@ -41,7 +41,8 @@ export class Reporter implements ReconcileObserver {
         ms: Math.round(applied.milliseconds),
       });
     }
-    for (const failure of failures) this.#stands(`${table} ${failure.key}`, describeFailure(failure), failure.error.code);
+    for (const failure of failures.filter(isOfItsTable))
+      this.#stands(`${table} ${failure.key}`, describeFailure(failure), failure.error.code);
   }
 
   drifted(drift: readonly Drift[]): void {
@@ -53,6 +54,7 @@ export class Reporter implements ReconcileObserver {
 
   unreadable(failure: Failure): void {
     this.#metrics.unreadable(failure);
+    if (!isOfItsTable(failure)) return;
     this.#stands(`read ${failure.table}`, `${failure.table} cannot be read: ${failure.error.message}`, failure.error.code);
   }
 
@@ -92,6 +94,11 @@ export class Reporter implements ReconcileObserver {
   #resolved(where: string): void {
     if (this.#standing.delete(where)) this.#log.info(`well again: ${where}`);
   }
+}
+
+/** A speaker that is lost fails four tables at once; who looks after it tells of it, once. */
+function isOfItsTable({ error }: Failure): boolean {
+  return error.code !== 'FW_BGP_UNREACHABLE';
 }
 
 function describeFailure(failure: Failure): string {

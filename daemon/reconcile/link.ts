@@ -16,7 +16,7 @@ export type Link =
       readonly guePort: number | undefined;
       readonly mtu: number;
     }
-  /** VXLAN whose routes say where to (`external`), without ARP: every node's has the same MAC address. */
+  /** VXLAN with the generic protocol extension: the routes say where to (`external`), and IP packets go in without an Ethernet header. */
   | { readonly name: string; readonly type: 'vxlan'; readonly port: number; readonly mtu: number };
 
 /** Whether a link of that name needs no change. */

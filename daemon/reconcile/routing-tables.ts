@@ -31,7 +31,7 @@ export interface NextHop {
 export interface UnicastRoute {
   readonly table: typeof MAIN_TABLE | typeof POD_SOURCE_TABLE;
   readonly destination: IpPrefix;
-  /** At least one, sorted by {@link nextHopKey}, each once. Several share the flows (ECMP). */
+  /** As read back: none where kube-router's route to the same prefix still stands there. As wanted: at least one, sorted by {@link nextHopKey}, each once. Several share the flows (ECMP). */
   readonly nextHops: readonly NextHop[];
   /** Of connections from the node itself; undefined where the kernel is to choose. */
   readonly source: IpAddress | undefined;

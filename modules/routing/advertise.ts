@@ -28,11 +28,15 @@ export function planAdvertisement(
   const owner: ObjectRef = { kind: 'Service', key: keyOf(service.meta), since: service.meta.creationTimestamp };
   const diagnostics: Diagnostic[] = [];
   const origins = originsOf(service, options, owner, diagnostics);
-  const { policies } = policiesOf(service);
+  const { policies, objections: toPolicies } = policiesOf(service);
   const { vips, objections } = vipsOf(service, policies, options);
-  if (options.tellsOfAddresses) diagnostics.push(...objections.map(objection => ({ ...objection, object: owner })));
+  if (options.tellsOfAddresses)
+    diagnostics.push(...[...toPolicies, ...objections].map(objection => ({ ...objection, object: owner })));
   const entries = vips
-    .filter(({ origin, policy, family }) => origins.has(origin) && hasEndpoint(slices, family, policy, context.nodeName))
+    .filter(
+      ({ origins: from, policy, family }) =>
+        from.some(origin => origins.has(origin)) && hasEndpoint(slices, family, policy, context.nodeName),
+    )
     .flatMap(vip => pathTo(vip, context));
   if (entries.length === 0 && diagnostics.length === 0) return undefined;
   return { owner, entries, diagnostics };

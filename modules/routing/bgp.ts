@@ -1,7 +1,7 @@
 /** Our own part in BGP: who we are, whom we talk to besides nodes, what we take in and what we tell. */
 import type { Node } from '../../daemon/cluster/kinds.ts';
 import { type AnnotatedPeer, peersOfAnnotations } from '../../daemon/cluster/peer-annotations.ts';
-import { type Family, familyOf, HOST_BITS, type IpAddress } from '../../daemon/net/address.ts';
+import { type Family, familyOf, HOST_BITS, type IpAddress, mustParseAddress } from '../../daemon/net/address.ts';
 import { identifierOf } from '../../daemon/net/names.ts';
 import { type IpPrefix, prefixFamily, prefixLength } from '../../daemon/net/prefix.ts';
 import type {
@@ -42,6 +42,18 @@ export interface BgpPlan {
   readonly problems: readonly string[];
 }
 
+/**
+ * What we tell of ourselves alone depends on nobody: it is told as soon as a session is there. A reflector hands on what others tell, and waits for
+ * these, but not for one that is dead.
+ */
+const LONGEST_DEFERRAL_SECONDS = { alone: 1, reflector: 30 };
+
+export function restartOf({ gracefulRestart }: RoutingOptions, { role }: ReflectorRole): BgpPeer['gracefulRestart'] {
+  if (gracefulRestart === undefined) return undefined;
+  const longest = role === 'server' ? LONGEST_DEFERRAL_SECONDS.reflector : LONGEST_DEFERRAL_SECONDS.alone;
+  return { ...gracefulRestart, deferralSeconds: Math.min(gracefulRestart.deferralSeconds, longest) };
+}
+
 const NO_ANNOTATIONS: Node['annotations'] = {};
 
 /** `node` is our own Node object; on bare metal there may be none. */
@@ -55,7 +67,7 @@ export function planBgp(node: Node | undefined, context: RoutingContext, options
   const reflector = take(reflectorRoleOf(annotations));
   const asn = options.fullMesh ? options.clusterAsn : take(asnOf(annotations));
   const family = primaryFamily(node, context);
-  const external = externalPeers(annotations, context, options, problems);
+  const external = externalPeers(annotations, context, options, reflector, problems);
   const listen = take(localAddressesOf(annotations));
   const actions: BgpActions = { ...take(exportActionsOf(annotations)), nextHopSelf: options.overrideNextHop };
   const rejected = take(importRejectOf(annotations));
@@ -109,23 +121,27 @@ function routerIdOf({ addresses }: RoutingContext, { routerId }: RoutingOptions)
   return addresses.ipv4 ?? identifierOf(primary);
 }
 
-function listenAddresses(
-  annotated: readonly IpAddress[] | undefined,
-  { addresses, families }: RoutingContext,
-): readonly IpAddress[] {
-  const own = FAMILIES.flatMap(family => addresses[family] ?? []);
-  return (annotated ?? own).filter(address => families.includes(familyOf(address))).toSorted();
+/** An address that the host has not would keep all of BGP from starting; where it has none of those asked for, it listens on all. */
+function listenAddresses(annotated: readonly IpAddress[] | undefined, context: RoutingContext): readonly IpAddress[] {
+  const own = FAMILIES.flatMap(family => context.addresses[family] ?? []);
+  const usable = (annotated ?? own).filter(
+    address => context.families.includes(familyOf(address)) && context.ownAddresses.includes(address),
+  );
+  return (usable.length > 0 ? usable : context.families.map(family => ANY_ADDRESS[family])).toSorted();
 }
+
+const ANY_ADDRESS: Readonly<Record<Family, IpAddress>> = { ipv4: mustParseAddress('0.0.0.0'), ipv6: mustParseAddress('::') };
 
 function externalPeers(
   annotations: Node['annotations'],
   context: RoutingContext,
   options: RoutingOptions,
+  reflector: ReflectorRole,
   problems: string[],
 ): readonly BgpPeer[] {
   const peers: BgpPeer[] = [];
   for (const peer of peersAsked(annotations, options, problems)) {
-    const localAddress = peer.localAddress ?? context.addresses[familyOf(peer.address)];
+    const localAddress = peer.localAddress ?? context.sources[familyOf(peer.address)];
     if (localAddress === undefined) {
       problems.push(`BGP peer ${peer.address} is left out: this node has no address of its family`);
       continue;
@@ -139,7 +155,7 @@ function externalPeers(
       holdSeconds: options.holdSeconds,
       multihopTtl: options.multihopTtl,
       families: context.families,
-      gracefulRestart: options.gracefulRestart,
+      gracefulRestart: restartOf(options, reflector),
       reflectorClusterId: undefined,
     });
   }
@@ -162,18 +178,20 @@ const UNCHANGED: BgpActions = { setCommunities: undefined, prepend: undefined, n
  * operator rejects. A statement's prefixes are of one family, as GoBGP's sets are.
  */
 function importPolicy(podCIDRs: readonly IpPrefix[], rejected: readonly PrefixRange[]): BgpPolicy {
-  const own = podCIDRs.map(prefix => ({
+  const inside = podCIDRs.map(prefix => ({
     prefix,
     minLength: prefixLength(prefix),
     maxLength: HOST_BITS[prefixFamily(prefix)],
   }));
-  const statements = [MARTIANS, own, rejected].flatMap(ranges =>
+  const statements = [MARTIANS, inside, rejected].flatMap(ranges =>
     FAMILIES.flatMap((family): readonly BgpStatement[] => {
       const prefixes = ranges.filter(({ prefix }) => prefixFamily(prefix) === family);
       return prefixes.length === 0 ? [] : [{ ...ANY, prefixes, verdict: 'reject', actions: UNCHANGED }];
     }),
   );
-  return { direction: 'import', statements, otherwise: 'accept' };
+  // GoBGP asks it of our own paths as well, and our pod prefixes are among what nobody else may tell.
+  const own: BgpStatement = { ...ANY, origin: 'local', verdict: 'accept', actions: UNCHANGED };
+  return { direction: 'import', statements: [own, ...statements], otherwise: 'accept' };
 }
 
 /**

@@ -4,7 +4,7 @@
  */
 import type { HostFacts, NodeView } from '../../daemon/cluster/snapshot.ts';
 import { type Family, familyOf, type IpAddress, isLinkLocal, isLoopback } from '../../daemon/net/address.ts';
-import { type IpPrefix, prefixContains, prefixFamily, prefixOf } from '../../daemon/net/prefix.ts';
+import { type IpPrefix, prefixContains, prefixFamily, prefixLength, prefixOf } from '../../daemon/net/prefix.ts';
 import { isUnderlay, POD_BRIDGE } from './names.ts';
 import type { RoutingOptions } from './options.ts';
 
@@ -69,13 +69,16 @@ export function subnetOf({ subnets }: RoutingContext, address: IpAddress): Subne
   let best: Subnet | undefined;
   for (const subnet of subnets) {
     if (!prefixContains(subnet.prefix, address)) continue;
-    if (best === undefined || lengthOf(subnet) > lengthOf(best)) best = subnet;
+    if (best === undefined || prefixLength(subnet.prefix) > prefixLength(best.prefix)) best = subnet;
   }
   return best;
 }
 
-function lengthOf({ prefix }: Subnet): number {
-  return Number(prefix.slice(prefix.indexOf('/') + 1));
+/** Packets to the next hop, those of its tunnel among them, would take the very route that needs it (RFC 4271, 9.1.2.1). */
+export function leadsIntoItself(destination: IpPrefix, nextHop: IpAddress, context: RoutingContext): boolean {
+  if (!prefixContains(destination, nextHop)) return false;
+  const subnet = subnetOf(context, nextHop);
+  return subnet === undefined || prefixLength(subnet.prefix) < prefixLength(destination);
 }
 
 export function isOfFamily(family: Family): (address: IpAddress) => boolean {

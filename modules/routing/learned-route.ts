@@ -4,7 +4,7 @@ import { familyOf, type IpAddress } from '../../daemon/net/address.ts';
 import { hostPrefix, type IpPrefix, prefixFamily } from '../../daemon/net/prefix.ts';
 import { type Entry, entry, type Fragment, type ObjectRef } from '../../daemon/reconcile/fragment.ts';
 import { MAIN_TABLE, type NextHop, nextHopKey } from '../../daemon/reconcile/routing-tables.ts';
-import type { RoutingContext } from './context.ts';
+import { leadsIntoItself, type RoutingContext } from './context.ts';
 import { isInside, isMartian } from './martians.ts';
 import type { RoutingOptions } from './options.ts';
 import { wayTo } from './overlay.ts';
@@ -27,7 +27,7 @@ export function planRoute(learned: LearnedRoute, surroundings: RouteSurroundings
     // A next hop of the other family (RFC 8950) has no tunnel of its own family, and ip(8) wants it spelled otherwise.
     if (familyOf(address) !== family) continue;
     const way = wayTo(address, isInternal || isNode(address), context, options);
-    if (way === undefined) continue;
+    if (way === undefined || leadsIntoItself(destination, address, context)) continue;
     nextHops.set(nextHopKey(way.nextHop), way.nextHop);
     entries.push(...way.entries);
   }

@@ -92,12 +92,16 @@ class RoutingPlanner {
     const ofOwn = this.#ofOwn.of({ context, capabilities, bgp, elements: this.#index.elements });
     this.#noteSurroundings(context, ofNodes, bgp);
     const changes = new Map<OwnerKey, Fragment | undefined>();
-    this.#planNodes(snapshot, ofNodes, changes);
-    this.#planServices(snapshot, context, bgp, changes);
-    this.#planRoutes(snapshot.rib.routes, context, changes);
-    if (this.#last?.ofOwn !== ofOwn) this.#put(planOwn(ofOwn, this.#options), changes);
-    this.#last = { context, ofNodes, ofOwn, hasServer: bgp.server !== undefined };
-    if (changes.size > 0) this.#fragments = patched(this.#fragments, changes);
+    try {
+      this.#planNodes(snapshot, ofNodes, changes);
+      this.#planServices(snapshot, context, bgp, changes);
+      this.#planRoutes(snapshot.rib.routes, context, changes);
+      if (this.#last?.ofOwn !== ofOwn) this.#put(planOwn(ofOwn, this.#options), changes);
+      this.#last = { context, ofNodes, ofOwn, hasServer: bgp.server !== undefined };
+    } finally {
+      // What was planned before a failure is stale no more.
+      if (changes.size > 0) this.#fragments = patched(this.#fragments, changes);
+    }
     return { fragments: this.#fragments, undecided: snapshot.rib.isSettled ? [] : UNSETTLED };
   }
 
@@ -184,8 +188,11 @@ class RoutingPlanner {
 
 /** Passwords do not show in text: a fragment with a peer that has one is never taken for the same. */
 function sameFragment(former: Fragment, now: Fragment): boolean {
-  const hasPassword = now.entries.some(({ table, value }) => table === 'bgpPeer' && value.password.reveal() !== '');
-  return !hasPassword && sameText(former, now);
+  return !hasPassword(former) && !hasPassword(now) && sameText(former, now);
+}
+
+function hasPassword({ entries }: Fragment): boolean {
+  return entries.some(({ table, value }) => table === 'bgpPeer' && value.password.reveal() !== '');
 }
 
 function sameNodeSurroundings(former: NodeSurroundings, now: NodeSurroundings): boolean {

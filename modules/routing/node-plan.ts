@@ -1,15 +1,15 @@
 /** All that another node, or this one, means to us: a BGP session, elements of the sets of egress, and with `--pod-routes=api` the routes to its pods. */
 import type { Node } from '../../daemon/cluster/kinds.ts';
 import { type Family, familyOf, type IpAddress } from '../../daemon/net/address.ts';
-import { prefixFamily } from '../../daemon/net/prefix.ts';
+import { hostPrefix, type IpPrefix, prefixAddress, prefixFamily } from '../../daemon/net/prefix.ts';
 import { Secret } from '../../daemon/net/secret.ts';
 import { type Diagnostic, type Entry, entry, type Fragment, type ObjectRef } from '../../daemon/reconcile/fragment.ts';
 import { type BgpPeer, MAIN_TABLE } from '../../daemon/reconcile/routing-tables.ts';
-import { type BgpIdentity, meshes } from './bgp.ts';
-import type { RoutingContext } from './context.ts';
+import { type BgpIdentity, meshes, restartOf } from './bgp.ts';
+import { leadsIntoItself, type RoutingContext } from './context.ts';
 import { isInside, isMartian } from './martians.ts';
 import { setName } from './names.ts';
-import { addressOf, asnOf, primaryFamilyOf, reflectorRoleOf } from './node-bgp.ts';
+import { addressOf, asnOf, primaryFamilyOf, type ReflectorRole, reflectorRoleOf } from './node-bgp.ts';
 import type { RoutingOptions } from './options.ts';
 import { wayTo } from './overlay.ts';
 
@@ -39,12 +39,19 @@ export function planNode(node: Node, surroundings: NodeSurroundings, options: Ro
 function setEntries(node: Node, { families }: RoutingContext): readonly Entry[] {
   return [
     ...node.podCIDRs
-      .filter(prefix => families.includes(prefixFamily(prefix)))
-      .map(prefix => entry('ipset', { kind: 'element', set: setName('podSubnets', prefixFamily(prefix)), value: prefix })),
+      .filter(prefix => families.includes(prefixFamily(prefix)) && !isMartian(prefix))
+      .map(prefix =>
+        entry('ipset', { kind: 'element', set: setName('podSubnets', prefixFamily(prefix)), value: netElement(prefix) }),
+      ),
     ...[...new Set([...node.internalIPs, ...node.externalIPs])]
       .filter(address => families.includes(familyOf(address)))
       .map(address => entry('ipset', { kind: 'element', set: setName('nodeIps', familyOf(address)), value: address })),
   ];
+}
+
+/** As `ipset save` prints it. */
+function netElement(prefix: IpPrefix): string {
+  return prefix === hostPrefix(prefixAddress(prefix)) ? prefixAddress(prefix) : prefix;
 }
 
 /** Sessions between nodes are direct, of one AS number, over one family for the routes of both. */
@@ -62,7 +69,7 @@ function peerEntries(
   const { value: theirAsn } = asnOf(node.annotations);
   if (!options.fullMesh && theirAsn !== asn) return [];
   const { value: theirs } = reflectorRoleOf(node.annotations);
-  if (reflector.role === 'client' && theirs.role !== 'server') return [];
+  if (!isTalkedTo(theirs.role, reflector.role)) return [];
   const family = sessionFamily(node, identity, context);
   const address = family === undefined ? undefined : addressOf(node, family);
   if (family === undefined || address === undefined) {
@@ -72,16 +79,21 @@ function peerEntries(
   const peer: BgpPeer = {
     address,
     asn,
-    localAddress: context.addresses[family],
+    localAddress: context.sources[family],
     port: options.bgpPort,
     password: NO_PASSWORD,
     holdSeconds: INTERNAL_HOLD_SECONDS,
     multihopTtl: 0,
     families: context.families.filter(each => addressOf(node, each) !== undefined),
-    gracefulRestart: options.gracefulRestart,
+    gracefulRestart: restartOf(options, reflector),
     reflectorClusterId: reflector.role === 'server' && theirs.role === 'client' ? reflector.clusterId : undefined,
   };
   return [entry('bgpPeer', peer)];
+}
+
+/** Clients talk to reflectors alone, so that nobody else need wait for them. Both ends come to the same. */
+function isTalkedTo(theirs: ReflectorRole['role'], ours: ReflectorRole['role']): boolean {
+  return ours === 'server' || theirs === 'server' || (ours === 'none' && theirs === 'none');
 }
 
 /** Both ends come to the same: the primary family where it is that of both, else one that both have, IPv4 first. */
@@ -105,6 +117,8 @@ function routeEntries(
     if (objection !== undefined) report(`pod CIDR ${destination} ${objection}; there is no route to it`);
     else if (remote === undefined)
       report(`it has pods of ${destination}, but no address of that family to send their packets to`);
+    else if (leadsIntoItself(destination, remote, context))
+      report(`pod CIDR ${destination} holds its own address ${remote}; there is no route to it`);
     else {
       const way = wayTo(remote, true, context, options);
       if (way === undefined) continue;
@@ -116,13 +130,13 @@ function routeEntries(
 }
 
 /** Why packets to this prefix must not be sent to another node, if so. */
-function objectionTo(destination: Node['podCIDRs'][number], { podCIDRs, ownAddresses }: RoutingContext): string | undefined {
+function objectionTo(destination: IpPrefix, { podCIDRs, ownAddresses }: RoutingContext): string | undefined {
   if (isMartian(destination)) return 'is no prefix that can be routed';
   const own = podCIDRs.find(prefix => isInside(destination, prefix) || isInside(prefix, destination));
   if (own !== undefined) return `overlaps this node's own ${own}: give one of the nodes another`;
   return ownAddresses.some(address => isHostOf(address, destination)) ? 'is an address of this node' : undefined;
 }
 
-function isHostOf(address: IpAddress, prefix: Node['podCIDRs'][number]): boolean {
+function isHostOf(address: IpAddress, prefix: IpPrefix): boolean {
   return prefix.startsWith(`${address}/`) && (prefix.endsWith('/32') || prefix.endsWith('/128'));
 }

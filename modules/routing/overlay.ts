@@ -15,13 +15,13 @@ export interface Way {
 }
 
 /**
- * Bytes that each encapsulation takes of a packet: the outer header (20 or 40), with GUE its 4 and UDP's 8 besides, with VXLAN its 8, UDP's 8
- * and the 14 of the inner Ethernet header.
+ * Bytes that each encapsulation takes of a packet: the outer header (20 or 40), with GUE its 4 and UDP's 8 besides, with VXLAN its 8 and
+ * UDP's 8: without an inner Ethernet header, which the generic protocol extension leaves out.
  */
 const OVERHEAD: Readonly<Record<Overlay['encapsulation'], Readonly<Record<Family, number>>>> = {
   ipip: { ipv4: 20, ipv6: 40 },
   fou: { ipv4: 32, ipv6: 52 },
-  vxlan: { ipv4: 50, ipv6: 70 },
+  vxlan: { ipv4: 36, ipv6: 56 },
 };
 
 export function overheadOf(overlay: Overlay | undefined, family: Family): number {

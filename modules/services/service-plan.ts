@@ -105,7 +105,7 @@ class Draft {
     this.#addElement('vips', familyOf(address), address);
   }
 
-  listen(where: Omit<Vip, 'origin'>, number: number, port: ServicePort, choice: EndpointChoice | undefined): void {
+  listen(where: Omit<Vip, 'origins'>, number: number, port: ServicePort, choice: EndpointChoice | undefined): void {
     const listener: Listener = { by: 'address', protocol: port.protocol, address: where.address, port: number };
     const key = listenerKey(listener);
     if (choice === undefined || this.#listeners.has(key)) return;
@@ -135,7 +135,7 @@ class Draft {
   /** Without the set that drops, refusing is the closest that is left. */
   #destinations(
     choice: EndpointChoice,
-    where: Omit<Vip, 'origin'>,
+    where: Omit<Vip, 'origins'>,
     listener: string,
     element: string,
   ): readonly Destination[] | 'drop' {

@@ -6,7 +6,8 @@ import { readFile, writeFile } from 'node:fs/promises';
 import type { HostFacts } from '../../daemon/cluster/snapshot.ts';
 import { probeHost } from '../../daemon/kernel/capabilities.ts';
 import { followHostFacts } from '../../daemon/kernel/host-facts.ts';
-import { addressDriver, linkDriver } from '../../daemon/kernel/ip.ts';
+import { addressDriver } from '../../daemon/kernel/ip.ts';
+import { linkDriver } from '../../daemon/kernel/link.ts';
 import { processRunner } from '../../daemon/kernel/process-runner.ts';
 import { sysctlDriver } from '../../daemon/kernel/sysctl.ts';
 import { mustParseAddress } from '../../daemon/net/address.ts';
@@ -22,7 +23,7 @@ const clock = systemClock();
 const runner = processRunner({ environment: process.env, clock, onSpawn: argv => spawned.push(argv) });
 const LINK = 'kube-dummy-if';
 const ownLinks: ReadonlySet<string> = new Set([LINK]);
-const links = linkDriver({ runner, ownLinks });
+const links = linkDriver({ runner, owns: name => ownLinks.has(name) });
 const addresses = addressDriver({ runner, ownLinks });
 const link: Link = { name: LINK, type: 'dummy' };
 
@@ -46,56 +47,6 @@ const messages = (failed: ReadonlyMap<string, Error>): Record<string, string> =>
 afterEach(() => {
   spawnSync('ip', ['link', 'delete', LINK]);
   spawned.length = 0;
-});
-
-describe('dummy links', () => {
-  it('are made up, read back and deleted', async () => {
-    assert.deepEqual(await links.read(new Map(), never), new Map());
-    assert.deepEqual(await links.apply([linkChange('create', link)], never), { failed: new Map() });
-    assert.match(ip(`-d link show ${LINK}`), /<BROADCAST,NOARP,UP,LOWER_UP>.*dummy/s);
-    const found = await links.read(new Map([[LINK, link]]), never);
-    assert.equal(found.get(LINK), link);
-    assert.deepEqual(await links.apply([linkChange('delete', link)], never), { failed: new Map() });
-    assert.deepEqual(await links.read(new Map(), never), new Map());
-  });
-
-  it('of others are not ours', async () => {
-    ip('link add other0 type dummy');
-    ip('link set other0 up');
-    assert.deepEqual(await links.read(new Map(), never), new Map());
-    ip('link delete other0');
-  });
-
-  it('that someone set down count as missing, and creating sets them up without losing their addresses', async () => {
-    await links.apply([linkChange('create', link)], never);
-    await addresses.apply([add(at('10.96.0.1'))], never);
-    ip(`link set ${LINK} down`);
-    assert.deepEqual(await links.read(new Map(), never), new Map());
-    assert.deepEqual(await links.apply([linkChange('create', link)], never), { failed: new Map() });
-    assert.deepEqual(await links.read(new Map(), never), new Map([[LINK, link]]));
-    assert.deepEqual(await addresses.read(new Map(), never), keyed([at('10.96.0.1')]));
-  });
-
-  it('are refused where a link of another type has the name, and where the name is none', async () => {
-    ip(`link add ${LINK} type bridge`);
-    const bad: Link = { name: 'a name with spaces', type: 'dummy' };
-    const other: Link = { name: 'fw-other', type: 'dummy' };
-    const both = linkDriver({ runner, ownLinks: new Set([LINK, 'fw-other']) });
-    const { failed } = await both.apply(
-      [linkChange('create', link), linkChange('create', bad), linkChange('create', other)],
-      never,
-    );
-    assert.deepEqual(messages(failed), {
-      [bad.name]: '"a name with spaces" cannot name a link: 1 to 15 characters, no space and no slash',
-      [LINK]: `create of link '${LINK}' was refused: File exists (something else of that name is there: rename or delete it)`,
-    });
-    assert.deepEqual(await both.read(new Map(), never), new Map([['fw-other', other]]));
-    ip('link delete fw-other');
-  });
-
-  it('that are gone already are deleted all the same', async () => {
-    assert.deepEqual(await links.apply([linkChange('delete', link)], never), { failed: new Map() });
-  });
 });
 
 describe('addresses on our links', () => {
@@ -247,8 +198,9 @@ describe('what the host is like', () => {
         clock,
         hostname: 'node-1',
         capabilities,
-        ownLinks,
+        isOwnLink: name => ownLinks.has(name),
         onChange: facts => heard(facts),
+        onDisturbance: () => undefined,
         onTrouble: error => error !== undefined && troubles.push(error),
       },
       never,

@@ -1,16 +1,19 @@
 /** The whole daemon on fakes: tables in memory, a source driven by hand, a clock moved by hand. */
 
 import type { HostFacts } from '../../daemon/cluster/snapshot.ts';
-import { Daemon } from '../../daemon/daemon.ts';
+import { type BgpControl, Daemon } from '../../daemon/daemon.ts';
 import type { Fields, Log, LogLevel } from '../../daemon/observe/log.ts';
 import { Metrics } from '../../daemon/observe/metrics.ts';
 import type { Module } from '../../daemon/reconcile/module.ts';
 import { policyModule } from '../../modules/policy/module.ts';
 import type { PolicyOptions } from '../../modules/policy/options.ts';
+import { routingModule } from '../../modules/routing/module.ts';
+import type { RoutingOptions } from '../../modules/routing/options.ts';
 import { servicesModule } from '../../modules/services/module.ts';
 import type { ServicesOptions } from '../../modules/services/options.ts';
 import { hostFacts } from '../fixtures/cluster.ts';
 import { policyOptions } from '../fixtures/policy-options.ts';
+import { routingOptions } from '../fixtures/routing-options.ts';
 import { servicesOptions } from '../fixtures/services-options.ts';
 import { ManualClock } from './clock.ts';
 import { FakeSource } from './source.ts';
@@ -67,7 +70,26 @@ export function startPolicyWorld(options: Partial<PolicyOptions> = {}, host: Hos
   return startWorldWith([policyModule(policyOptions(options))], host);
 }
 
-function startWorldWith(modules: readonly Module[], host: HostFacts): World {
+export interface RoutingWorld extends World {
+  /** How often the daemon said that somebody wants to speak BGP. */
+  readonly bgp: { needs: number };
+}
+
+/** A daemon on node-1 with the routing module and these others, on a speaker that has told nothing yet. */
+export function startRoutingWorld(
+  options: Partial<RoutingOptions> = {},
+  { host = hostFacts(), others = [] }: { readonly host?: HostFacts; readonly others?: readonly Module[] } = {},
+): RoutingWorld {
+  const bgp = { needs: 0 };
+  const control: BgpControl = {
+    need: () => {
+      bgp.needs++;
+    },
+  };
+  return { ...startWorldWith([routingModule(routingOptions(options)), ...others], host, control), bgp };
+}
+
+function startWorldWith(modules: readonly Module[], host: HostFacts, bgp?: BgpControl): World {
   const clock = new ManualClock();
   const tables = fakeTables();
   const source = new FakeSource();
@@ -77,7 +99,7 @@ function startWorldWith(modules: readonly Module[], host: HostFacts): World {
     modules,
     drivers: tables,
     source,
-    bgp: undefined,
+    bgp,
     host,
     clock,
     backoff: { delay: failures => 500 * 2 ** Math.min(failures - 1, 7) },

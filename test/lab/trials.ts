@@ -1,7 +1,10 @@
 /** What a lab needs of the kernel it runs on, and the commands that show whether it is there. */
 
-/** `services`: everything, IPVS and tunnels included. `policy`: what filters packets between pods; nearly every kernel has it. */
-export type LabNeeds = 'services' | 'policy';
+/**
+ * `services`: everything, IPVS and tunnels included. `policy`: what filters packets between pods; nearly every kernel has it. `bgp`: routing without
+ * tunnels, and sessions with passwords.
+ */
+export type LabNeeds = 'services' | 'policy' | 'bgp';
 
 /** Runs in namespaces of the agent's own and vanishes with it. */
 interface Trial {
@@ -15,6 +18,22 @@ function links(...lines: readonly string[]): Pick<Trial, 'argv' | 'input'> {
 }
 
 const TOOLS = ['iptables', 'ip6tables'] as const;
+
+const BRIDGED_LINKS: Trial = {
+  shows: 'veth and bridge links with IPv6',
+  ...links(
+    'netns add trial',
+    'link add bridge-trial type bridge',
+    'link set bridge-trial up',
+    'addr add fd00:77::1/64 dev bridge-trial nodad',
+    'link add veth-trial type veth peer name eth0 netns trial',
+    'link set veth-trial master bridge-trial up',
+  ),
+};
+
+/** setsockopt(TCP_MD5SIG) with a `struct tcp_md5sig` (linux/tcp.h): an address, the length of the key, the key. */
+const SET_MD5_KEY =
+  'socket S, 2, 1, 6; setsockopt S, 6, 14, pack("S x2 C4 x120 C2 S L a80", 2, 10, 77, 0, 2, 0, 0, 3, 0, "key") or die "$!\\n"';
 
 /** One command per thing the tests cannot do without. */
 export const TRIALS: Readonly<Record<LabNeeds, readonly Trial[]>> = {
@@ -39,18 +58,27 @@ export const TRIALS: Readonly<Record<LabNeeds, readonly Trial[]>> = {
       argv: `${tool} -w -t nat -A POSTROUTING -m ipvs --ipvs --vdir ORIGINAL --vmethod MASQ -j MASQUERADE`.split(' '),
     })),
   ],
-  policy: [
+  bgp: [
+    BRIDGED_LINKS,
     {
-      shows: 'veth and bridge links with IPv6',
+      shows: 'routes with several next hops',
       ...links(
-        'netns add trial',
-        'link add bridge-trial type bridge',
-        'link set bridge-trial up',
-        'addr add fd00:77::1/64 dev bridge-trial nodad',
-        'link add veth-trial type veth peer name eth0 netns trial',
-        'link set veth-trial master bridge-trial up',
+        'addr add 10.77.0.1/24 dev bridge-trial',
+        ...[
+          '10.77.8.0/24 nexthop via 10.77.0.2 nexthop via 10.77.0.3',
+          'fd00:78::/64 nexthop via fd00:77::2 nexthop via fd00:77::3',
+        ].map(route => `route add ${route}`),
       ),
     },
+    { shows: 'TCP MD5 signatures', argv: ['perl', '-e', SET_MD5_KEY] },
+    { shows: 'ipset hash:net', argv: ['ipset', 'create', 'trial', 'hash:net'] },
+    ...TOOLS.map(tool => ({
+      shows: `${tool} with nat and MASQUERADE`,
+      argv: `${tool} -w -t nat -A POSTROUTING -j MASQUERADE`.split(' '),
+    })),
+  ],
+  policy: [
+    BRIDGED_LINKS,
     { shows: 'iptables on bridges (br_netfilter)', argv: ['cat', '/proc/sys/net/bridge/bridge-nf-call-iptables'] },
     {
       shows: 'ipset hash:ip, hash:ip,port and hash:net',

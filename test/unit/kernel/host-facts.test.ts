@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict';
+import type { Disturbance } from '../../../daemon/cluster/disturbance.ts';
 import type { HostFacts } from '../../../daemon/cluster/snapshot.ts';
 import { FairwayError } from '../../../daemon/errors.ts';
 import { probeHost } from '../../../daemon/kernel/capabilities.ts';
@@ -19,6 +20,7 @@ class Host implements CommandRunner {
     if (this.isBroken) return { status: 1, stdout: '', stderr: 'no memory' };
     const links = Object.entries(this.addresses).map(([ifname, list]) => ({
       ifname,
+      flags: ['BROADCAST', 'UP', 'LOWER_UP'],
       addr_info: list.map(text => ({ local: text.split('/')[0], prefixlen: Number(text.split('/')[1]) })),
     }));
     return { status: 0, stdout: JSON.stringify(links), stderr: '' };
@@ -41,21 +43,23 @@ async function follow() {
   const clock = new ManualClock();
   const heard: HostFacts[] = [];
   const troubles: (string | undefined)[] = [];
+  const disturbances: Disturbance[] = [];
   const source = await followHostFacts(
     {
       runner: host,
       clock,
       hostname: 'node-1',
       capabilities,
-      ownLinks: new Set(['kube-dummy-if']),
+      isOwnLink: name => name === 'kube-dummy-if' || name.startsWith('tun-'),
       onChange: facts => heard.push(facts),
+      onDisturbance: what => disturbances.push(what),
       onTrouble: error => troubles.push(error?.message),
     },
     new AbortController().signal,
   );
   await clock.advance(1000);
   await clock.advance(100);
-  return { host, clock, heard, troubles, source };
+  return { host, clock, heard, troubles, disturbances, source };
 }
 
 describe('what the host is like', () => {
@@ -151,6 +155,7 @@ describe('what the host is like', () => {
     ]);
     assert.deepEqual(parseHost(json), {
       links: new Map([['eth0', { mtu: 1500 }]]),
+      states: new Map(),
       addresses: [{ link: 'eth0', address: '::ffff:102:304', prefixLength: 128 }],
     });
     assert.throws(() => parseHost('oops'), { code: 'FW_READ_UNPARSABLE' });
@@ -161,7 +166,140 @@ describe('what the host is like', () => {
     assert.equal(monitoredLink('8: kube-dummy-if    inet 10.1.1.1/32 scope global'), 'kube-dummy-if');
     assert.equal(monitoredLink('9: veth1@if2: <BROADCAST> mtu 1500'), 'veth1');
     assert.equal(monitoredLink('Deleted 9: ke    inet6 fe80::1/64'), 'ke');
-    assert.equal(monitoredLink('Terminated'), undefined);
+    for (const other of [
+      'Terminated',
+      '10.1.0.0/24 dev eth0 proto 70 ',
+      'fd00:1::/64 dev eth0 proto 70 ',
+      '32765:\tfrom all lookup 77',
+    ])
+      assert.equal(monitoredLink(other), undefined);
+  });
+});
+
+describe('what happens on the host without a trace in its picture', () => {
+  // As iproute2 6.1 prints them with -o -N.
+  const ETH0_DOWN = '2: eth0: <BROADCAST,MULTICAST> mtu 1500 qdisc noqueue state DOWN group 0 \\    link/[1] da:83:b3:1f:d2:37';
+  const ETH0_UP =
+    '2: eth0: <BROADCAST,MULTICAST,UP,LOWER_UP> mtu 1500 qdisc noqueue state UP group 0 \\    link/[1] da:83:b3:1f:d2:37';
+  const ROUTE = '10.1.0.0/24 via 192.0.2.9 dev eth0 proto 70 metric 32070 ';
+  const TUNNEL = (flags: string): string => `9: tun-0123456789a@NONE: <${flags}> mtu 1480 qdisc noqueue state UNKNOWN group 0`;
+
+  const told = async (...lines: readonly string[]): Promise<readonly Disturbance[]> => {
+    const { host, clock, disturbances, source } = await follow();
+    for (const line of lines) host.say(line);
+    await clock.advance(99);
+    assert.deepEqual(disturbances, [], 'not before it settled');
+    await clock.advance(1);
+    await source.stop();
+    return disturbances;
+  };
+
+  it('is told: a link that flapped, once', async () => {
+    const { host, clock, heard, disturbances, source } = await follow();
+    for (let flaps = 0; flaps < 3; flaps++) for (const line of [ETH0_DOWN, ETH0_UP]) host.say(line);
+    await clock.advance(100);
+    assert.deepEqual(disturbances, ['hostLinks']);
+    assert.equal(heard.length, 0, 'the picture is the same');
+    await source.stop();
+  });
+
+  it('is told: a link that went down, and again when it comes up much later', async () => {
+    const { host, clock, disturbances, source } = await follow();
+    host.say(ETH0_DOWN);
+    await clock.advance(100);
+    assert.deepEqual(disturbances, ['hostLinks']);
+    await clock.advance(60_000);
+    host.say(ETH0_UP);
+    await clock.advance(100);
+    assert.deepEqual(disturbances, ['hostLinks', 'hostLinks']);
+    await source.stop();
+  });
+
+  it('is told after the picture of that time', async () => {
+    const { host, clock, heard, disturbances, source } = await follow();
+    const before = heard.length;
+    host.addresses['eth0'] = ['192.0.2.7/24'];
+    host.say('2: eth0    inet 192.0.2.7/24 scope 0 eth0');
+    const length = disturbances.push;
+    disturbances.push = (...told): number => {
+      assert.equal(heard.length, before + 1);
+      return length.apply(disturbances, told);
+    };
+    await clock.advance(100);
+    assert.deepEqual([...disturbances], ['hostLinks']);
+    await source.stop();
+  });
+
+  it('is told: the carrier lost, a link with addresses vanished, an address gone or come', async () => {
+    assert.deepEqual(await told(ETH0_UP.replace('UP,LOWER_UP', 'UP').replace('<', '<NO-CARRIER,')), ['hostLinks']);
+    assert.deepEqual(await told(ETH0_DOWN.replace('2: eth0', 'Deleted 2: eth0@NONE')), ['hostLinks']);
+    assert.deepEqual(await told('Deleted 2: eth0    inet 192.0.2.1/24 scope 0 eth0\\       valid_lft forever'), ['hostLinks']);
+    assert.deepEqual(await told('2: eth0    inet6 2001:db8::1/64 scope 0 \\       valid_lft forever'), ['hostLinks']);
+  });
+
+  it('is not told: lines that say nothing new of a link, or are about links without addresses, ports of a bridge, link-local addresses', async () => {
+    const lines = [
+      ETH0_UP,
+      ETH0_UP.replace('mtu 1500', 'mtu 1400'),
+      '2: eth0    inet 192.0.2.1/24 scope 0 eth0\\       valid_lft 3600sec preferred_lft 3600sec',
+      'Deleted 2: eth0    inet6 fe80::d883:b3ff:fe1f:d237/64 scope 253 \\       valid_lft forever',
+      '5: c1@veth1: <NO-CARRIER,BROADCAST,MULTICAST,UP,M-DOWN> mtu 1500 qdisc noqueue state LOWERLAYERDOWN group 0',
+      'Deleted 5: c1@NONE: <BROADCAST,MULTICAST> mtu 1500 qdisc noop state DOWN group 0',
+      '2: eth0: <BROADCAST,MULTICAST> mtu 1500 master kube-bridge state DOWN \\    link/[1] 92:80:73:d8:db:05',
+      'Deleted 2: eth0: <BROADCAST,MULTICAST> mtu 1500 master kube-bridge state DOWN \\    link/[1] 92:80:73:d8:db:05',
+    ];
+    assert.deepEqual(await told(...lines), []);
+  });
+
+  it('is told of links of ours when they are lost, not when they are made or filled', async () => {
+    const made = [TUNNEL('POINTOPOINT,NOARP'), TUNNEL('POINTOPOINT,NOARP,UP,LOWER_UP')];
+    const filled = [
+      '8: kube-dummy-if    inet 10.96.0.1/32 scope 0 kube-dummy-if',
+      'Deleted 8: kube-dummy-if    inet 10.96.0.1/32 scope 0 kube-dummy-if',
+    ];
+    assert.deepEqual(await told(...made, ...filled), []);
+    assert.deepEqual(await told(...made, TUNNEL('POINTOPOINT,NOARP')), ['ownLinks']);
+    assert.deepEqual(await told(...made, `Deleted ${TUNNEL('POINTOPOINT,NOARP')}`), ['ownLinks']);
+    assert.deepEqual(await told('Deleted 8: kube-dummy-if: <BROADCAST,NOARP> mtu 1500 qdisc noop state DOWN group 0'), [
+      'ownLinks',
+    ]);
+  });
+
+  it('is told of routes and rules of ours that are deleted, once for ten thousand; never of such that are made, nor of others', async () => {
+    const many = Array.from({ length: 10_000 }, () => ROUTE);
+    assert.deepEqual(await told(...many), []);
+    assert.deepEqual(await told(...many.map(line => `Deleted ${line}`)), ['routes']);
+    assert.deepEqual(
+      await told('Deleted fd00:1::/64 proto 70 metric 32070 pref medium\\\tnexthop via fd00::9 dev eth0 weight 1'),
+      ['routes'],
+    );
+    assert.deepEqual(await told('Deleted 32765:\tfrom 10.1.0.0/24 lookup 77'), ['rules']);
+    const foreign = [
+      'Deleted 10.9.0.0/24 dev eth0 proto 2 ',
+      'Deleted 32765:\tfrom 10.1.0.0/24 lookup 770',
+      '32765:\tfrom 10.1.0.0/24 lookup 77',
+    ];
+    assert.deepEqual(await told(...foreign), []);
+  });
+
+  it('is told in full when the monitor was away: anything may have happened', async () => {
+    const { host, clock, disturbances, source } = await follow();
+    host.monitors.at(-1)?.end({ status: 1, stdout: '', stderr: 'killed' });
+    await clock.advance(1000);
+    assert.equal(host.monitors.length, 2);
+    assert.deepEqual(disturbances, []);
+    await clock.advance(1100);
+    assert.deepEqual(disturbances, ['hostLinks', 'ownLinks', 'routes', 'rules']);
+    await source.stop();
+  });
+
+  it('is not told any more once stopped', async () => {
+    const { host, clock, disturbances, source } = await follow();
+    host.say(ETH0_DOWN);
+    await source.stop();
+    host.say(ETH0_UP);
+    await clock.advance(1000);
+    assert.deepEqual(disturbances, []);
   });
 });
 

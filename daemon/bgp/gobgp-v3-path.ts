@@ -1,0 +1,139 @@
+/** Paths as GoBGP 3 has them: prefix and attributes are messages of their own within, each with the name of its type. */
+import { type IpAddress, parseAddress } from '../net/address.ts';
+import { type IpPrefix, parsePrefix, prefixAddress, prefixFamily, prefixLength } from '../net/prefix.ts';
+import type { Audience, BgpPath, RouteOrigin } from '../reconcile/routing-tables.ts';
+import { familyToApi } from './gobgp-v3-family.ts';
+import {
+  AsPathAttribute,
+  AsSegment_Type,
+  CommunitiesAttribute,
+  IPAddressPrefix,
+  LocalPrefAttribute,
+  MpReachNLRIAttribute,
+  MultiExitDiscAttribute,
+  NextHopAttribute,
+  OriginAttribute,
+} from './proto/attribute.ts';
+import { type Destination, Path } from './proto/gobgp.ts';
+import type { Any } from './proto/google/protobuf/any.ts';
+import type { BestPath } from './speaker.ts';
+
+/**
+ * Our mark in a path says who may hear of it: a community of the block that RFC 1997 reserves (0x0000xxxx), so that no one else's means it. It never
+ * leaves the node: every statement of the export policy that accepts a path of ours puts something else in its place.
+ */
+export const AUDIENCE_MARKS: Readonly<Record<Audience, number>> = { everyone: 0x0000fa01, fabric: 0x0000fa02 };
+
+/** RFC 4271, 4.3: IGP. */
+const ORIGIN_IGP = 0;
+const DEFAULT_LOCAL_PREF = 100;
+
+interface MessageType<T> {
+  encode(message: T): { finish(): Uint8Array };
+  decode(bytes: Uint8Array): T;
+}
+
+const TYPE_URL = 'type.googleapis.com/apipb.';
+
+function pack<T>(name: string, type: MessageType<T>, message: T): Any {
+  return { typeUrl: `${TYPE_URL}${name}`, value: Buffer.from(type.encode(message).finish()) };
+}
+
+function unpack<T>(name: string, type: MessageType<T>, messages: readonly Any[]): T | undefined {
+  const found = messages.find(({ typeUrl }) => typeUrl === `${TYPE_URL}${name}`);
+  return found === undefined ? undefined : type.decode(found.value);
+}
+
+/** What adding and deleting both name. */
+export function pathToApi({ prefix, nextHop, audience }: BgpPath): Path {
+  const family = familyToApi(prefixFamily(prefix));
+  const nlri = pack('IPAddressPrefix', IPAddressPrefix, { prefix: prefixAddress(prefix), prefixLen: prefixLength(prefix) });
+  const reach =
+    prefixFamily(prefix) === 'ipv4'
+      ? pack('NextHopAttribute', NextHopAttribute, { nextHop })
+      : pack('MpReachNLRIAttribute', MpReachNLRIAttribute, { family, nextHops: [nextHop], nlris: [nlri] });
+  return Path.fromPartial({
+    family,
+    nlri,
+    pattrs: [
+      pack('OriginAttribute', OriginAttribute, { origin: ORIGIN_IGP }),
+      reach,
+      pack('CommunitiesAttribute', CommunitiesAttribute, { communities: [AUDIENCE_MARKS[audience]] }),
+    ],
+  });
+}
+
+/** The path with our mark; undefined for one that others put in. */
+export function localPathOfApi(path: Path): BgpPath | undefined {
+  if (!isLocal(path)) return undefined;
+  const prefix = prefixOfApi(path);
+  const nextHop = nextHopOf(path);
+  const communities = unpack('CommunitiesAttribute', CommunitiesAttribute, path.pattrs)?.communities ?? [];
+  const audience = (['everyone', 'fabric'] as const).find(each => communities.includes(AUDIENCE_MARKS[each]));
+  if (prefix === undefined || nextHop === undefined || audience === undefined) return undefined;
+  return { prefix, nextHop, audience };
+}
+
+/** A withdrawal of whatever path of ours there is to the prefix. */
+export function withdrawalToApi(prefix: IpPrefix): Path {
+  const family = familyToApi(prefixFamily(prefix));
+  const nlri = pack('IPAddressPrefix', IPAddressPrefix, { prefix: prefixAddress(prefix), prefixLen: prefixLength(prefix) });
+  const nextHop = prefixFamily(prefix) === 'ipv4' ? '0.0.0.0' : '::';
+  const reach =
+    prefixFamily(prefix) === 'ipv4'
+      ? pack('NextHopAttribute', NextHopAttribute, { nextHop })
+      : pack('MpReachNLRIAttribute', MpReachNLRIAttribute, { family, nextHops: [nextHop], nlris: [nlri] });
+  const pattrs = [pack('OriginAttribute', OriginAttribute, { origin: ORIGIN_IGP }), reach];
+  return Path.fromPartial({ family, nlri, pattrs, isWithdraw: true });
+}
+
+export function prefixOfApi({ nlri }: Path): IpPrefix | undefined {
+  const message = nlri === undefined ? undefined : unpack('IPAddressPrefix', IPAddressPrefix, [nlri]);
+  return message === undefined ? undefined : parsePrefix(`${message.prefix}/${message.prefixLen}`);
+}
+
+function nextHopOf({ pattrs }: Path): IpAddress | undefined {
+  const plain = unpack('NextHopAttribute', NextHopAttribute, pattrs)?.nextHop;
+  // Of two (RFC 2545, 3) the second is link-local.
+  return parseAddress(plain ?? unpack('MpReachNLRIAttribute', MpReachNLRIAttribute, pattrs)?.nextHops[0] ?? '');
+}
+
+/** Paths of our own have no neighbour; GoBGP writes the nil of its language. */
+function isLocal({ neighborIp }: Path): boolean {
+  return neighborIp === '' || neighborIp === '<nil>';
+}
+
+/** The best path and those as good: they would tie but for who told them (RFC 4271, 9.1.2.2, a to d). */
+export function bestPathsOf({ paths }: Destination): readonly BestPath[] {
+  const usable = paths.filter(path => !path.filtered && !path.isNexthopInvalid);
+  const [best] = usable;
+  if (best === undefined) return [];
+  const worth = worthOf(best);
+  return usable.filter(path => worthOf(path) === worth).flatMap(path => bestPathOf(path) ?? []);
+}
+
+function bestPathOf(path: Path): BestPath | undefined {
+  const prefix = prefixOfApi(path);
+  const nextHop = nextHopOf(path);
+  if (prefix === undefined || nextHop === undefined) return undefined;
+  return { prefix, nextHop, origin: originOf(path), neighbor: isLocal(path) ? undefined : parseAddress(path.neighborIp) };
+}
+
+function originOf(path: Path): RouteOrigin {
+  if (isLocal(path)) return 'local';
+  return path.isFromExternal ? 'external' : 'internal';
+}
+
+function worthOf(path: Path): string {
+  const { pattrs } = path;
+  const segments = unpack('AsPathAttribute', AsPathAttribute, pattrs)?.segments ?? [];
+  // RFC 4271, 9.1.2.2 a): a set counts as one, whatever is in it; RFC 5065, 5.3: confederations count nothing.
+  const hops = segments.reduce((sum, { type, numbers }) => {
+    if (type === AsSegment_Type.AS_SEQUENCE) return sum + numbers.length;
+    return type === AsSegment_Type.AS_SET ? sum + 1 : sum;
+  }, 0);
+  const preference = unpack('LocalPrefAttribute', LocalPrefAttribute, pattrs)?.localPref ?? DEFAULT_LOCAL_PREF;
+  const origin = unpack('OriginAttribute', OriginAttribute, pattrs)?.origin ?? ORIGIN_IGP;
+  const med = unpack('MultiExitDiscAttribute', MultiExitDiscAttribute, pattrs)?.med ?? 0;
+  return [originOf(path), preference, hops, origin, med].join(' ');
+}

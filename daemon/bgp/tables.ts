@@ -1,0 +1,185 @@
+/** The drivers of the tables behind BGP: server, policies, paths, peers. Each change is a call or two to the speaker. */
+import { FairwayError, messageOf } from '../errors.ts';
+import type { ApplyResult, Change, TableDriver } from '../reconcile/driver.ts';
+import type { BgpPath, BgpPeer, BgpPolicy, BgpServer } from '../reconcile/routing-tables.ts';
+import { TABLES } from '../reconcile/tables.ts';
+import { normalized } from './gobgp-v3-policy.ts';
+import type { Speaker } from './speaker.ts';
+
+export interface BgpTablesOptions {
+  /** The one that answers now; throws FW_BGP_UNREACHABLE while there is none. */
+  speaker(): Speaker;
+  /** Whether neighbours that are added now are to hear that we restart with our routes kept. */
+  isRestarting(): boolean;
+  /** The server was stopped and started: it has neither policies nor paths nor peers now. */
+  restarted(): void;
+}
+
+export function bgpServerDriver(options: BgpTablesOptions): TableDriver<BgpServer> {
+  return {
+    async read(expected, signal) {
+      const found = await options.speaker().server(signal);
+      if (found === undefined) return new Map();
+      const key = TABLES.bgpServer.key(found);
+      const wanted = expected.get(key);
+      // Where nothing listens there is no port to compare.
+      const server = found.listenAddresses.length === 0 && wanted !== undefined ? { ...found, port: wanted.port } : found;
+      return new Map([[key, wanted !== undefined && TABLES.bgpServer.same(server, wanted) ? wanted : server]]);
+    },
+    apply: (changes, signal) =>
+      oneByOne(changes, signal, async change => {
+        const speaker = options.speaker();
+        if (change.op !== 'create') await speaker.stopServer(signal);
+        if (change.op !== 'delete') await speaker.startServer(change.to, signal);
+        if (change.op !== 'create') options.restarted();
+      }),
+    render: changes =>
+      lines(changes, change =>
+        change.op === 'delete'
+          ? 'gobgp global del all'
+          : `gobgp global as ${change.to.asn} router-id ${change.to.routerId} listen-port ${change.to.port} listen-addresses ${change.to.listenAddresses.join(' ')}`,
+      ),
+  };
+}
+
+export function bgpPolicyDriver({ speaker }: BgpTablesOptions): TableDriver<BgpPolicy> {
+  return {
+    async read(expected, signal) {
+      const found = await speaker().policies(signal);
+      return new Map(
+        found.map(policy => {
+          const key = TABLES.bgpPolicy.key(policy);
+          const wanted = expected.get(key);
+          return [key, wanted !== undefined && isSamePolicy(policy, wanted) ? wanted : policy];
+        }),
+      );
+    },
+    apply: (changes, signal) =>
+      oneByOne(changes, signal, change =>
+        change.op === 'delete' ? speaker().deletePolicy(change.from.direction, signal) : speaker().setPolicy(change.to, signal),
+      ),
+    render: changes =>
+      lines(changes, change => {
+        if (change.op === 'delete') return `gobgp global policy ${change.from.direction} del`;
+        const { direction, statements, otherwise } = change.to;
+        return [
+          `gobgp global policy ${direction} set fairway-${direction} default ${otherwise}`,
+          ...statements.map(statement => `  ${JSON.stringify(statement)}`),
+        ].join('\n');
+      }),
+  };
+}
+
+function isSamePolicy(actual: BgpPolicy, desired: BgpPolicy): boolean {
+  return TABLES.bgpPolicy.same(normalized(actual), normalized(desired));
+}
+
+/** All changes at once; where that is refused, each for itself, so that one bad path stops no other. */
+export function bgpPathDriver({ speaker }: BgpTablesOptions): TableDriver<BgpPath> {
+  const write = async (changes: readonly Change<BgpPath>[], signal: AbortSignal): Promise<void> => {
+    await speaker().deletePaths(
+      changes.flatMap(change => (change.op === 'delete' ? [change.from.prefix] : [])),
+      signal,
+    );
+    await speaker().addPaths(
+      changes.flatMap(change => (change.op === 'delete' ? [] : [change.to])),
+      signal,
+    );
+  };
+  return {
+    async read(expected, signal) {
+      const found = await speaker().localPaths(signal);
+      return new Map(
+        found.map(path => {
+          const wanted = expected.get(path.prefix);
+          return [path.prefix, wanted !== undefined && TABLES.bgpPath.same(path, wanted) ? wanted : path];
+        }),
+      );
+    },
+    async apply(changes, signal) {
+      try {
+        await write(changes, signal);
+        return { failed: new Map() };
+      } catch (thrown) {
+        if (signal.aborted || changes.length === 1) return failedWith(changes, thrown, signal);
+        return oneByOne(changes, signal, change => write([change], signal));
+      }
+    },
+    render: changes =>
+      lines(changes, change =>
+        change.op === 'delete'
+          ? `gobgp global rib del ${change.from.prefix}`
+          : `gobgp global rib add ${change.to.prefix} nexthop ${change.to.nextHop} community for-${change.to.audience}`,
+      ),
+  };
+}
+
+export function bgpPeerDriver({ speaker, isRestarting }: BgpTablesOptions): TableDriver<BgpPeer> {
+  return {
+    async read(expected, signal) {
+      const found = await speaker().peers(signal);
+      return new Map(
+        found.map(peer => {
+          const wanted = expected.get(peer.address);
+          return [peer.address, wanted !== undefined && TABLES.bgpPeer.same(peer, wanted) ? wanted : peer];
+        }),
+      );
+    },
+    apply: (changes, signal) =>
+      oneByOne(changes, signal, change => {
+        switch (change.op) {
+          case 'create':
+            return speaker().addPeer(change.to, { isRestarting: isRestarting() }, signal);
+          case 'update':
+            return speaker().updatePeer(change.from, change.to, signal);
+          case 'delete':
+            return speaker().deletePeer(change.from.address, signal);
+        }
+      }),
+    render: changes => lines(changes, renderedPeer),
+  };
+}
+
+function renderedPeer(change: Change<BgpPeer>): string {
+  if (change.op === 'delete') return `gobgp neighbor del ${change.from.address}`;
+  const { address, asn, localAddress, port, password, holdSeconds, multihopTtl, families, reflectorClusterId } = change.to;
+  return [
+    `gobgp neighbor ${change.op === 'create' ? 'add' : 'update'} ${address} as ${asn} port ${port}`,
+    ...(localAddress === undefined ? [] : [`local-address ${localAddress}`]),
+    `family ${families.map(family => `${family}-unicast`).join(',')} hold-time ${holdSeconds}`,
+    ...(multihopTtl === 0 ? [] : [`multihop-ttl ${multihopTtl}`]),
+    ...(reflectorClusterId === undefined ? [] : [`route-reflector-client ${reflectorClusterId}`]),
+    ...(password.reveal() === '' ? [] : ['auth-password [hidden]']),
+  ].join(' ');
+}
+
+function lines<T>(changes: readonly Change<T>[], line: (change: Change<T>) => string): string {
+  return changes.map(change => `${line(change)}\n`).join('');
+}
+
+/** One refused entry never stops another. */
+async function oneByOne<T>(
+  changes: readonly Change<T>[],
+  signal: AbortSignal,
+  write: (change: Change<T>) => Promise<void>,
+): Promise<ApplyResult> {
+  const failed = new Map<string, FairwayError>();
+  for (const change of changes) {
+    try {
+      await write(change);
+    } catch (thrown) {
+      if (signal.aborted) throw thrown;
+      failed.set(change.key, asFairwayError(thrown));
+    }
+  }
+  return { failed };
+}
+
+function failedWith<T>(changes: readonly Change<T>[], thrown: unknown, signal: AbortSignal): ApplyResult {
+  if (signal.aborted) throw thrown;
+  return { failed: new Map(changes.map(({ key }) => [key, asFairwayError(thrown)])) };
+}
+
+function asFairwayError(thrown: unknown): FairwayError {
+  return thrown instanceof FairwayError ? thrown : new FairwayError('FW_BGP_REFUSED', messageOf(thrown), { cause: thrown });
+}

@@ -1,0 +1,146 @@
+/** BGP of a running daemon: gobgpd behind a speaker, and what neighbours teach us. */
+import { adminHosts } from '../bgp/admin-hosts.ts';
+import { GobgpEndpoint } from '../bgp/endpoint.ts';
+import { gobgpV3 } from '../bgp/gobgp-v3.ts';
+import { BGP_PROCESS_TIMINGS, type BgpProcess, type BgpProcessEvents } from '../bgp/process.ts';
+import { RibSource } from '../bgp/rib.ts';
+import type { Speaker } from '../bgp/speaker.ts';
+import { GobgpdSupervisor } from '../bgp/supervisor.ts';
+import type { OptionValues } from '../config/options.ts';
+import type { BgpControl, Daemon } from '../daemon.ts';
+import { FairwayError } from '../errors.ts';
+import { serviceStarter } from '../kernel/service-process.ts';
+import type { Clock } from '../net/clock.ts';
+import type { Log } from '../observe/log.ts';
+
+/** For root alone; sockets, pid and log of our gobgpd. */
+export const RUN_FOLDER = '/run/fairway';
+
+export interface BgpOptions {
+  readonly config: Pick<
+    OptionValues,
+    'gobgpEndpoint' | 'gobgpAdminAddress' | 'gobgpAdminPort' | 'bgpGracefulRestart' | 'bgpGracefulRestartTime'
+  >;
+  /** Folders that programs are looked up in. */
+  readonly path: string;
+  readonly clock: Clock;
+  readonly log: Log;
+  /** The daemon, once it is there. */
+  readonly daemon: () => Daemon | undefined;
+  /** Whether the kernel had routes of ours when we came. */
+  readonly hadRoutes: boolean;
+}
+
+/** Milliseconds that neighbours have to tell all they know after a start, where graceful restart says nothing: the hold time they have for us. */
+const SETTLE_MS = 90_000;
+/** Milliseconds that the first round waits for gobgpd at most: the other tables are worth more than one complete round. */
+const START_MS = 3_000;
+
+export class Bgp implements BgpControl, BgpAccess {
+  readonly #options: BgpOptions;
+  readonly #process: BgpProcess;
+  readonly #rib: RibSource;
+  readonly #answered = Promise.withResolvers<void>();
+  #isStarted = false;
+
+  constructor(options: BgpOptions) {
+    this.#options = options;
+    const { config, clock, log, daemon } = options;
+    this.#rib = new RibSource({
+      clock,
+      onChange: (changes, isSettled) => daemon()?.ribChanged(changes, isSettled),
+      onTrouble: error => {
+        log.warn(`routes of BGP are not followed: ${error.message}`, { code: error.code });
+        this.#process.doubt();
+      },
+      expectedPeers: () => daemon()?.wanted('bgpPeer') ?? Number.POSITIVE_INFINITY,
+      settleMs: () => (config.bgpGracefulRestart ? config.bgpGracefulRestartTime : SETTLE_MS),
+    });
+    this.#process = openProcess(options, {
+      onSpeaker: speaker => {
+        this.#rib.follow(speaker);
+        daemon()?.speakerChanged();
+        this.#answered.resolve();
+      },
+      onTrouble: error => {
+        this.#rib.lost();
+        log.error(error.message, { code: error.code });
+        this.#answered.resolve();
+      },
+    });
+  }
+
+  /** Starts gobgpd ahead of the first round; resolves when it answers, or is not to be had soon. */
+  async precede(): Promise<void> {
+    this.need();
+    const late = Promise.withResolvers<void>();
+    const cancel = this.#options.clock.after(START_MS, late.resolve);
+    await Promise.race([this.#answered.promise, late.promise]);
+    cancel();
+  }
+
+  /** Starts or finds gobgpd, at the first time. */
+  need(): void {
+    if (this.#isStarted) return;
+    this.#isStarted = true;
+    this.#process.start();
+  }
+
+  /** Throws FW_BGP_UNREACHABLE while there is none. */
+  speaker(): Speaker {
+    return this.#process.speaker();
+  }
+
+  isRestarting(): boolean {
+    return this.#process.isRestarting;
+  }
+
+  restarted(): void {
+    this.#options.daemon()?.speakerChanged();
+  }
+
+  /** With graceful restart neighbours go on sending us packets, which the kernel's routes still carry; without, they are told that we go. */
+  async stop(): Promise<void> {
+    await this.#rib.stop();
+    if (this.#isStarted) await this.#process.stop(this.#options.config.bgpGracefulRestart ? 'keep routes' : 'withdraw');
+  }
+}
+
+function openProcess(options: BgpOptions, events: BgpProcessEvents): BgpProcess {
+  const { config, clock, log, daemon, path, hadRoutes } = options;
+  const connect = (endpoint: string): Speaker => gobgpV3({ endpoint, now: () => clock.now() });
+  const timings = BGP_PROCESS_TIMINGS;
+  if (config.gobgpEndpoint !== '') {
+    return new GobgpEndpoint({ ...events, endpoint: config.gobgpEndpoint, connect, clock, timings });
+  }
+  return new GobgpdSupervisor({
+    ...events,
+    folder: RUN_FOLDER,
+    adminHosts: adminHosts(config.gobgpAdminAddress, config.gobgpAdminPort),
+    startProcess: serviceStarter({ path }),
+    connect,
+    hasRoutesInKernel: () => daemon()?.hasRoutes() ?? hadRoutes,
+    restartMs: () => config.bgpGracefulRestartTime,
+    clock,
+    log,
+    timings,
+  });
+}
+
+/** What the drivers of the BGP tables talk through. */
+export interface BgpAccess {
+  /** Throws FW_BGP_UNREACHABLE while there is none. */
+  speaker(): Speaker;
+  isRestarting(): boolean;
+  /** The server was stopped and started. */
+  restarted(): void;
+}
+
+/** Of a command that speaks no BGP, and of a daemon before it does. */
+export const NO_BGP: BgpAccess = {
+  speaker: () => {
+    throw new FairwayError('FW_BGP_UNREACHABLE', 'nobody speaks BGP here');
+  },
+  isRestarting: () => false,
+  restarted: () => undefined,
+};

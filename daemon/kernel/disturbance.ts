@@ -1,0 +1,96 @@
+/** Which lines of `ip monitor` tell that something we rely on went, or came back: a link that flapped, a route of ours that somebody deleted. */
+import type { Disturbance } from '../cluster/disturbance.ts';
+import type { HostAddress } from '../cluster/snapshot.ts';
+import { isLinkLocal, parseAddress } from '../net/address.ts';
+import { ROUTE_PROTOCOL } from './unicast-route-line.ts';
+
+export const DISTURBANCES: readonly Disturbance[] = ['hostLinks', 'ownLinks', 'routes', 'rules'];
+
+/** What is read of a link's flags: routes leave the kernel with the first step down, the other two say what they are worth. */
+export type LinkState = 'up' | 'no carrier' | 'down';
+
+export interface DisturbanceSurroundings {
+  readonly isOwnLink: (name: string) => boolean;
+  /** As last read. */
+  readonly addresses: () => readonly HostAddress[];
+}
+
+/** Listens to a monitor; remembers the state of each link, since the monitor repeats lines for anything about it. */
+export class DisturbanceListener {
+  readonly #surroundings: DisturbanceSurroundings;
+  readonly #states: Map<string, LinkState>;
+
+  constructor(surroundings: DisturbanceSurroundings, states: ReadonlyMap<string, LinkState>) {
+    this.#surroundings = surroundings;
+    this.#states = new Map(states);
+  }
+
+  /** States that were not told of, as they were read. */
+  learn(states: ReadonlyMap<string, LinkState>): void {
+    for (const [name, state] of states) if (!this.#states.has(name)) this.#states.set(name, state);
+  }
+
+  /** Lines were missed: what is remembered may be no more. */
+  forget(): void {
+    this.#states.clear();
+  }
+
+  /** What a line about a link or one of its addresses means; undefined for nothing. */
+  hearLink(name: string, line: string): Disturbance | undefined {
+    const address = ADDRESS.exec(line)?.[1];
+    if (address !== undefined) return this.#isAddressChange(name, address, line) ? 'hostLinks' : undefined;
+    // Ports of a bridge have no addresses to use; and that they leave it is printed as if they were deleted.
+    if (PORT.test(line)) return undefined;
+    const before = this.#states.get(name);
+    const flags = line.startsWith(DELETED) ? undefined : FLAGS.exec(line)?.[1]?.split(',');
+    const now = flags === undefined ? undefined : linkState(flags);
+    if (now === undefined) this.#states.delete(name);
+    else this.#states.set(name, now);
+    if (this.#surroundings.isOwnLink(name)) return isLoss(before, now) ? 'ownLinks' : undefined;
+    return before !== now && this.#hasAddresses(name) ? 'hostLinks' : undefined;
+  }
+
+  /** Addresses of our own links are the table's. A line may tell of new lifetimes only. */
+  #isAddressChange(link: string, text: string, line: string): boolean {
+    const address = parseAddress(text);
+    if (address === undefined || isLinkLocal(address) || this.#surroundings.isOwnLink(link)) return false;
+    const isKnown = this.#surroundings.addresses().some(known => known.link === link && known.address === address);
+    return line.startsWith(DELETED) || !isKnown;
+  }
+
+  /** Every link has a link-local address, pods' too: no route of ours needs one. */
+  #hasAddresses(name: string): boolean {
+    return this.#surroundings.addresses().some(({ link, address }) => link === name && !isLinkLocal(address));
+  }
+}
+
+const DELETED = 'Deleted ';
+/** `8: eth0    inet 192.0.2.1/24 ...`, `8: eth0    inet 192.0.2.1 peer 192.0.2.2/32 ...`. */
+const ADDRESS = /^(?:Deleted )?[0-9]+: \S+\s+inet6? ([0-9a-f.:]+)/;
+const PORT = / master \S/;
+const FLAGS = /^[0-9]+: \S+: <([^>]*)>/;
+/** `Deleted 10.1.0.0/24 via 192.0.2.9 dev eth0 proto 70 metric 32070`. */
+const OUR_ROUTE = ` proto ${ROUTE_PROTOCOL} `;
+/** `Deleted 32765:	from 10.1.0.0/24 lookup 77`, with the tab; a link's number is followed by a space. */
+const RULE = /^Deleted [0-9]+:\t.* lookup 77\b/;
+
+/**
+ * What a line about no link means. Ten thousand routes of ours are as many lines: one that tells of something new costs a comparison. Needs a
+ * monitor that prints numbers (`-N`): kube-router names its table.
+ */
+export function disturbanceOf(line: string): 'routes' | 'rules' | undefined {
+  if (!line.startsWith(DELETED)) return undefined;
+  if (line.includes(OUR_ROUTE)) return 'routes';
+  return RULE.test(line) ? 'rules' : undefined;
+}
+
+/** The state from flags as ip prints them. */
+export function linkState(flags: readonly string[]): LinkState {
+  if (!flags.includes('UP')) return 'down';
+  return flags.includes('NO-CARRIER') ? 'no carrier' : 'up';
+}
+
+/** Making a link is no disturbance, nor bringing it up. */
+function isLoss(before: LinkState | undefined, now: LinkState | undefined): boolean {
+  return now === undefined || (now === 'down' && before !== undefined && before !== 'down');
+}
