@@ -155,6 +155,11 @@ export class Daemon {
     this.#changed();
   }
 
+  /** Whether the first round is in: what is wanted and what is there is known. */
+  get hasConverged(): boolean {
+    return this.#hasConverged;
+  }
+
   /** Entries wanted in a table. */
   wanted(table: TableName): number {
     return this.#reconciler.statusOf(table).wanted;

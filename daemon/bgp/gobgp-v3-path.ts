@@ -104,27 +104,28 @@ function isLocal({ neighborIp }: Path): boolean {
 }
 
 /** The best path and those as good: they would tie but for who told them (RFC 4271, 9.1.2.2, a to d). */
-export function bestPathsOf({ paths }: Destination): readonly BestPath[] {
+export function bestPathsOf({ paths }: Destination, ownAsn: number): readonly BestPath[] {
   const usable = paths.filter(path => !path.filtered && !path.isNexthopInvalid);
   const [best] = usable;
   if (best === undefined) return [];
-  const worth = worthOf(best);
-  return usable.filter(path => worthOf(path) === worth).flatMap(path => bestPathOf(path) ?? []);
+  const worth = worthOf(best, ownAsn);
+  return usable.filter(path => worthOf(path, ownAsn) === worth).flatMap(path => bestPathOf(path, ownAsn) ?? []);
 }
 
-function bestPathOf(path: Path): BestPath | undefined {
+function bestPathOf(path: Path, ownAsn: number): BestPath | undefined {
   const prefix = prefixOfApi(path);
   const nextHop = nextHopOf(path);
   if (prefix === undefined || nextHop === undefined) return undefined;
-  return { prefix, nextHop, origin: originOf(path), neighbor: isLocal(path) ? undefined : parseAddress(path.neighborIp) };
+  return { prefix, nextHop, origin: originOf(path, ownAsn), neighbor: isLocal(path) ? undefined : parseAddress(path.neighborIp) };
 }
 
-function originOf(path: Path): RouteOrigin {
+/** By the AS of the neighbour: GoBGP's own word for external is true of what other programs put in. */
+function originOf(path: Path, ownAsn: number): RouteOrigin {
   if (isLocal(path)) return 'local';
-  return path.isFromExternal ? 'external' : 'internal';
+  return path.sourceAsn === ownAsn ? 'internal' : 'external';
 }
 
-function worthOf(path: Path): string {
+function worthOf(path: Path, ownAsn: number): string {
   const { pattrs } = path;
   const segments = unpack('AsPathAttribute', AsPathAttribute, pattrs)?.segments ?? [];
   // RFC 4271, 9.1.2.2 a): a set counts as one, whatever is in it; RFC 5065, 5.3: confederations count nothing.
@@ -135,5 +136,5 @@ function worthOf(path: Path): string {
   const preference = unpack('LocalPrefAttribute', LocalPrefAttribute, pattrs)?.localPref ?? DEFAULT_LOCAL_PREF;
   const origin = unpack('OriginAttribute', OriginAttribute, pattrs)?.origin ?? ORIGIN_IGP;
   const med = unpack('MultiExitDiscAttribute', MultiExitDiscAttribute, pattrs)?.med ?? 0;
-  return [originOf(path), preference, hops, origin, med].join(' ');
+  return [originOf(path, ownAsn), preference, hops, origin, med].join(' ');
 }

@@ -266,8 +266,8 @@ class GobgpV3 implements Speaker {
   }
 
   async bestPaths(prefixes: 'all' | readonly IpPrefix[], signal: AbortSignal): Promise<readonly BestPath[]> {
-    const destinations = await this.#destinations(prefixes, signal);
-    return destinations.flatMap(bestPathsOf);
+    const [server, destinations] = await Promise.all([this.server(signal), this.#destinations(prefixes, signal)]);
+    return destinations.flatMap(destination => bestPathsOf(destination, server?.asn ?? 0));
   }
 
   async #destinations(prefixes: 'all' | readonly IpPrefix[], signal: AbortSignal): Promise<readonly Destination[]> {

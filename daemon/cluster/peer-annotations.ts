@@ -142,7 +142,7 @@ function peerOf({ ip, asn, port, password, localIp }: RawPeer): AnnotatedPeer | 
   const secret = secretOf(password);
   if (secret === undefined) return 'has a password that is not text in base64: printf %s PASSWORD | base64';
   const isLocalGiven = localIp !== undefined && localIp !== null && localIp !== '';
-  const localAddress = isLocalGiven ? parseAddress(String(localIp).trim()) : undefined;
+  const localAddress = isLocalGiven ? (typeof localIp === 'string' ? parseAddress(localIp.trim()) : undefined) : undefined;
   if (isLocalGiven && localAddress === undefined) return `has no usable local address (${shown(localIp)})`;
   if (localAddress !== undefined && localAddress.includes(':') !== address.includes(':'))
     return `has the local address ${localAddress}, which is of another family than ${address}`;

@@ -53,7 +53,7 @@ export class Bgp implements BgpControl, BgpAccess {
         log.warn(`routes of BGP are not followed: ${error.message}`, { code: error.code });
         this.#process.doubt();
       },
-      expectedPeers: () => daemon()?.wanted('bgpPeer') ?? Number.POSITIVE_INFINITY,
+      expectedPeers: () => afterFirstRound(daemon())?.wanted('bgpPeer') ?? Number.POSITIVE_INFINITY,
       settleMs: () => (config.bgpGracefulRestart ? config.bgpGracefulRestartTime : SETTLE_MS),
     });
     this.#process = openProcess(options, {
@@ -106,6 +106,11 @@ export class Bgp implements BgpControl, BgpAccess {
   }
 }
 
+/** Before, it knows neither what is wanted nor what is there. */
+function afterFirstRound(daemon: Daemon | undefined): Daemon | undefined {
+  return daemon?.hasConverged === true ? daemon : undefined;
+}
+
 function openProcess(options: BgpOptions, events: BgpProcessEvents): BgpProcess {
   const { config, clock, log, daemon, path, hadRoutes } = options;
   const connect = (endpoint: string): Speaker => gobgpV3({ endpoint, now: () => clock.now() });
@@ -119,7 +124,7 @@ function openProcess(options: BgpOptions, events: BgpProcessEvents): BgpProcess 
     adminHosts: adminHosts(config.gobgpAdminAddress, config.gobgpAdminPort),
     startProcess: serviceStarter({ path }),
     connect,
-    hasRoutesInKernel: () => daemon()?.hasRoutes() ?? hadRoutes,
+    hasRoutesInKernel: () => afterFirstRound(daemon())?.hasRoutes() ?? hadRoutes,
     restartMs: () => config.bgpGracefulRestartTime,
     clock,
     log,

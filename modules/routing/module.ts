@@ -15,7 +15,7 @@ import { Stable, sameText } from '../../daemon/reconcile/stable.ts';
 import type { TableName } from '../../daemon/reconcile/tables.ts';
 import { planAdvertisement } from './advertise.ts';
 import { type BgpPlan, planBgp } from './bgp.ts';
-import { FAMILIES, type RoutingContext, routingContextOf } from './context.ts';
+import { type RoutingContext, routingContextOf } from './context.ts';
 import { planRoute } from './learned-route.ts';
 import { NodeIndex } from './node-index.ts';
 import { type NodeSurroundings, planNode } from './node-plan.ts';
@@ -87,15 +87,15 @@ class RoutingPlanner {
     this.#noteRoutes(snapshot.rib.routes);
     const { capabilities } = snapshot.host;
     const bgp = this.#bgp.of(planBgp(snapshot.nodes.get(context.nodeName), context, this.#options));
-    const hasSets = FAMILIES.some(family => hasEgress(capabilities, family, this.#options));
-    const ofNodes = this.#ofNodes.of({ context, identity: bgp.identity, hasSets });
+    const setFamilies = context.families.filter(family => hasEgress(capabilities, family, this.#options));
+    const ofNodes = this.#ofNodes.of({ context, identity: bgp.identity, setFamilies });
     const ofOwn = this.#ofOwn.of({ context, capabilities, bgp, elements: this.#index.elements });
     this.#noteSurroundings(context, ofNodes, bgp);
     const changes = new Map<OwnerKey, Fragment | undefined>();
     try {
       this.#planNodes(snapshot, ofNodes, changes);
       this.#planServices(snapshot, context, bgp, changes);
-      this.#planRoutes(snapshot.rib.routes, context, changes);
+      this.#planRoutes(snapshot.rib.routes, context, bgp, changes);
       if (this.#last?.ofOwn !== ofOwn) this.#put(planOwn(ofOwn, this.#options), changes);
       this.#last = { context, ofNodes, ofOwn, hasServer: bgp.server !== undefined };
     } finally {
@@ -131,9 +131,9 @@ class RoutingPlanner {
 
   #noteSurroundings(context: RoutingContext, ofNodes: NodeSurroundings, bgp: BgpPlan): void {
     if (this.#last?.ofNodes !== ofNodes) for (const name of this.#nodes.keys()) this.#staleNodes.add(name);
-    if (this.#last?.context !== context) for (const prefix of this.#routes.keys()) this.#staleRoutes.add(prefix);
     const hadServer = this.#last?.hasServer === true;
     if (this.#last?.context !== context || hadServer !== (bgp.server !== undefined)) {
+      for (const prefix of this.#routes.keys()) this.#staleRoutes.add(prefix);
       for (const key of this.#services.keys()) this.#staleServices.add(key);
     }
   }
@@ -162,10 +162,11 @@ class RoutingPlanner {
     }
   }
 
-  #planRoutes(routes: Rib['routes'], context: RoutingContext, changes: Map<OwnerKey, Fragment | undefined>): void {
+  #planRoutes(routes: Rib['routes'], context: RoutingContext, bgp: BgpPlan, changes: Map<OwnerKey, Fragment | undefined>): void {
     const isNode = (address: IpAddress): boolean => this.#index.isNode(address);
     for (const prefix of this.#staleRoutes) {
-      const learned: LearnedRoute | undefined = routes.get(prefix);
+      // A speaker that was stopped tells of no withdrawals.
+      const learned: LearnedRoute | undefined = bgp.server === undefined ? undefined : routes.get(prefix);
       // Where Node objects say the way to pods, no neighbour does.
       const isSaid = this.#options.podRoutes === 'api' && this.#index.hasPods(prefix);
       const fragment = learned === undefined || isSaid ? undefined : planRoute(learned, { context, isNode }, this.#options);
@@ -196,7 +197,9 @@ function hasPassword({ entries }: Fragment): boolean {
 }
 
 function sameNodeSurroundings(former: NodeSurroundings, now: NodeSurroundings): boolean {
-  return former.context === now.context && former.hasSets === now.hasSets && sameText(former.identity, now.identity);
+  return (
+    former.context === now.context && sameText(former.setFamilies, now.setFamilies) && sameText(former.identity, now.identity)
+  );
 }
 
 function sameOwnSurroundings(former: OwnSurroundings, now: OwnSurroundings): boolean {

@@ -18,7 +18,8 @@ export interface NodeSurroundings {
   readonly context: RoutingContext;
   /** Undefined without BGP. */
   readonly identity: BgpIdentity | undefined;
-  readonly hasSets: boolean;
+  /** Families that there are sets of. */
+  readonly setFamilies: readonly Family[];
 }
 
 export function planNode(node: Node, surroundings: NodeSurroundings, options: RoutingOptions): Fragment {
@@ -29,14 +30,14 @@ export function planNode(node: Node, surroundings: NodeSurroundings, options: Ro
   };
   const isOwn = node.meta.name === surroundings.context.nodeName;
   const entries = [
-    ...(surroundings.hasSets ? setEntries(node, surroundings.context) : []),
+    ...setEntries(node, surroundings.setFamilies),
     ...(isOwn ? [] : peerEntries(node, surroundings, options, report)),
     ...(isOwn || options.podRoutes !== 'api' ? [] : routeEntries(node, surroundings.context, options, report)),
   ];
   return { owner, entries, diagnostics };
 }
 
-function setEntries(node: Node, { families }: RoutingContext): readonly Entry[] {
+function setEntries(node: Node, families: readonly Family[]): readonly Entry[] {
   return [
     ...node.podCIDRs
       .filter(prefix => families.includes(prefixFamily(prefix)) && !isMartian(prefix))

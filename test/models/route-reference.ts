@@ -16,9 +16,16 @@ export interface World {
   readonly hostAddresses: readonly HostAddress[];
   readonly isIPv6On: boolean;
   readonly podRoutes: 'bgp' | 'api';
+  /** Whether this node has a speaker; what one told that is no more does not count. */
+  readonly speaksBgp: boolean;
   readonly overlay: 'off' | 'subnet' | 'full';
   /** Flags `--advertise-cluster-ip`, `--advertise-external-ip`, `--advertise-loadbalancer-ip`, `--advertise-pod-cidr`. */
-  readonly advertises: { readonly cluster: boolean; readonly external: boolean; readonly balancer: boolean; readonly pods: boolean };
+  readonly advertises: {
+    readonly cluster: boolean;
+    readonly external: boolean;
+    readonly balancer: boolean;
+    readonly pods: boolean;
+  };
   readonly externalRanges: readonly string[];
   readonly balancerRanges: readonly string[];
   readonly clusterRanges: readonly string[];
@@ -31,10 +38,12 @@ export type Ways = readonly string[];
 export function kernelRoutes(world: World): ReadonlyMap<string, Ways> {
   const routes = new Map<string, Ways>();
   const podPrefixes = new Set(world.nodes.flatMap(({ podCIDRs }) => podCIDRs as readonly string[]));
-  for (const { prefix, nextHops } of world.routes) {
+  for (const { prefix, nextHops } of world.speaksBgp ? world.routes : []) {
     if (world.podRoutes === 'api' && podPrefixes.has(prefix)) continue;
     if (!isRouted(prefix, world) || isForbidden(prefix, world)) continue;
-    const ways = nextHops.flatMap(({ address, isInternal }) => wayTo(prefix, address, isInternal || isNodeAddress(address, world), world));
+    const ways = nextHops.flatMap(({ address, isInternal }) =>
+      wayTo(prefix, address, isInternal || isNodeAddress(address, world), world),
+    );
     if (ways.length > 0) routes.set(prefix, [...new Set(ways)].sort());
   }
   if (world.podRoutes === 'api') addPodRoutes(routes, world);
@@ -47,7 +56,9 @@ function addPodRoutes(routes: Map<string, Ways>, world: World): void {
   for (const node of others.toSorted((a, b) => (a.meta.name < b.meta.name ? -1 : 1))) {
     for (const prefix of node.podCIDRs) {
       const remote = [...node.internalIPs, ...node.externalIPs].find(address => address.includes(':') === prefix.includes(':'));
-      const overlaps = (ours?.podCIDRs ?? []).filter(own => isRouted(own, world)).some(own => holds(own, prefix) || holds(prefix, own));
+      const overlaps = (ours?.podCIDRs ?? [])
+        .filter(own => isRouted(own, world))
+        .some(own => holds(own, prefix) || holds(prefix, own));
       if (remote === undefined || routes.has(prefix) || !isRouted(prefix, world) || overlaps || isMartian(prefix)) continue;
       if (world.hostAddresses.some(({ address }) => prefix === hostPrefixOf(address))) continue;
       const ways = wayTo(prefix, remote, true, world);
@@ -57,29 +68,39 @@ function addPodRoutes(routes: Map<string, Ways>, world: World): void {
 }
 
 function isRouted(prefix: string, world: World): boolean {
-  return prefix.includes(':') ? world.isIPv6On && ownAddress('ipv6', world) !== undefined : ownAddress('ipv4', world) !== undefined;
+  return prefix.includes(':')
+    ? world.isIPv6On && ownAddress('ipv6', world) !== undefined
+    : ownAddress('ipv4', world) !== undefined;
 }
 
 function ownAddress(family: 'ipv4' | 'ipv6', { nodes: [ours] }: World): string | undefined {
-  return [...(ours?.internalIPs ?? []), ...(ours?.externalIPs ?? [])].find(address => address.includes(':') === (family === 'ipv6'));
+  return [...(ours?.internalIPs ?? []), ...(ours?.externalIPs ?? [])].find(
+    address => address.includes(':') === (family === 'ipv6'),
+  );
 }
 
 function isForbidden(prefix: string, world: World): boolean {
   const own = (world.nodes[0]?.podCIDRs ?? []).filter(each => isRouted(each, world));
   if (isMartian(prefix) || own.some(each => holds(each, prefix))) return true;
-  const hosts = [...world.hostAddresses.map(({ address }) => address), ...world.nodes.flatMap(node => [...node.internalIPs, ...node.externalIPs])];
+  const hosts = [
+    ...world.hostAddresses.map(({ address }) => address),
+    ...world.nodes.flatMap(node => [...node.internalIPs, ...node.externalIPs]),
+  ];
   return hosts.some(address => !isLinkLocal(address) && prefix === hostPrefixOf(address));
 }
 
 function wayTo(destination: string, remote: string, isNode: boolean, world: World): Ways {
   if (remote.includes(':') !== destination.includes(':')) return [];
   if (world.hostAddresses.some(({ address }) => address === remote && !isLinkLocal(address))) return [];
-  const underlay = world.hostAddresses.filter(({ link }) => /^eth/.test(link)).filter(({ address }) => !isLinkLocal(address));
+  const underlay = world.hostAddresses
+    .filter(({ link }) => link.startsWith('eth'))
+    .filter(({ address }) => !isLinkLocal(address));
   const [nearest] = underlay
     .filter(({ address, prefixLength }) => holds(`${address}/${prefixLength}`, `${remote}/${remote.includes(':') ? 128 : 32}`))
     .sort((a, b) => b.prefixLength - a.prefixLength);
   // The packets that carry it there would take the route themselves.
-  if (holds(destination, hostPrefixOf(remote)) && (nearest === undefined || nearest.prefixLength < lengthOf(destination))) return [];
+  if (holds(destination, hostPrefixOf(remote)) && (nearest === undefined || nearest.prefixLength < lengthOf(destination)))
+    return [];
   const local = ownAddress(remote.includes(':') ? 'ipv6' : 'ipv4', world);
   const hasEnd = underlay.some(({ address, link }) => address === local && link !== '');
   const isTunnelled = isNode && hasEnd && (world.overlay === 'full' || (world.overlay === 'subnet' && nearest === undefined));
@@ -87,7 +108,18 @@ function wayTo(destination: string, remote: string, isNode: boolean, world: Worl
   return nearest === undefined ? [] : [`via ${remote} dev ${nearest.link}`];
 }
 
-const MARTIANS = ['0.0.0.0/8', '127.0.0.0/8', '169.254.0.0/16', '224.0.0.0/4', '240.0.0.0/4', '::/128', '::1/128', '::ffff:0:0/96', 'fe80::/10', 'ff00::/8'];
+const MARTIANS = [
+  '0.0.0.0/8',
+  '127.0.0.0/8',
+  '169.254.0.0/16',
+  '224.0.0.0/4',
+  '240.0.0.0/4',
+  '::/128',
+  '::1/128',
+  '::ffff:0:0/96',
+  'fe80::/10',
+  'ff00::/8',
+];
 
 /** Besides, the default routes. */
 export function isMartian(prefix: string): boolean {
@@ -115,17 +147,26 @@ function addressesTold(service: Service, world: World): readonly string[] {
   const internal = isLocal ? 'Local' : service.internalTrafficPolicy;
   const external = isLocal ? 'Local' : service.externalTrafficPolicy;
   const skips = annotations['kube-router.io/service.skiplbips'] !== undefined;
-  const families = new Set<string>([...service.ipFamilies, ...service.clusterIPs.map(address => (address.includes(':') ? 'ipv6' : 'ipv4'))]);
+  const families = new Set<string>([
+    ...service.ipFamilies,
+    ...service.clusterIPs.map(address => (address.includes(':') ? 'ipv6' : 'ipv4')),
+  ]);
   const isAllowed = (address: string, ranges: readonly string[]): boolean =>
     families.has(address.includes(':') ? 'ipv6' : 'ipv4') &&
     !world.clusterRanges.some(range => holds(range, hostPrefixOf(address))) &&
     ranges.some(range => holds(range, hostPrefixOf(address)));
   const told = [
-    ...(isWanted(world.advertises.cluster, 'clusterip') ? service.clusterIPs : []).map(address => ({ address, policy: internal })),
+    ...(isWanted(world.advertises.cluster, 'clusterip') ? service.clusterIPs : []).map(address => ({
+      address,
+      policy: internal,
+    })),
     ...(isWanted(world.advertises.external, 'externalip') ? service.externalIPs : [])
       .filter(address => isAllowed(address, world.externalRanges))
       .map(address => ({ address, policy: external })),
-    ...(isWanted(world.advertises.balancer, 'loadbalancerip') && service.type === 'LoadBalancer' && !skips ? service.loadBalancerIPs : [])
+    ...(isWanted(world.advertises.balancer, 'loadbalancerip') && service.type === 'LoadBalancer' && !skips
+      ? service.loadBalancerIPs
+      : []
+    )
       .filter(address => isAllowed(address, world.balancerRanges))
       .map(address => ({ address, policy: external })),
   ];
@@ -134,7 +175,9 @@ function addressesTold(service: Service, world: World): readonly string[] {
 
 function isServed({ meta }: Service, vip: string, policy: string, { slices, nodes: [ours] }: World): boolean {
   const endpoints = slices
-    .filter(({ serviceKey, family }) => serviceKey === `${meta.namespace}/${meta.name}` && (family === 'ipv6') === vip.includes(':'))
+    .filter(
+      ({ serviceKey, family }) => serviceKey === `${meta.namespace}/${meta.name}` && (family === 'ipv6') === vip.includes(':'),
+    )
     .flatMap(slice => slice.endpoints)
     .filter(({ nodeName }) => policy !== 'Local' || nodeName === ours?.meta.name);
   return endpoints.some(({ ready }) => ready) || endpoints.some(({ serving, terminating }) => serving && terminating);

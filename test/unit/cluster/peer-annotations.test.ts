@@ -9,13 +9,19 @@ function fromYaml(text: string): AnnotatedPeers {
   return peersOfAnnotations({ 'kube-router.io/peers': text });
 }
 
-function fromLists(lists: Readonly<Record<'ips' | 'asns' | 'ports' | 'passwords' | 'localips', string>> | Readonly<Record<string, string>>): AnnotatedPeers {
-  return peersOfAnnotations(Object.fromEntries(Object.entries(lists).map(([name, text]) => [`kube-router.io/peer.${name}`, text])));
+function fromLists(
+  lists: Readonly<Record<'ips' | 'asns' | 'ports' | 'passwords' | 'localips', string>> | Readonly<Record<string, string>>,
+): AnnotatedPeers {
+  return peersOfAnnotations(
+    Object.fromEntries(Object.entries(lists).map(([name, text]) => [`kube-router.io/peer.${name}`, text])),
+  );
 }
 
 /** `ADDRESS ASN PORT PASSWORD LOCAL` of each peer. */
 function peersOf({ peers }: AnnotatedPeers): readonly string[] {
-  return peers.map(({ address, asn, port, password, localAddress }) => `${address} ${asn} ${port} ${password.reveal()} ${localAddress ?? ''}`.trim());
+  return peers.map(({ address, asn, port, password, localAddress }) =>
+    `${address} ${asn} ${port} ${password.reveal()} ${localAddress ?? ''}`.trim(),
+  );
 }
 
 describe('external peers in the YAML annotation', () => {
@@ -39,7 +45,11 @@ describe('external peers in the YAML annotation', () => {
 
   it('an empty one names nobody, and the older annotations are not looked at', () => {
     for (const text of ['', '# nobody', '[]', 'null']) {
-      const said = peersOfAnnotations({ 'kube-router.io/peers': text, 'kube-router.io/peer.ips': '10.0.0.1', 'kube-router.io/peer.asns': '65000' });
+      const said = peersOfAnnotations({
+        'kube-router.io/peers': text,
+        'kube-router.io/peer.ips': '10.0.0.1',
+        'kube-router.io/peer.asns': '65000',
+      });
       assert.deepEqual(said, { peers: [], problems: [] });
     }
   });
@@ -57,14 +67,19 @@ describe('external peers in the YAML annotation', () => {
     ['remoteip: 10.0.0.2, remoteasn: 65000, port: bgp', /no usable port \("bgp"\)/],
     ['remoteip: 10.0.0.2, remoteasn: 65000, port: 0', /no usable port/],
     ['remoteip: 10.0.0.2, remoteasn: 65000, localip: eth0', /no usable local address \("eth0"\)/],
-    ['remoteip: 10.0.0.2, remoteasn: 65000, localip: "fd00::9"', /local address fd00::9, which is of another family than 10\.0\.0\.2/],
+    [
+      'remoteip: 10.0.0.2, remoteasn: 65000, localip: "fd00::9"',
+      /local address fd00::9, which is of another family than 10\.0\.0\.2/,
+    ],
     ['remoteip: 10.0.0.2, remoteasn: 65000, password: "open sesame"', /a password that is not text in base64/],
     ['remoteip: 10.0.0.2, remoteasn: 65000, password: 12345678', /a password that is not text in base64/],
     ['remoteip: 10.0.0.2, remoteasn: 65000, password: "/////w=="', /a password that is not text in base64/],
     ['remoteip: 10.0.0.1, remoteasn: 65001', /names 10\.0\.0\.1 once more; the first entry stands/],
   ] as const) {
     it(`an entry that says ${entry} is told, and stops no other`, () => {
-      const said = fromYaml(`[{ remoteip: 10.0.0.1, remoteasn: 65000 }, { ${entry} }, { remoteip: 10.0.0.3, remoteasn: 65003, password: ${PASSWORD} }]`);
+      const said = fromYaml(
+        `[{ remoteip: 10.0.0.1, remoteasn: 65000 }, { ${entry} }, { remoteip: 10.0.0.3, remoteasn: 65003, password: ${PASSWORD} }]`,
+      );
       assert.deepEqual(peersOf(said), ['10.0.0.1 65000 179', '10.0.0.3 65003 179 open sesame']);
       assert.equal(said.problems.length, 1);
       assert.match(said.problems[0] ?? '', problem);
@@ -88,9 +103,13 @@ describe('external peers in the YAML annotation', () => {
   });
 
   it('bfd that is on is said to have no effect; the peer is used', () => {
-    const said = fromYaml('[{ remoteip: 10.0.0.1, remoteasn: 65000, bfd: { enabled: true } }, { remoteip: 10.0.0.2, remoteasn: 65000, bfd: { enabled: false } }]');
+    const said = fromYaml(
+      '[{ remoteip: 10.0.0.1, remoteasn: 65000, bfd: { enabled: true } }, { remoteip: 10.0.0.2, remoteasn: 65000, bfd: { enabled: false } }]',
+    );
     assert.equal(said.peers.length, 2);
-    assert.deepEqual(said.problems, ['kube-router.io/peers, entry 1: bfd has no effect: gobgpd 3 has none; the hold time finds a dead peer']);
+    assert.deepEqual(said.problems, [
+      'kube-router.io/peers, entry 1: bfd has no effect: gobgpd 3 has none; the hold time finds a dead peer',
+    ]);
   });
 
   it('a password shows nowhere, in broken entries neither', () => {
@@ -140,7 +159,12 @@ describe('external peers in the five older annotations', () => {
     ] as const) {
       const said = fromLists({ ips: '10.0.0.1,10.0.0.2', asns: '65000,65001', [name]: text });
       assert.deepEqual(said.peers, []);
-      assert.match(said.problems.join(), new RegExp(`^kube-router\\.io/peer\\.${name} has [13] entries and kube-router\\.io/peer\\.ips 2: no peer of them is used`));
+      assert.match(
+        said.problems.join(),
+        new RegExp(
+          `^kube-router\\.io/peer\\.${name} has [13] entries and kube-router\\.io/peer\\.ips 2: no peer of them is used`,
+        ),
+      );
     }
     assert.match(fromLists({ ips: '10.0.0.1' }).problems.join(), /peer\.asns has 0 entries/);
   });

@@ -13,7 +13,9 @@ const ANY: VirtualAddressRules = { ...STRICT, strictExternalIpValidation: false 
 
 /** `ADDRESS ORIGINS POLICY` of each virtual address. */
 function vips(of: Service, rules = STRICT): readonly string[] {
-  return vipsOf(of, policiesOf(of).policies, rules).vips.map(({ address, origins, policy }) => `${address} ${origins.join('+')} ${policy}`);
+  return vipsOf(of, policiesOf(of).policies, rules).vips.map(
+    ({ address, origins, policy }) => `${address} ${origins.join('+')} ${policy}`,
+  );
 }
 
 function objections(of: Service, rules = STRICT): readonly string[] {
@@ -27,34 +29,57 @@ describe('the virtual addresses of a Service', () => {
       loadBalancerIPs: ips('198.51.100.1'),
       externalTrafficPolicy: 'Local',
     });
-    assert.deepEqual(vips(web), ['10.96.0.10 clusterIP Cluster', '203.0.113.1 externalIP Local', '198.51.100.1 loadBalancerIP Local']);
+    assert.deepEqual(vips(web), [
+      '10.96.0.10 clusterIP Cluster',
+      '203.0.113.1 externalIP Local',
+      '198.51.100.1 loadBalancerIP Local',
+    ]);
     assert.deepEqual(objections(web), []);
   });
 
   it('each once, with all fields it comes from', () => {
-    const web = service('web', { externalIPs: ips('198.51.100.1', '198.51.100.1', '10.96.0.10'), loadBalancerIPs: ips('198.51.100.1') });
-    assert.deepEqual(vips(web, ANY), ['10.96.0.10 clusterIP+externalIP Cluster', '198.51.100.1 externalIP+loadBalancerIP Cluster']);
+    const web = service('web', {
+      externalIPs: ips('198.51.100.1', '198.51.100.1', '10.96.0.10'),
+      loadBalancerIPs: ips('198.51.100.1'),
+    });
+    assert.deepEqual(vips(web, ANY), [
+      '10.96.0.10 clusterIP+externalIP Cluster',
+      '198.51.100.1 externalIP+loadBalancerIP Cluster',
+    ]);
   });
 
   it('without the load balancer where the annotation says so, whatever its value', () => {
     const annotations = { 'kube-router.io/service.skiplbips': 'false' };
-    assert.deepEqual(vips(service('web', { loadBalancerIPs: ips('198.51.100.1'), annotations })), ['10.96.0.10 clusterIP Cluster']);
+    assert.deepEqual(vips(service('web', { loadBalancerIPs: ips('198.51.100.1'), annotations })), [
+      '10.96.0.10 clusterIP Cluster',
+    ]);
   });
 
   it('lie in the ranges of their own flag', () => {
     const web = service('web', { externalIPs: ips('198.51.100.1', '10.96.7.7'), loadBalancerIPs: ips('203.0.113.1') });
     assert.deepEqual(vips(web), ['10.96.0.10 clusterIP Cluster']);
     const [external, cluster, balancer] = objections(web);
-    assert.match(external ?? '', /^FW_SERVICE_ADDRESS_RANGE Service default\/web: external IP 198\.51\.100\.1 is rejected: .*--service-external-ip-range/);
+    assert.match(
+      external ?? '',
+      /^FW_SERVICE_ADDRESS_RANGE Service default\/web: external IP 198\.51\.100\.1 is rejected: .*--service-external-ip-range/,
+    );
     assert.match(cluster ?? '', /lies in --service-cluster-ip-range/);
     assert.match(balancer ?? '', /load-balancer IP 203\.0\.113\.1 is rejected: .*--loadbalancer-ip-range/);
-    assert.match(objections(web, { ...STRICT, externalIpRanges: [] })[0] ?? '', /--service-external-ip-range is not set, so that none is allowed/);
+    assert.match(
+      objections(web, { ...STRICT, externalIpRanges: [] })[0] ?? '',
+      /--service-external-ip-range is not set, so that none is allowed/,
+    );
     assert.equal(vips(web, ANY).length, 4);
   });
 
   it('are none that would cut off a host', () => {
     const bad = ips('127.0.0.1', '169.254.1.1', '0.0.0.0', '224.0.0.1', '::1', 'fe80::1', '::', 'ff02::1');
-    const web = service('web', { externalIPs: bad, loadBalancerIPs: bad, clusterIPs: ips('10.96.0.10', '127.0.0.2'), ipFamilies: ['ipv4', 'ipv6'] });
+    const web = service('web', {
+      externalIPs: bad,
+      loadBalancerIPs: bad,
+      clusterIPs: ips('10.96.0.10', '127.0.0.2'),
+      ipFamilies: ['ipv4', 'ipv6'],
+    });
     assert.deepEqual(vips(web, ANY), ['10.96.0.10 clusterIP Cluster']);
     assert.equal(objections(web, ANY).length, 2 * bad.length + 1);
     for (const objection of objections(web, ANY)) assert.match(objection, /^FW_OBJECT_FIELD .*left out/);
@@ -74,7 +99,8 @@ describe('the traffic policies of a Service', () => {
     const of = (text: string): ReturnType<typeof policiesOf> =>
       policiesOf(service('web', { internalTrafficPolicy: 'Local', annotations: { 'kube-router.io/service.local': text } }));
     assert.deepEqual(of(' true '), { policies: { internal: 'Local', external: 'Local' }, objections: [] });
-    for (const text of ['', 'false']) assert.deepEqual(of(text), { policies: { internal: 'Local', external: 'Cluster' }, objections: [] });
+    for (const text of ['', 'false'])
+      assert.deepEqual(of(text), { policies: { internal: 'Local', external: 'Cluster' }, objections: [] });
     const { policies, objections: told } = of('True');
     assert.deepEqual(policies, { internal: 'Local', external: 'Cluster' });
     assert.match(told[0]?.message ?? '', /'True', which is neither "true" nor "false"; the Service's own traffic policies stand/);

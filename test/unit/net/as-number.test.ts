@@ -12,7 +12,22 @@ describe('the AS number of a peer', () => {
   });
 
   it('is neither reserved, nor for documentation, nor a fraction', () => {
-    for (const asn of [0, -1, 23_456, 64_000, 64_511, 65_535, 65_536, 65_551, 131_071, 4_294_967_295, 2 ** 32, 65_000.5, Number.NaN, Number.POSITIVE_INFINITY]) {
+    for (const asn of [
+      0,
+      -1,
+      23_456,
+      64_000,
+      64_511,
+      65_535,
+      65_536,
+      65_551,
+      131_071,
+      4_294_967_295,
+      2 ** 32,
+      65_000.5,
+      Number.NaN,
+      Number.POSITIVE_INFINITY,
+    ]) {
       assert.equal(isPeerAsn(asn), false, String(asn));
     }
   });
@@ -34,7 +49,23 @@ describe('a number of 32 bits as Go reads it', () => {
     it(`${JSON.stringify(text)} is ${number}`, () => assert.equal(parseUint32(text), number));
   }
 
-  for (const text of ['', ' ', '-1', '+1', '1.0', '1e3', '4294967296', '0x100000000', '08', '0x', '0b2', '1_000', 'x', '1 2', 'Infinity']) {
+  for (const text of [
+    '',
+    ' ',
+    '-1',
+    '+1',
+    '1.0',
+    '1e3',
+    '4294967296',
+    '0x100000000',
+    '08',
+    '0x',
+    '0b2',
+    '1_000',
+    'x',
+    '1 2',
+    'Infinity',
+  ]) {
     it(`${JSON.stringify(text)} is none`, () => assert.equal(parseUint32(text), undefined));
   }
 });

@@ -53,7 +53,8 @@ describe('a BGP identifier made of an address', () => {
 
   it('an IPv6 address has one too', () => {
     let hash = 0x811c9dc5n;
-    for (const byte of Buffer.from('fd000001000000000000000000000001', 'hex')) hash = ((hash ^ BigInt(byte)) * 0x01000193n) % 2n ** 32n;
+    for (const byte of Buffer.from('fd000001000000000000000000000001', 'hex'))
+      hash = ((hash ^ BigInt(byte)) * 0x01000193n) % 2n ** 32n;
     const quad = [24n, 16n, 8n, 0n].map(shift => (hash >> shift) & 255n).join('.');
     assert.equal(identifierOf(ip('fd00:1::1')), quad);
   });

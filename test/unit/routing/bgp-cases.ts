@@ -74,7 +74,10 @@ export const BGP_CASES: readonly Case[] = [
     golden: 'flag-peers',
     cluster: roles({ 'peer.ips': '192.168.1.253', 'peer.asns': '65001' }),
     options: {
-      peers: [flagPeer('192.168.1.254', { password: new Secret('open sesame'), port: 1179 }), flagPeer('fd00:1::fe', { asn: 65_001 })],
+      peers: [
+        flagPeer('192.168.1.254', { password: new Secret('open sesame'), port: 1179 }),
+        flagPeer('fd00:1::fe', { asn: 65_001 }),
+      ],
       holdSeconds: 30,
       multihopTtl: 8,
     },
@@ -159,7 +162,11 @@ export const BGP_CASES: readonly Case[] = [
     golden: 'api-fabric',
     options: { podRoutes: 'api', peers: ROUTER },
   },
-  { title: '--advertise-pod-cidr=false: pods are for nodes alone', golden: 'advertise-pod-cidr-off', options: { peers: ROUTER, advertisePodCidr: false } },
+  {
+    title: '--advertise-pod-cidr=false: pods are for nodes alone',
+    golden: 'advertise-pod-cidr-off',
+    options: { peers: ROUTER, advertisePodCidr: false },
+  },
   {
     title: 'nodes with several pod CIDRs keep every one of them to themselves at import',
     golden: 'import-own-pod-cidrs',

@@ -19,7 +19,10 @@ function told(
 }
 
 export const LEARNED_CASES: readonly Case[] = [
-  told('from a router on our network: straight to it', 'router', [learned('10.9.0.0/16', ROUTER), learned('2001:db8:9::/48', 'fd00:1::fe')]),
+  told('from a router on our network: straight to it', 'router', [
+    learned('10.9.0.0/16', ROUTER),
+    learned('2001:db8:9::/48', 'fd00:1::fe'),
+  ]),
   told('default routes and martians are refused, and what holds martians is not', 'martians', [
     learned('0.0.0.0/0', ROUTER),
     learned('::/0', 'fd00:1::fe'),
@@ -48,35 +51,67 @@ export const LEARNED_CASES: readonly Case[] = [
     learned('10.244.1.1/32', ROUTER),
     learned('192.168.2.5/32', ROUTER),
   ]),
-  told('a next hop that is this host is none', 'ourselves', [learned('10.9.0.0/16', '192.168.1.1'), learned('10.8.0.0/16', 'node 10.244.1.1')]),
-  told('what an external neighbour tells over a router further away is left to the fabric', 'off-subnet-external', [learned('10.9.0.0/16', '192.168.7.1')]),
+  told('a next hop that is this host is none', 'ourselves', [
+    learned('10.9.0.0/16', '192.168.1.1'),
+    learned('10.8.0.0/16', 'node 10.244.1.1'),
+  ]),
+  told('what an external neighbour tells over a router further away is left to the fabric', 'off-subnet-external', [
+    learned('10.9.0.0/16', '192.168.7.1'),
+  ]),
   told('what leads over a node elsewhere goes through its tunnel, whoever told it', 'off-subnet-node', [
     learned('10.9.0.0/16', 'node 192.168.2.4'),
     learned('10.8.0.0/16', '192.168.2.4'),
   ]),
-  told('without an overlay neither has a way', 'off-subnet-overlay-off', [learned('10.9.0.0/16', 'node 192.168.2.4')], { overlay: undefined }),
+  told('without an overlay neither has a way', 'off-subnet-overlay-off', [learned('10.9.0.0/16', 'node 192.168.2.4')], {
+    overlay: undefined,
+  }),
   told('equal best paths share the flows', 'ecmp', [learned('10.9.0.0/16', ROUTER, '192.168.1.253', 'node 192.168.2.4')]),
   told('equal paths by vxlan share one link', 'ecmp-vxlan', [learned('10.9.0.0/16', 'node 192.168.2.5', 'node 192.168.2.4')], {
     overlay: overlay({ encapsulation: 'vxlan' }),
   }),
-  told('of equal best paths one that cannot be used is left out', 'ecmp-unusable', [learned('10.9.0.0/16', ROUTER, '192.168.7.1', '192.168.1.1')]),
-  told('a next hop of the other family is not used', 'other-family', [learned('10.9.0.0/16', 'fd00:1::fe'), learned('2001:db8:9::/48', ROUTER)]),
-  told(
-    'a prefix with the next hop in it does not lead into the tunnel that needs it',
-    'recursive',
-    [learned('192.168.2.0/24', 'node 192.168.2.4'), learned('192.168.0.0/16', 'node 192.168.2.4', ROUTER), learned('fd00:2::/64', 'node fd00:2::4')],
-  ),
+  told('of equal best paths one that cannot be used is left out', 'ecmp-unusable', [
+    learned('10.9.0.0/16', ROUTER, '192.168.7.1', '192.168.1.1'),
+  ]),
+  told('a next hop of the other family is not used', 'other-family', [
+    learned('10.9.0.0/16', 'fd00:1::fe'),
+    learned('2001:db8:9::/48', ROUTER),
+  ]),
+  told('a prefix with the next hop in it does not lead into the tunnel that needs it', 'recursive', [
+    learned('192.168.2.0/24', 'node 192.168.2.4'),
+    learned('192.168.0.0/16', 'node 192.168.2.4', ROUTER),
+    learned('fd00:2::/64', 'node fd00:2::4'),
+  ]),
   told(
     'a prefix around our network leads to the router in it all the same',
     'around-our-network',
     [learned('192.168.0.0/16', ROUTER), learned('192.0.0.0/8', 'node 192.168.1.2')],
     { overlay: overlay({ reach: 'full' }) },
   ),
-  told('a next hop on a network of a second link', 'second-link', [learned('10.9.0.0/16', '172.16.0.254')], {}, {
-    host: hostFacts({ addresses: [...hostFacts().addresses, hostAddress('eth1', '172.16.0.1/24')] }),
+  told(
+    'a next hop on a network of a second link',
+    'second-link',
+    [learned('10.9.0.0/16', '172.16.0.254')],
+    {},
+    {
+      host: hostFacts({ addresses: [...hostFacts().addresses, hostAddress('eth1', '172.16.0.1/24')] }),
+    },
+  ),
+  told('of a family that is off', 'family-off', [learned('2001:db8:9::/48', 'fd00:1::fe')], {
+    families: { ipv4: 'auto', ipv6: 'off' },
   }),
-  told('of a family that is off', 'family-off', [learned('2001:db8:9::/48', 'fd00:1::fe')], { families: { ipv4: 'auto', ipv6: 'off' } }),
-  told('addresses on links of pods, Services and tunnels make no network of ours', 'inner-links', [learned('10.9.0.0/16', '10.244.1.9'), learned('10.8.0.0/16', '10.96.0.10')], {}, {
-    host: hostFacts({ addresses: [...hostFacts().addresses, hostAddress('kube-dummy-if', '10.96.0.10/32'), hostAddress('tun-0123456789a', '10.99.0.1/16')] }),
-  }),
+  told(
+    'addresses on links of pods, Services and tunnels make no network of ours',
+    'inner-links',
+    [learned('10.9.0.0/16', '10.244.1.9'), learned('10.8.0.0/16', '10.96.0.10')],
+    {},
+    {
+      host: hostFacts({
+        addresses: [
+          ...hostFacts().addresses,
+          hostAddress('kube-dummy-if', '10.96.0.10/32'),
+          hostAddress('tun-0123456789a', '10.99.0.1/16'),
+        ],
+      }),
+    },
+  ),
 ];

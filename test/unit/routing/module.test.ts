@@ -5,7 +5,18 @@ import { Claims } from '../../../daemon/reconcile/claims.ts';
 import type { Fragment, OwnerKey } from '../../../daemon/reconcile/fragment.ts';
 import { routingModule } from '../../../modules/routing/module.ts';
 import type { RoutingOptions } from '../../../modules/routing/options.ts';
-import { type Cluster, farNode, hostAddress, hostFacts, ips, learned, node, rib, service, slice } from '../../fixtures/cluster.ts';
+import {
+  type Cluster,
+  farNode,
+  hostAddress,
+  hostFacts,
+  ips,
+  learned,
+  node,
+  rib,
+  service,
+  slice,
+} from '../../fixtures/cluster.ts';
 import { flagPeer, routingOptions } from '../../fixtures/routing-options.ts';
 import { POD_ROUTES, routingSnapshot } from '../../fixtures/routing-scene.ts';
 
@@ -57,13 +68,19 @@ describe('routing from one snapshot to the next', () => {
       links: new Map([...hostFacts().links, ['veth7', { mtu: 1500 }]]),
     });
     assert.equal(scene.plan({ host }), first);
-    assert.equal(scene.plan({ host, nodes: [node(1, { labels: { a: 'b' } }), node(2), farNode(4, { labels: { c: 'd' } })] }), first);
+    assert.equal(
+      scene.plan({ host, nodes: [node(1, { labels: { a: 'b' } }), node(2), farNode(4, { labels: { c: 'd' } })] }),
+      first,
+    );
   });
 
   it('a learned route that changes is one route, and its tunnel where it leads to another', () => {
     const scene = new Scene();
     scene.changed({});
-    const moved = rib(learned('10.244.4.0/24', 'node 192.168.2.5'), ...POD_ROUTES.filter(({ prefix }) => prefix !== '10.244.4.0/24'));
+    const moved = rib(
+      learned('10.244.4.0/24', 'node 192.168.2.5'),
+      ...POD_ROUTES.filter(({ prefix }) => prefix !== '10.244.4.0/24'),
+    );
     assert.deepEqual(scene.changed({ rib: moved }), [
       'link tun-64ece1459fa',
       'link tun-af95a848149',
@@ -78,8 +95,14 @@ describe('routing from one snapshot to the next', () => {
     const both = rib(...POD_ROUTES, learned('10.9.0.0/16', 'node 192.168.2.4'));
     scene.changed({ rib: both });
     const rest = POD_ROUTES.filter(({ prefix }) => prefix !== '10.244.4.0/24');
-    assert.deepEqual(scene.changed({ rib: rib(...rest, learned('10.9.0.0/16', 'node 192.168.2.4')) }), ['unicastRoute 254 10.244.4.0/24']);
-    assert.deepEqual(scene.changed({ rib: rib(...rest) }), ['link tun-64ece1459fa', 'unicastRoute 254 10.9.0.0/16', 'unicastRoute 77 192.168.2.4/32']);
+    assert.deepEqual(scene.changed({ rib: rib(...rest, learned('10.9.0.0/16', 'node 192.168.2.4')) }), [
+      'unicastRoute 254 10.244.4.0/24',
+    ]);
+    assert.deepEqual(scene.changed({ rib: rib(...rest) }), [
+      'link tun-64ece1459fa',
+      'unicastRoute 254 10.9.0.0/16',
+      'unicastRoute 77 192.168.2.4/32',
+    ]);
   });
 
   it('a node that turns up with the address a route leads over, or is to, is seen by that route', () => {
@@ -104,7 +127,11 @@ describe('routing from one snapshot to the next', () => {
     const scene = new Scene();
     const maxElements = (count: number): readonly number[] => {
       const nodes = Array.from({ length: count }, (_, number) =>
-        node(1, { meta: { ...node(1).meta, name: `node-${number + 1}` }, internalIPs: ips(`10.${number >> 8}.${number & 255}.1`), podCIDRs: [] }),
+        node(1, {
+          meta: { ...node(1).meta, name: `node-${number + 1}` },
+          internalIPs: ips(`10.${number >> 8}.${number & 255}.1`),
+          podCIDRs: [],
+        }),
       );
       const entries = scene.plan({ nodes, rib: NO_RIB }).get('Module routing')?.entries ?? [];
       return entries.flatMap(entry => (entry.table === 'ipset' && entry.value.kind === 'set' ? [entry.value.maxElements] : []));
@@ -146,7 +173,10 @@ describe('annotations of our own node', () => {
   it('a router that is broken by an edit loses its own session, and that is told', () => {
     const scene = new Scene();
     scene.changed(peers(ONE, TWO));
-    assert.deepEqual(scene.changed(peers(ONE, '{ remoteip: 192.168.1.252, remoteasn: none }')), ['bgpPeer 192.168.1.252', 'bgpPolicy export']);
+    assert.deepEqual(scene.changed(peers(ONE, '{ remoteip: 192.168.1.252, remoteasn: none }')), [
+      'bgpPeer 192.168.1.252',
+      'bgpPolicy export',
+    ]);
     assert.match(scene.told().join(), /entry 2 has no usable AS number \("none"\)/);
   });
 
@@ -161,7 +191,11 @@ describe('annotations of our own node', () => {
 
   for (const [what, annotation, changed] of [
     ['communities', { 'kube-router.io/node.bgp.communities': 'no-export' }, ['bgpPolicy export']],
-    ['an AS-path prepend', { 'kube-router.io/path-prepend.as': '65055', 'kube-router.io/path-prepend.repeat-n': '3' }, ['bgpPolicy export']],
+    [
+      'an AS-path prepend',
+      { 'kube-router.io/path-prepend.as': '65055', 'kube-router.io/path-prepend.repeat-n': '3' },
+      ['bgpPolicy export'],
+    ],
     ['what is rejected', { 'kube-router.io/node.bgp.customimportreject': '10.9.0.0/16' }, ['bgpPolicy import']],
     ['where BGP listens', { 'kube-router.io/bgp-local-addresses': '192.168.1.1' }, ['bgpServer global']],
     ['the part of a reflector', { 'kube-router.io/rr.server': '42' }, ['bgpPolicy export']],
@@ -187,9 +221,15 @@ describe('an address of a Service', () => {
     assert.deepEqual(scene.told(), []);
     assert.deepEqual(scene.changed({ services: [other], slices }), ['bgpPath 10.96.0.10/32']);
     assert.equal(scene.has('203.0.113.7/32'), true);
-    assert.deepEqual(scene.changed({ services: [other], slices: slices.slice(0, 1) }), ['bgpPath 10.96.0.11/32', 'bgpPath 203.0.113.7/32']);
+    assert.deepEqual(scene.changed({ services: [other], slices: slices.slice(0, 1) }), [
+      'bgpPath 10.96.0.11/32',
+      'bgpPath 203.0.113.7/32',
+    ]);
     assert.deepEqual(scene.changed({ services: [web, other], slices: [] }), []);
-    assert.deepEqual(scene.changed({ services: [web, other], slices: slices.slice(1) }), ['bgpPath 10.96.0.11/32', 'bgpPath 203.0.113.7/32']);
+    assert.deepEqual(scene.changed({ services: [web, other], slices: slices.slice(1) }), [
+      'bgpPath 10.96.0.11/32',
+      'bgpPath 203.0.113.7/32',
+    ]);
   });
 
   it('is withdrawn with the Service, whether its slices go before, along or later', () => {

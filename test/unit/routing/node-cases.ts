@@ -6,21 +6,46 @@ import { POD_ROUTES } from '../../fixtures/routing-scene.ts';
 import type { Case } from './case.ts';
 
 const [NEIGHBOUR, FAR] = [node(2), farNode(4)];
-const V6_ONLY = [1, 2].map(number => node(number, { internalIPs: ips(`fd00:1::${number}`), podCIDRs: cidrs(`fd00:10:${number}::/64`) }));
+const V6_ONLY = [1, 2].map(number =>
+  node(number, { internalIPs: ips(`fd00:1::${number}`), podCIDRs: cidrs(`fd00:10:${number}::/64`) }),
+);
 const V6_HOST = hostFacts({ addresses: hostFacts().addresses.filter(({ address }) => address.includes(':')) });
-const V4_ONLY = [1, 2].map(number => node(number, { internalIPs: ips(`192.168.1.${number}`), podCIDRs: cidrs(`10.244.${number}.0/24`) }));
+const V4_ONLY = [1, 2].map(number =>
+  node(number, { internalIPs: ips(`192.168.1.${number}`), podCIDRs: cidrs(`10.244.${number}.0/24`) }),
+);
 
 export const NODE_CASES: readonly Case[] = [
-  { title: '--overlay-encap=fou: GUE around, and a port to take it in', golden: 'overlay-fou', options: { overlay: overlay({ encapsulation: 'fou' }) } },
-  { title: '--overlay-encap=vxlan: one link, and routes that say where to', golden: 'overlay-vxlan', options: { overlay: overlay({ encapsulation: 'vxlan' }) } },
-  { title: '--overlay-type=full: a tunnel to the neighbour too', golden: 'overlay-full', options: { overlay: overlay({ reach: 'full' }) } },
+  {
+    title: '--overlay-encap=fou: GUE around, and a port to take it in',
+    golden: 'overlay-fou',
+    options: { overlay: overlay({ encapsulation: 'fou' }) },
+  },
+  {
+    title: '--overlay-encap=vxlan: one link, and routes that say where to',
+    golden: 'overlay-vxlan',
+    options: { overlay: overlay({ encapsulation: 'vxlan' }) },
+  },
+  {
+    title: '--overlay-type=full: a tunnel to the neighbour too',
+    golden: 'overlay-full',
+    options: { overlay: overlay({ reach: 'full' }) },
+  },
   {
     title: '--overlay-type=full with vxlan on another port',
     golden: 'overlay-full-vxlan',
     options: { overlay: overlay({ reach: 'full', encapsulation: 'vxlan', port: 4789 }) },
   },
-  { title: '--enable-overlay=false: what is across the router is left to it, and pods get the whole MTU', golden: 'overlay-off', options: { overlay: undefined } },
-  { title: '--pod-routes=api: the same ways without any session', golden: 'api', options: { podRoutes: 'api' }, cluster: { rib: NO_RIB } },
+  {
+    title: '--enable-overlay=false: what is across the router is left to it, and pods get the whole MTU',
+    golden: 'overlay-off',
+    options: { overlay: undefined },
+  },
+  {
+    title: '--pod-routes=api: the same ways without any session',
+    golden: 'api',
+    options: { podRoutes: 'api' },
+    cluster: { rib: NO_RIB },
+  },
   {
     title: '--pod-routes=api without an overlay: nothing across the router',
     golden: 'api-overlay-off',
@@ -58,9 +83,21 @@ export const NODE_CASES: readonly Case[] = [
     options: { podRoutes: 'api' },
     cluster: { rib: NO_RIB, nodes: [node(1), node(2, { internalIPs: ips('192.168.1.2') })] },
   },
-  { title: 'a node with ExternalIPs alone is known by them', golden: 'external-ips', cluster: { nodes: [node(1), node(2, { internalIPs: [], externalIPs: ips('192.168.1.2') }), FAR] } },
-  { title: 'a node without any address: no session, and that is told', golden: 'node-without-address', cluster: { nodes: [node(1), node(2, { internalIPs: [] }), FAR] } },
-  { title: 'an IPv6-only node gets an identifier from its address', golden: 'ipv6-only', cluster: { nodes: V6_ONLY, host: V6_HOST, rib: NO_RIB } },
+  {
+    title: 'a node with ExternalIPs alone is known by them',
+    golden: 'external-ips',
+    cluster: { nodes: [node(1), node(2, { internalIPs: [], externalIPs: ips('192.168.1.2') }), FAR] },
+  },
+  {
+    title: 'a node without any address: no session, and that is told',
+    golden: 'node-without-address',
+    cluster: { nodes: [node(1), node(2, { internalIPs: [] }), FAR] },
+  },
+  {
+    title: 'an IPv6-only node gets an identifier from its address',
+    golden: 'ipv6-only',
+    cluster: { nodes: V6_ONLY, host: V6_HOST, rib: NO_RIB },
+  },
   {
     title: 'an IPv6-only node with --router-id',
     golden: 'ipv6-only-router-id',
@@ -89,7 +126,10 @@ export const NODE_CASES: readonly Case[] = [
   {
     title: 'a node whose address is on no link of the host: no tunnels, no MTU, and that is told',
     golden: 'behind-nat',
-    cluster: { nodes: [node(1, { internalIPs: ips('198.18.0.1') }), NEIGHBOUR, FAR], host: hostFacts({ addresses: [...hostFacts().addresses, hostAddress('eth1', '172.16.0.1/24')] }) },
+    cluster: {
+      nodes: [node(1, { internalIPs: ips('198.18.0.1') }), NEIGHBOUR, FAR],
+      host: hostFacts({ addresses: [...hostFacts().addresses, hostAddress('eth1', '172.16.0.1/24')] }),
+    },
   },
   {
     title: 'a node without any address of a family that is on routes nothing',
@@ -104,7 +144,11 @@ export const NODE_CASES: readonly Case[] = [
   {
     title: 'two subnets on two links: the longer one that holds the neighbour says the link',
     golden: 'nested-subnets',
-    cluster: { host: hostFacts({ addresses: [...hostFacts().addresses, hostAddress('eth1', '192.168.2.1/25'), hostAddress('eth2', '192.168.0.9/16')] }) },
+    cluster: {
+      host: hostFacts({
+        addresses: [...hostFacts().addresses, hostAddress('eth1', '192.168.2.1/25'), hostAddress('eth2', '192.168.0.9/16')],
+      }),
+    },
   },
   {
     title: 'a larger and a smaller MTU of the node link are followed by tunnels, bridge and pods',
@@ -115,7 +159,11 @@ export const NODE_CASES: readonly Case[] = [
   { title: '--enable-cni=false keeps no file', golden: 'cni-off', options: { cniFile: undefined } },
   { title: 'without the policy module pods do not wait for it', golden: 'policy-off', options: { policyFirst: false } },
   { title: '--enable-pod-egress=false needs no sets', golden: 'egress-off', options: { egress: false } },
-  { title: 'without ipset: no egress, and no policies to wait for', golden: 'without-ipset', cluster: { host: hostFacts({ capabilities: { ...ALL_CAPABILITIES, ipset: false } }) } },
+  {
+    title: 'without ipset: no egress, and no policies to wait for',
+    golden: 'without-ipset',
+    cluster: { host: hostFacts({ capabilities: { ...ALL_CAPABILITIES, ipset: false } }) },
+  },
   {
     title: 'without ip6tables: IPv6 is routed, but neither accepted nor masqueraded',
     golden: 'without-ip6tables',
@@ -132,10 +180,17 @@ export const NODE_CASES: readonly Case[] = [
     options: { ibgp: false },
     cluster: { rib: NO_RIB },
   },
-  { title: 'graceful restart and another port are those of every session', golden: 'graceful-restart', options: { gracefulRestart: { restartSeconds: 90, deferralSeconds: 360 }, bgpPort: 1790 } },
+  {
+    title: 'graceful restart and another port are those of every session',
+    golden: 'graceful-restart',
+    options: { gracefulRestart: { restartSeconds: 90, deferralSeconds: 360 }, bgpPort: 1790 },
+  },
   {
     title: 'a far node that moves to our network loses its tunnel',
     golden: 'node-moved',
-    cluster: { nodes: [node(1), NEIGHBOUR, node(4)], rib: { isSettled: true, routes: new Map([...POD_ROUTES.slice(0, 2)].map(route => [route.prefix, route])) } },
+    cluster: {
+      nodes: [node(1), NEIGHBOUR, node(4)],
+      rib: { isSettled: true, routes: new Map([...POD_ROUTES.slice(0, 2)].map(route => [route.prefix, route])) },
+    },
   },
 ];

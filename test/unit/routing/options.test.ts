@@ -12,14 +12,18 @@ function optionsOf(flags: readonly string[] = [], passwords: readonly Secret[] =
 
 describe('options of the routing module', () => {
   it('are by default those that tests begin with', () => {
-    const { policyFirst, tellsOfAddresses, externalIpRanges, loadBalancerIpRanges, clusterIpRanges, cniFile, ...rest } = routingOptions();
+    const { policyFirst, tellsOfAddresses, externalIpRanges, loadBalancerIpRanges, clusterIpRanges, cniFile, ...rest } =
+      routingOptions();
     const { families, ...flags } = optionsOf();
     assert.deepEqual({ ...flags, families }, { ...flags, ...rest });
     assert.equal(flags.cniFile, cniFile);
   });
 
   it('a family whose flag was given follows the flag', () => {
-    assert.deepEqual(optionsOf(['--enable-ipv6=true', '--enable-ipv4=false', '--service-cluster-ip-range=fd00:96::/112']).families, { ipv4: 'off', ipv6: 'on' });
+    assert.deepEqual(
+      optionsOf(['--enable-ipv6=true', '--enable-ipv4=false', '--service-cluster-ip-range=fd00:96::/112']).families,
+      { ipv4: 'off', ipv6: 'on' },
+    );
     assert.deepEqual(optionsOf(['--enable-ipv6=false']).families, { ipv4: 'auto', ipv6: 'off' });
   });
 
@@ -56,7 +60,9 @@ describe('options of the routing module', () => {
   it('routers are put together from the lists of their flags', () => {
     const flags = ['--peer-router-ips=10.0.0.1,fd00::1', '--peer-router-asns=65000,65001'];
     const peers = (more: readonly string[], passwords: readonly Secret[]): readonly string[] =>
-      optionsOf([...flags, ...more], passwords).peers.map(({ address, asn, port, password }) => `${address} ${asn} ${port} ${password.reveal()}`);
+      optionsOf([...flags, ...more], passwords).peers.map(
+        ({ address, asn, port, password }) => `${address} ${asn} ${port} ${password.reveal()}`,
+      );
     assert.deepEqual(peers([], []), ['10.0.0.1 65000 179 ', 'fd00::1 65001 179 ']);
     assert.deepEqual(peers(['--peer-router-ports=1179,1180'], [new Secret(''), new Secret('open sesame')]), [
       '10.0.0.1 65000 1179 ',
