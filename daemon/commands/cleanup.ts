@@ -11,6 +11,7 @@ import { type IptablesEntry, STAGES } from '../reconcile/tables.ts';
 import { NO_BGP, RUN_FOLDER } from './bgp.ts';
 import { openHost } from './host.ts';
 import type { Invocation } from './invocation.ts';
+import { withoutKubeRouters } from './ours.ts';
 import { requireRoot } from './privilege.ts';
 
 /** Exit status 0 when nothing of ours is left, 1 when something could not be removed (named on standard error). */
@@ -23,7 +24,7 @@ export async function cleanup({ config, environment }: Invocation): Promise<numb
     signal,
   );
   const observer = new CleanupReport();
-  const { drivers } = host;
+  const drivers = await withoutKubeRouters(host.drivers, signal);
   const reconciler = new Reconciler({
     modules: [],
     drivers,

@@ -40,7 +40,7 @@ export class BirdPeer implements Peer {
   static async start(lab: Lab, options: PeerOptions): Promise<BirdPeer> {
     const peer = new BirdPeer(lab, options);
     await peer.#configure();
-    peer.#daemon = lab.startDaemon(options.host, ['bird', '-d', '-c', CONFIG, '-s', CONTROL, '-P', `${FOLDER}/bird.pid`]);
+    peer.#daemon = lab.startDaemon(options.host, ['bird', '-f', '-c', CONFIG, '-s', CONTROL, '-P', `${FOLDER}/bird.pid`]);
     await until(
       `BIRD answers on ${options.host.name}`,
       async () => await lab.run(options.host, ['birdc', '-s', CONTROL, 'show', 'status']),

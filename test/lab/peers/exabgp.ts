@@ -141,7 +141,8 @@ export class ExabgpPeer implements Peer {
   #take(line: string): void {
     if (line === 'done' || line === 'error') this.#answers = [...this.#answers, line];
     if (!line.startsWith('{')) return;
-    const { type, neighbor } = JSON.parse(line) as Event;
+    // What it quotes of a notification comes as it is.
+    const { type, neighbor } = JSON.parse(line.replaceAll(/[\x00-\x1f]/g, ' ')) as Event;
     if (type !== 'state' && type !== 'update') return;
     const { peer } = neighbor.address;
     if (type === 'state') {
