@@ -1,17 +1,19 @@
 /**
- * `npm run demo`: three daemons on three nodes balance real connections to real pods through kernel IPVS, follow an endpoint that
- * changes, enforce network policies and follow a pod that is relabelled, and leave nothing behind. Prints what it does and what it sees; any expectation that fails ends it with status 1.
+ * `npm run demo`: three daemons on three nodes tell each other of their pods by BGP and a router of Services, balance real connections to real pods
+ * through kernel IPVS, follow an endpoint that changes, enforce network policies and follow a pod that is relabelled, and leave nothing behind. Prints what it does and what it sees; any expectation that fails ends it with status 1.
  */
 import { execFileSync } from 'node:child_process';
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { styleText } from 'node:util';
-import type { LabHost } from '../test/lab/addresses.ts';
+import { type LabHost, type LabNode, routerOn } from '../test/lab/addresses.ts';
 import { Fleet, footprint } from '../test/lab/fleet.ts';
 import { Lab } from '../test/lab/lab.ts';
+import { BirdPeer } from '../test/lab/peers/bird.ts';
 import { machineNow } from '../test/lab/place.ts';
 import { prepareLab } from '../test/lab/prepare.ts';
 import { type Reply, type Transport, tally } from '../test/lab/probe.ts';
+import { until } from '../test/lab/until.ts';
 
 const ROOT = join(import.meta.dirname, '..');
 const SHOP = readFileSync(join(ROOT, 'examples', 'shop.yaml'), 'utf8');
@@ -22,6 +24,9 @@ const FLAGS = [
   '--loadbalancer-ip-range=203.0.113.16/28',
   '--service-cluster-ip-range=10.96.0.0/16,fd00:10:96::/112',
 ];
+/** The lab's router, a BGP neighbour of every node on the node's own LAN. */
+const ROUTER_ASN = 65_000;
+const ROUTING_FLAGS = ['--advertise-external-ip', '--advertise-loadbalancer-ip'];
 const CONNECTIONS = 30;
 
 const TOPOLOGY = `
@@ -72,6 +77,52 @@ function answeredBy(replies: readonly Reply[], ...servers: readonly string[]): b
   return [...tally(replies).keys()].sort().join() === [...servers].sort().join();
 }
 
+/** The routes of a node that BGP gave, and what they lead through. */
+async function showRouting(lab: Lab, bird: BirdPeer): Promise<void> {
+  title('Pods of three nodes reach each other: BGP between nodes, a tunnel where there is a router between');
+  const begin = performance.now();
+  const pairs = [
+    [lab.pod(1, 1), lab.pod(2, 1)],
+    [lab.pod(1, 1), lab.pod(3, 1)],
+    [lab.pod(3, 2), lab.pod(1, 1)],
+  ] as const;
+  for (const [from, to] of pairs) await awaited(lab, from, to.addresses.ipv4, 8080, new RegExp(`web@${to.name}`), 60_000);
+  const waited = Math.round((performance.now() - begin) / 100) / 10;
+  say(`   every pair meets${waited > 0 ? `, ${waited} s later` : ''}`);
+  for (const [from, to] of pairs) {
+    for (const family of ['ipv4', 'ipv6'] as const) {
+      const reply = await lab.probe(from).connect({ transport: 'tcp', address: to.addresses[family], port: 8080 });
+      const isRight = reply.outcome === 'answer' && reply.server === `web@${to.name}` && reply.peer === from.addresses[family];
+      expect(isRight, `${from.name} -> ${to.name} over ${family}: ${reply.outcome}, with the address of the pod itself`);
+    }
+  }
+  const out = await lab.probe(lab.pod(1, 1)).connect({ transport: 'tcp', address: lab.ext.addresses.ipv4, port: 8080 });
+  expect(
+    out.outcome === 'answer' && out.peer === lab.node(1).addresses.ipv4,
+    'a pod to a host outside the cluster: with the address of its node',
+  );
+  for (const command of [
+    ['ip', 'route', 'show', 'proto', '70'],
+    ['ip', 'route', 'show', 'table', '77'],
+  ])
+    for (const line of (await lab.expectRun(lab.node(1), command)).trim().split('\n')) say(`     node1: ${line}`);
+
+  title('The router (BIRD, AS 65000) learns the addresses of Services from all three nodes');
+  const paths = (await bird.paths('ipv4')).filter(({ prefix }) => prefix === '203.0.113.10/32');
+  for (const { prefix, nextHop, asPath } of paths) say(`     ${prefix} via ${nextHop}, AS path ${asPath.join(' ')}`);
+  expect(paths.length === lab.nodes.length, '203.0.113.10, an external IP: three paths, one over each node');
+}
+
+/** Waits until the router has heard of a Service address from every node. */
+async function routerKnows(lab: Lab, bird: BirdPeer, prefix: string): Promise<void> {
+  await until(
+    `the router knows ${prefix} from every node`,
+    async () => (await bird.paths('ipv4')).filter(path => path.prefix === prefix),
+    found => found.length === lab.nodes.length,
+    60_000,
+  );
+}
+
 async function showServices(lab: Lab): Promise<void> {
   title('Each node balances by itself: kernel IPVS, excerpt of `ipvsadm -Ln`');
   for (const node of lab.nodes) {
@@ -103,7 +154,10 @@ async function showTraffic(lab: Lab): Promise<void> {
     'session affinity: one endpoint for one client',
   );
   expect(answeredBy(await connections(lab, ext, 'tcp', lab.node(2).addresses.ipv4, 30080), ...web), 'node port, from outside');
-  expect(answeredBy(await connections(lab, ext, 'tcp', '203.0.113.10', 80), ...web), 'external IP, from outside');
+  expect(
+    answeredBy(await connections(lab, ext, 'tcp', '203.0.113.10', 80), ...web),
+    'external IP, from outside, by the routes the router learned',
+  );
   expect(answeredBy(await connections(lab, ext, 'tcp', '203.0.113.20', 80), ...web), 'load-balancer IP, from outside');
   const local = await connections(lab, ext, 'tcp', node1.addresses.ipv4, 30090);
   expect(
@@ -153,10 +207,10 @@ async function outcomeOf(lab: Lab, from: LabHost, address: string, port: number)
 }
 
 /** Asks again until it ends as wanted. */
-async function awaited(lab: Lab, from: LabHost, address: string, port: number, wanted: RegExp): Promise<void> {
+async function awaited(lab: Lab, from: LabHost, address: string, port: number, wanted: RegExp, limitMs = 10_000): Promise<void> {
   const begin = performance.now();
   while (!wanted.test(await outcomeOf(lab, from, address, port))) {
-    if (performance.now() - begin > 10_000) throw new Error(`${from.name} -> ${address}:${port} never ended as ${wanted}`);
+    if (performance.now() - begin > limitMs) throw new Error(`${from.name} -> ${address}:${port} never ended as ${wanted}`);
   }
 }
 
@@ -192,6 +246,10 @@ async function showPolicy(lab: Lab, fleet: Fleet): Promise<void> {
   await ask(other, '10.96.0.10', 80, /^web@/, 'through the Service as well');
 }
 
+function peerFlags(node: LabNode): readonly string[] {
+  return [`--peer-router-ips=${routerOn(node.lan).ipv4}`, `--peer-router-asns=${ROUTER_ASN}`];
+}
+
 async function main(): Promise<void> {
   const begin = performance.now();
   title('Building');
@@ -202,7 +260,7 @@ async function main(): Promise<void> {
   });
   if (unavailable !== '') throw new Error(unavailable);
   title('Three nodes in two subnets, a router, pods, a host outside');
-  const lab = await Lab.start();
+  const lab = await Lab.start({ podRoutes: 'none' });
   try {
     say(`   ${lab.description}`);
     say(TOPOLOGY);
@@ -213,15 +271,23 @@ async function main(): Promise<void> {
       await lab.probe(first).serve('tcp', '::', 8080, `web@${first.name}`);
       await lab.probe(second).serve('udp', second.addresses.ipv4, 5353, `dns@${second.name}`);
     }
-    // What a cloud or a BGP router does for these addresses: the way to node1.
-    await lab.expectRun(lab.router, ['ip', 'route', 'add', '203.0.113.0/24', 'via', lab.node(1).addresses.ipv4]);
+    await lab.probe(lab.ext).serve('tcp', lab.ext.addresses.ipv4, 8080, 'outside');
     const before = new Map(await Promise.all(lab.nodes.map(async node => [node.name, await footprint(lab, node)] as const)));
 
     title('One daemon on each node, fed from examples/shop.yaml');
-    const fleet = new Fleet(lab, { runs: ['service-proxy', 'firewall'], flags: FLAGS });
+    const fleet = new Fleet(lab, { runs: ['service-proxy', 'firewall', 'router'], flags: [...FLAGS, ...ROUTING_FLAGS] });
+    const bird = await BirdPeer.start(lab, {
+      host: lab.router,
+      asn: ROUTER_ASN,
+      neighbors: lab.nodes.map(node => ({ address: node.addresses.ipv4 })),
+    });
     const starting = performance.now();
-    await fleet.start({ 'shop.yaml': SHOP });
+    await fleet.apply({ 'shop.yaml': SHOP });
+    for (const node of lab.nodes) fleet.startOn(node, { flags: peerFlags(node) });
+    await Promise.all(lab.nodes.map(node => fleet.daemon(node).waitForLine(/ready: the first round is in/, 120_000)));
     say(`   all three ready after ${Math.round(performance.now() - starting)} ms`);
+    await routerKnows(lab, bird, '203.0.113.10/32');
+    await showRouting(lab, bird);
     await showServices(lab);
     await showTraffic(lab);
     await showChange(lab, fleet);

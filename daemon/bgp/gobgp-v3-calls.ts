@@ -1,36 +1,44 @@
-/** Calls to gobgpd: promises with a deadline each, and its refusals in our words. */
-import { type CallOptions, type ClientReadableStream, credentials, Metadata, type ServiceError, status } from '@grpc/grpc-js';
+/** Calls to gobgpd: promises with a limit of time each, and its refusals in our words. */
+import {
+  type CallOptions,
+  type ClientReadableStream,
+  type ClientUnaryCall,
+  type ClientWritableStream,
+  credentials,
+  Metadata,
+  type ServiceError,
+  status,
+} from '@grpc/grpc-js';
 import { FairwayError, messageOf } from '../errors.ts';
+import type { Clock } from '../net/clock.ts';
 import { GobgpApiClient } from './proto/gobgp.ts';
 
 /** Milliseconds that one answer may take: gobgpd answers in less than one, and in hundreds while it takes in a full table. */
-const DEADLINE_MS = { unary: 10_000, list: 60_000 };
+const LIMIT_MS = { unary: 10_000, list: 60_000 };
+/** What gobgpd says of most calls before StartBgp. */
+const NOT_STARTED = /server hasn't started yet/;
 
+export type GobgpApi = InstanceType<typeof GobgpApiClient>;
 type Callback<R> = (error: ServiceError | null, response: R) => void;
-type UnaryMethod<Q, R> = (
-  request: Q,
-  metadata: Metadata,
-  options: Partial<CallOptions>,
-  callback: Callback<R>,
-) => { cancel(): void };
-type StreamMethod<Q, R> = (request: Q, options: Partial<CallOptions>) => ClientReadableStream<R>;
+/** The last arguments of a call, to be handed on as they are. */
+type UnaryRest<R> = [metadata: Metadata, options: Partial<CallOptions>, callback: Callback<R>];
 
 export interface CallsOptions {
   /** `unix:///PATH`, `unix:PATH` or `HOST:PORT`. */
   readonly endpoint: string;
-  /** Milliseconds since the epoch. */
-  readonly now: () => number;
+  /** Limits run by it: gRPC's own deadlines are points of the wall clock, which may be set. */
+  readonly clock: Clock;
 }
 
 export class GobgpCalls {
   /** One for good: channels leak where they are made again and again. */
-  readonly api: InstanceType<typeof GobgpApiClient>;
+  readonly #api: GobgpApi;
   readonly #options: CallsOptions;
 
   constructor(options: CallsOptions) {
     this.#options = options;
-    this.api = new GobgpApiClient(options.endpoint, credentials.createInsecure(), {
-      // A full table is one message a prefix, a list of peers one a peer: no limit is near.
+    this.#api = new GobgpApiClient(options.endpoint, credentials.createInsecure(), {
+      // A list of peers or paths is one message an item: no limit is near.
       'grpc.max_receive_message_length': -1,
       // A socket that is not there yet is tried again at once, not in two minutes.
       'grpc.initial_reconnect_backoff_ms': 100,
@@ -38,88 +46,101 @@ export class GobgpCalls {
     });
   }
 
-  get now(): number {
-    return this.#options.now();
-  }
-
   /** `what` names the entry in an error: `peer 10.0.0.1`. */
-  unary<Q, R>(what: string, method: UnaryMethod<Q, R>, request: Q, signal: AbortSignal): Promise<R> {
-    signal.throwIfAborted();
-    return new Promise((resolve, reject) => {
-      const deadline = this.now + DEADLINE_MS.unary;
-      const call = method.call(this.api, request, new Metadata(), { deadline }, (error, response) => {
-        signal.removeEventListener('abort', abort);
-        if (error === null) resolve(response);
-        else reject(signal.aborted ? reasonOf(signal) : this.#refused(what, error));
-      });
-      const abort = (): void => call.cancel();
-      signal.addEventListener('abort', abort, { once: true });
-    });
+  unary<R>(
+    what: string,
+    start: (api: GobgpApi, ...rest: UnaryRest<R>) => ClientUnaryCall,
+    signal: AbortSignal,
+  ): Promise<R> {
+    return this.#answer(what, callback => start(this.#api, new Metadata(), {}, callback), signal);
   }
 
   /** All items of an answer that comes as a stream. */
-  async list<Q, R>(what: string, method: StreamMethod<Q, R>, request: Q, signal: AbortSignal): Promise<readonly R[]> {
+  async list<R>(
+    what: string,
+    start: (api: GobgpApi, options: Partial<CallOptions>) => ClientReadableStream<R>,
+    signal: AbortSignal,
+  ): Promise<readonly R[]> {
     const items: R[] = [];
-    const onItem = (item: R): void => {
-      items.push(item);
-    };
-    await this.stream(what, method, request, onItem, signal, { deadline: this.now + DEADLINE_MS.list });
-    if (signal.aborted) throw reasonOf(signal);
+    await this.#follow(what, start, item => items.push(item), signal, LIMIT_MS.list);
+    signal.throwIfAborted();
     return items;
   }
 
   /** Resolves at the end of the stream, or where the signal is aborted. */
-  stream<Q, R>(
+  stream<R>(
     what: string,
-    method: StreamMethod<Q, R>,
-    request: Q,
+    start: (api: GobgpApi, options: Partial<CallOptions>) => ClientReadableStream<R>,
     onItem: (item: R) => void,
     signal: AbortSignal,
-    options: Partial<CallOptions> = {},
   ): Promise<void> {
-    signal.throwIfAborted();
-    return new Promise((resolve, reject) => {
-      const call = method.call(this.api, request, options);
-      const abort = (): void => call.cancel();
-      signal.addEventListener('abort', abort, { once: true });
-      const end = (error: ServiceError | undefined): void => {
-        signal.removeEventListener('abort', abort);
-        if (error === undefined || signal.aborted) resolve();
-        else reject(this.#refused(what, error));
-      };
-      call.on('data', onItem);
-      call.on('error', (error: ServiceError) => {
-        end(error);
-      });
-      call.on('end', () => {
-        end(undefined);
-      });
-    });
+    return this.#follow(what, start, onItem, signal, undefined);
   }
 
   /** Sends many requests in one call. */
-  send<Q>(
+  async send<Q>(
     what: string,
-    open: (callback: Callback<unknown>) => { write(request: Q): unknown; end(): unknown; cancel(): void },
+    start: (api: GobgpApi, ...rest: UnaryRest<unknown>) => ClientWritableStream<Q>,
     requests: readonly Q[],
     signal: AbortSignal,
   ): Promise<void> {
-    signal.throwIfAborted();
-    return new Promise((resolve, reject) => {
-      const call = open(error => {
-        signal.removeEventListener('abort', abort);
-        if (error === null) resolve();
-        else reject(signal.aborted ? reasonOf(signal) : this.#refused(what, error));
-      });
-      const abort = (): void => call.cancel();
-      signal.addEventListener('abort', abort, { once: true });
+    const open = (callback: Callback<unknown>): ClientWritableStream<Q> => {
+      const call = start(this.#api, new Metadata(), {}, callback);
       for (const request of requests) call.write(request);
       call.end();
-    });
+      return call;
+    };
+    await this.#answer(what, open, signal);
   }
 
   close(): void {
-    this.api.close();
+    this.#api.close();
+  }
+
+  #answer<R>(what: string, open: (callback: Callback<R>) => { cancel(): void }, signal: AbortSignal): Promise<R> {
+    signal.throwIfAborted();
+    return new Promise((resolve, reject) => {
+      const end = this.#limited(() => call.cancel(), signal, LIMIT_MS.unary);
+      const call = open((error, response) => {
+        end();
+        if (error === null) resolve(response);
+        else reject(signal.aborted ? reasonOf(signal) : this.#refused(what, error));
+      });
+    });
+  }
+
+  #follow<R>(
+    what: string,
+    start: (api: GobgpApi, options: Partial<CallOptions>) => ClientReadableStream<R>,
+    onItem: (item: R) => void,
+    signal: AbortSignal,
+    limitMs: number | undefined,
+  ): Promise<void> {
+    signal.throwIfAborted();
+    return new Promise((resolve, reject) => {
+      const call = start(this.#api, {});
+      const end = this.#limited(() => call.cancel(), signal, limitMs);
+      call.on('data', onItem);
+      call.on('error', (error: ServiceError) => {
+        end();
+        if (signal.aborted) resolve();
+        else reject(this.#refused(what, error));
+      });
+      call.on('end', () => {
+        end();
+        resolve();
+      });
+    });
+  }
+
+  /** Cancels when the signal aborts or the time is over; the returned function ends that. */
+  #limited(cancel: () => void, signal: AbortSignal, limitMs: number | undefined): () => void {
+    const stop = limitMs === undefined ? undefined : this.#options.clock.after(limitMs, cancel);
+    signal.addEventListener('abort', cancel, { once: true });
+    return () => {
+      stop?.();
+      signal.removeEventListener('abort', cancel);
+    };
   }
 
   #refused(what: string, error: ServiceError): FairwayError {
@@ -138,6 +159,11 @@ export class GobgpCalls {
         return new FairwayError('FW_BGP_REFUSED', `gobgpd refused ${what}: ${error.details}`);
     }
   }
+}
+
+/** Whether a call was refused because there is no server yet. */
+export function isNotStarted(thrown: unknown): boolean {
+  return thrown instanceof FairwayError && thrown.code === 'FW_BGP_REFUSED' && NOT_STARTED.test(thrown.message);
 }
 
 function reasonOf(signal: AbortSignal): Error {

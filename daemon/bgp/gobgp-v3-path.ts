@@ -1,5 +1,5 @@
 /** Paths as GoBGP 3 has them: prefix and attributes are messages of their own within, each with the name of its type. */
-import { type IpAddress, parseAddress } from '../net/address.ts';
+import { type Family, familyOf, type IpAddress, mustParseAddress, parseAddress } from '../net/address.ts';
 import { type IpPrefix, parsePrefix, prefixAddress, prefixFamily, prefixLength } from '../net/prefix.ts';
 import type { Audience, BgpPath, RouteOrigin } from '../reconcile/routing-tables.ts';
 import { familyToApi } from './gobgp-v3-family.ts';
@@ -27,6 +27,7 @@ export const AUDIENCE_MARKS: Readonly<Record<Audience, number>> = { everyone: 0x
 /** RFC 4271, 4.3: IGP. */
 const ORIGIN_IGP = 0;
 const DEFAULT_LOCAL_PREF = 100;
+const UNSPECIFIED: Readonly<Record<Family, IpAddress>> = { ipv4: mustParseAddress('0.0.0.0'), ipv6: mustParseAddress('::') };
 
 interface MessageType<T> {
   encode(message: T): { finish(): Uint8Array };
@@ -44,23 +45,28 @@ function unpack<T>(name: string, type: MessageType<T>, messages: readonly Any[])
   return found === undefined ? undefined : type.decode(found.value);
 }
 
-/** What adding and deleting both name. */
+/** A path of ours as it is added. */
 export function pathToApi({ prefix, nextHop, audience }: BgpPath): Path {
+  const marks = pack('CommunitiesAttribute', CommunitiesAttribute, { communities: [AUDIENCE_MARKS[audience]] });
+  return apiPath(prefix, nextHop, [marks]);
+}
+
+/** A withdrawal of whatever path of ours there is to the prefix. */
+export function withdrawalToApi(prefix: IpPrefix): Path {
+  const nextHop = UNSPECIFIED[prefixFamily(prefix)];
+  return { ...apiPath(prefix, nextHop, []), isWithdraw: true };
+}
+
+function apiPath(prefix: IpPrefix, nextHop: IpAddress, more: readonly Any[]): Path {
   const family = familyToApi(prefixFamily(prefix));
   const nlri = pack('IPAddressPrefix', IPAddressPrefix, { prefix: prefixAddress(prefix), prefixLen: prefixLength(prefix) });
-  const reach =
-    prefixFamily(prefix) === 'ipv4'
-      ? pack('NextHopAttribute', NextHopAttribute, { nextHop })
-      : pack('MpReachNLRIAttribute', MpReachNLRIAttribute, { family, nextHops: [nextHop], nlris: [nlri] });
-  return Path.fromPartial({
-    family,
-    nlri,
-    pattrs: [
-      pack('OriginAttribute', OriginAttribute, { origin: ORIGIN_IGP }),
-      reach,
-      pack('CommunitiesAttribute', CommunitiesAttribute, { communities: [AUDIENCE_MARKS[audience]] }),
-    ],
-  });
+  // RFC 4760 for IPv6, RFC 8950 for IPv4 by way of IPv6.
+  const isPlain = prefixFamily(prefix) === 'ipv4' && familyOf(nextHop) === 'ipv4';
+  const reach = isPlain
+    ? pack('NextHopAttribute', NextHopAttribute, { nextHop })
+    : pack('MpReachNLRIAttribute', MpReachNLRIAttribute, { family, nextHops: [nextHop], nlris: [nlri] });
+  const pattrs = [pack('OriginAttribute', OriginAttribute, { origin: ORIGIN_IGP }), reach, ...more];
+  return Path.fromPartial({ family, nlri, pattrs });
 }
 
 /** The path with our mark; undefined for one that others put in. */
@@ -68,23 +74,9 @@ export function localPathOfApi(path: Path): BgpPath | undefined {
   if (!isLocal(path)) return undefined;
   const prefix = prefixOfApi(path);
   const nextHop = nextHopOf(path);
-  const communities = unpack('CommunitiesAttribute', CommunitiesAttribute, path.pattrs)?.communities ?? [];
-  const audience = (['everyone', 'fabric'] as const).find(each => communities.includes(AUDIENCE_MARKS[each]));
+  const audience = audienceOf(path);
   if (prefix === undefined || nextHop === undefined || audience === undefined) return undefined;
   return { prefix, nextHop, audience };
-}
-
-/** A withdrawal of whatever path of ours there is to the prefix. */
-export function withdrawalToApi(prefix: IpPrefix): Path {
-  const family = familyToApi(prefixFamily(prefix));
-  const nlri = pack('IPAddressPrefix', IPAddressPrefix, { prefix: prefixAddress(prefix), prefixLen: prefixLength(prefix) });
-  const nextHop = prefixFamily(prefix) === 'ipv4' ? '0.0.0.0' : '::';
-  const reach =
-    prefixFamily(prefix) === 'ipv4'
-      ? pack('NextHopAttribute', NextHopAttribute, { nextHop })
-      : pack('MpReachNLRIAttribute', MpReachNLRIAttribute, { family, nextHops: [nextHop], nlris: [nlri] });
-  const pattrs = [pack('OriginAttribute', OriginAttribute, { origin: ORIGIN_IGP }), reach];
-  return Path.fromPartial({ family, nlri, pattrs, isWithdraw: true });
 }
 
 export function prefixOfApi({ nlri }: Path): IpPrefix | undefined {
@@ -103,28 +95,61 @@ function isLocal({ neighborIp }: Path): boolean {
   return neighborIp === '' || neighborIp === '<nil>';
 }
 
+/** What a policy may ask of the best path to a prefix. */
+export interface RouteFacts {
+  readonly prefix: IpPrefix;
+  readonly origin: RouteOrigin;
+  readonly audience: Audience | undefined;
+  /** Who told it; undefined for a local one. */
+  readonly neighbor: IpAddress | undefined;
+  readonly path: Path;
+}
+
+/** Of the path that neighbours are told of. */
+export function bestFactsOf(destination: Destination, ownAsn: number): RouteFacts | undefined {
+  const [path] = usablePaths(destination);
+  const prefix = path === undefined ? undefined : prefixOfApi(path);
+  if (path === undefined || prefix === undefined) return undefined;
+  return { prefix, origin: originOf(path, ownAsn), audience: audienceOf(path), neighbor: neighborOf(path), path };
+}
+
 /** The best path and those as good: they would tie but for who told them (RFC 4271, 9.1.2.2, a to d). */
-export function bestPathsOf({ paths }: Destination, ownAsn: number): readonly BestPath[] {
-  const usable = paths.filter(path => !path.filtered && !path.isNexthopInvalid);
+export function bestPathsOf(destination: Destination, ownAsn: number): readonly BestPath[] {
+  const usable = usablePaths(destination);
   const [best] = usable;
   if (best === undefined) return [];
   const worth = worthOf(best, ownAsn);
   return usable.filter(path => worthOf(path, ownAsn) === worth).flatMap(path => bestPathOf(path, ownAsn) ?? []);
 }
 
+/** The best one first. */
+function usablePaths({ paths }: Destination): readonly Path[] {
+  return paths.filter(path => !path.filtered && !path.isNexthopInvalid);
+}
+
 function bestPathOf(path: Path, ownAsn: number): BestPath | undefined {
   const prefix = prefixOfApi(path);
   const nextHop = nextHopOf(path);
   if (prefix === undefined || nextHop === undefined) return undefined;
-  return { prefix, nextHop, origin: originOf(path, ownAsn), neighbor: isLocal(path) ? undefined : parseAddress(path.neighborIp) };
+  return { prefix, nextHop, origin: originOf(path, ownAsn), neighbor: neighborOf(path) };
 }
 
-/** By the AS of the neighbour: GoBGP's own word for external is true of what other programs put in. */
+function neighborOf(path: Path): IpAddress | undefined {
+  return isLocal(path) ? undefined : parseAddress(path.neighborIp);
+}
+
+/** `isFromExternal` is not about BGP: it speaks of routes that zebra handed on. */
 function originOf(path: Path, ownAsn: number): RouteOrigin {
   if (isLocal(path)) return 'local';
   return path.sourceAsn === ownAsn ? 'internal' : 'external';
 }
 
+function audienceOf({ pattrs }: Path): Audience | undefined {
+  const communities = unpack('CommunitiesAttribute', CommunitiesAttribute, pattrs)?.communities ?? [];
+  return (['everyone', 'fabric'] as const).find(each => communities.includes(AUDIENCE_MARKS[each]));
+}
+
+/** How GoBGP compares paths before it asks who told them (`Path.Compare`). */
 function worthOf(path: Path, ownAsn: number): string {
   const { pattrs } = path;
   const segments = unpack('AsPathAttribute', AsPathAttribute, pattrs)?.segments ?? [];

@@ -194,7 +194,8 @@ function assertKeysRight(fragments: Fragments): void {
       assert.equal(key, TABLES[table].key(value as never));
       assert.equal(keys.get(name) ?? JSON.stringify(value), JSON.stringify(value), `two wishes of one owner for ${name}`);
       keys.set(name, JSON.stringify(value));
-      if (table === 'ipset') value.kind === 'set' ? sets.add(value.name) : elements.add(value.set);
+      if (table === 'ipset' && value.kind === 'set') sets.add(value.name);
+      if (table === 'ipset' && value.kind === 'element') elements.add(value.set);
     }
   }
   assert.deepEqual(

@@ -115,6 +115,7 @@ describe('routing from one snapshot to the next', () => {
     const after = scene.plan({ rib: routes, nodes: [node(1), node(2), farNode(4), farNode(5)] });
     assert.equal(after.has('Route 10.9.0.0/16'), true, 'a node has its end of the tunnel');
     assert.equal(after.has('Route 192.168.2.5/32'), false);
+    assert.deepEqual(new Map([...scene.plan({ rib: routes })].sort()), new Map([...before].sort()), 'and when it goes again');
   });
 
   it('what is wanted is not known in full while neighbours may still tell of routes', () => {
