@@ -37,7 +37,7 @@ const HOST: HostFacts = {
   capabilities: ALL_CAPABILITIES,
 };
 
-class Written {
+export class Written {
   changes = 0;
 }
 
@@ -53,7 +53,7 @@ function obedient<T>(written: Written): TableDriver<T> {
   };
 }
 
-function obedientDrivers(written: Written): Drivers {
+export function obedientDrivers(written: Written): Drivers {
   return {
     sysctl: obedient(written),
     link: obedient(written),
@@ -74,7 +74,7 @@ function obedientDrivers(written: Written): Drivers {
 }
 
 /** Adds up processor time. */
-class Stopwatch {
+export class Stopwatch {
   milliseconds = 0;
   #since: NodeJS.CpuUsage | undefined;
 

@@ -162,7 +162,7 @@ export class Program {
   }
 }
 
-function run(argv: readonly string[], input: string): Promise<string> {
+export function run(argv: readonly string[], input: string): Promise<string> {
   const [program = '', ...args] = argv;
   return new Promise((resolve, reject) => {
     const child = execFile(program, args, { maxBuffer: 1 << 28 }, (error, stdout, stderr) => {

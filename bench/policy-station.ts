@@ -5,7 +5,6 @@
  * It carries out {@link PolicyOperation}s, as `obey.ts` says.
  */
 import { createSocket } from 'node:dgram';
-import { readdirSync, readFileSync } from 'node:fs';
 import { setTimeout as pause } from 'node:timers/promises';
 import { FakeApiServer } from '../test/fakes/api-server.ts';
 import type { ApiObject } from './cluster.ts';
@@ -23,6 +22,7 @@ import {
   policyObject,
   tierOf,
 } from './policy-cluster.ts';
+import { processorTimeOf } from './processor-time.ts';
 import { scrape } from './scrape.ts';
 
 export type PolicyOperation =
@@ -175,18 +175,18 @@ class PolicyStation {
     const cpu: number[] = [];
     const rounds = Math.min(count, scene.most ?? count);
     for (let round = 0; round < rounds; round++) {
-      let before = cpuOf(pid);
+      let before = processorTimeOf(pid);
       scene.back();
       await pause(scene.settleMs);
       await this.#until(scene.outcome === 'answered' ? 'refused' : 'answered', scene.to, scene.port);
-      cpu.push(cpuOf(pid) - before);
-      before = cpuOf(pid);
+      cpu.push(processorTimeOf(pid) - before);
+      before = processorTimeOf(pid);
       const begin = performance.now();
       scene.event();
       await this.#until(scene.outcome, scene.to, scene.port);
       took.push(performance.now() - begin);
       await pause(SETTLE_MS);
-      cpu.push(cpuOf(pid) - before);
+      cpu.push(processorTimeOf(pid) - before);
     }
     return { took, cpu };
   }
@@ -227,13 +227,6 @@ function probe(from: string, to: string, port: number): Promise<Fate> {
       socket.connect(port, to, () => socket.send('H'));
     });
   });
-}
-
-/** Milliseconds on a processor of all threads there are (proc_pid_schedstat, in nanoseconds). */
-function cpuOf(pid: number): number {
-  const folder = `/proc/${pid}/task`;
-  const times = readdirSync(folder).map(thread => Number(readFileSync(`${folder}/${thread}/schedstat`, 'utf8').split(' ')[0]));
-  return times.reduce((total, time) => total + time, 0) / 1e6;
 }
 
 if (import.meta.main) {

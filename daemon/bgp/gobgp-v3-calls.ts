@@ -16,7 +16,8 @@ import { GobgpApiClient } from './proto/gobgp.ts';
 /** Milliseconds that one answer may take: gobgpd answers in less than one, and in hundreds while it takes in a full table. */
 const LIMIT_MS = { unary: 10_000, list: 60_000 };
 /** What gobgpd says of most calls before StartBgp. */
-const NOT_STARTED = /server hasn't started yet/;
+const NOT_STARTED = "server hasn't started yet";
+const SILENCE: readonly status[] = [status.UNAVAILABLE, status.DEADLINE_EXCEEDED, status.CANCELLED];
 
 export type GobgpApi = InstanceType<typeof GobgpApiClient>;
 type Callback<R> = (error: ServiceError | null, response: R) => void;
@@ -47,11 +48,7 @@ export class GobgpCalls {
   }
 
   /** `what` names the entry in an error: `peer 10.0.0.1`. */
-  unary<R>(
-    what: string,
-    start: (api: GobgpApi, ...rest: UnaryRest<R>) => ClientUnaryCall,
-    signal: AbortSignal,
-  ): Promise<R> {
+  unary<R>(what: string, start: (api: GobgpApi, ...rest: UnaryRest<R>) => ClientUnaryCall, signal: AbortSignal): Promise<R> {
     return this.#answer(what, callback => start(this.#api, new Metadata(), {}, callback), signal);
   }
 
@@ -145,25 +142,18 @@ export class GobgpCalls {
 
   #refused(what: string, error: ServiceError): FairwayError {
     const { endpoint } = this.#options;
-    switch (error.code) {
-      case status.UNAVAILABLE:
-      case status.DEADLINE_EXCEEDED:
-      case status.CANCELLED:
-        return new FairwayError('FW_BGP_UNREACHABLE', `gobgpd at ${endpoint} does not answer (${error.details})`);
-      case status.UNIMPLEMENTED:
-        return new FairwayError(
-          'FW_BGP_REFUSED',
-          `gobgpd at ${endpoint} does not speak the API of GoBGP 3: use the Debian package gobgpd 3.x`,
-        );
-      default:
-        return new FairwayError('FW_BGP_REFUSED', `gobgpd refused ${what}: ${error.details}`);
-    }
+    if (SILENCE.includes(error.code)) return new FairwayError('FW_BGP_UNREACHABLE', `gobgpd at ${endpoint} does not answer (${error.details})`);
+    const said =
+      error.code === status.UNIMPLEMENTED
+        ? 'it does not speak the API of GoBGP 3: use the Debian package gobgpd 3.x'
+        : error.details;
+    return new FairwayError('FW_BGP_REFUSED', `gobgpd refused ${what}: ${said}`);
   }
 }
 
 /** Whether a call was refused because there is no server yet. */
 export function isNotStarted(thrown: unknown): boolean {
-  return thrown instanceof FairwayError && thrown.code === 'FW_BGP_REFUSED' && NOT_STARTED.test(thrown.message);
+  return thrown instanceof FairwayError && thrown.code === 'FW_BGP_REFUSED' && thrown.message.includes(NOT_STARTED);
 }
 
 function reasonOf(signal: AbortSignal): Error {

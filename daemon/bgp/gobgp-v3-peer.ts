@@ -157,12 +157,12 @@ export function statusOfApi(peer: Peer, now: number): PeerStatus | undefined {
     state,
     isComplete: state === 'established' && hasToldAll(peer, now),
     received: peer.afiSafis.reduce((total, { state: family }) => total + (family?.accepted ?? 0), 0),
-    advertised: state === 'established' ? peer.afiSafis.reduce((total, family) => total + advertisedOf(family, peer), 0) : 0,
+    advertised: state === 'established' ? peer.afiSafis.reduce((total, family) => total + advertisedOf(family), 0) : 0,
   };
 }
 
 /** GoBGP counts the End-of-RIB marker among the paths. */
-function advertisedOf({ state, mpGracefulRestart }: AfiSafi, _peer: Peer): number {
+function advertisedOf({ state, mpGracefulRestart }: AfiSafi): number {
   const marker = mpGracefulRestart?.state?.received === true ? 1 : 0;
   return Math.max(0, (state?.advertised ?? 0) - marker);
 }

@@ -1,238 +1,236 @@
 /**
- * Our policies as GoBGP 3 has them: named sets, statements that refer to them, a policy of these, and its assignment to all neighbours. A change is a new
- * policy under another number, put in the place of the old one at once; the old one goes afterwards.
+ * A policy as GoBGP 3 has it: statements that refer to defined sets by name. Everything of one version of a policy begins with that version's name, so
+ * that the next can be made beside it.
+ *
+ * Three things stand in GoBGP's that do not in ours. Local paths pass the import policy too, so it begins with a statement that lets them by. Every
+ * statement by which a path is told takes our mark from it. And what no statement decides is decided by a last one, not by the assignment's default: a
+ * default cannot take the mark away.
  */
-import { familyOf, HOST_BITS, parseAddress } from '../net/address.ts';
-import { parsePrefix } from '../net/prefix.ts';
+import { FairwayError } from '../errors.ts';
+import { familyOf, HOST_BITS, type IpAddress, parseAddress } from '../net/address.ts';
+import { hostPrefix, parsePrefix, prefixAddress, prefixLength } from '../net/prefix.ts';
 import type { Audience, BgpActions, BgpPolicy, BgpStatement, PrefixRange, RouteOrigin } from '../reconcile/routing-tables.ts';
 import { AUDIENCE_MARKS } from './gobgp-v3-path.ts';
 import {
-  type Actions,
+  Actions,
+  type CommunityAction,
   CommunityAction_Type,
-  type Conditions,
+  Conditions,
   Conditions_RouteType,
   DefinedSet,
   DefinedType,
+  type MatchSet,
   MatchSet_Type,
   Policy,
-  PolicyDirection,
   RouteAction,
-  type Statement,
+  Statement,
 } from './proto/gobgp.ts';
 
-const PREFIX = 'fairway-';
+type Direction = BgpPolicy['direction'];
+
+const ROUTE_TYPES = {
+  local: Conditions_RouteType.ROUTE_TYPE_LOCAL,
+  internal: Conditions_RouteType.ROUTE_TYPE_INTERNAL,
+  external: Conditions_RouteType.ROUTE_TYPE_EXTERNAL,
+} as const;
+const ORIGINS: readonly RouteOrigin[] = ['local', 'internal', 'external'];
 const AUDIENCES: readonly Audience[] = ['everyone', 'fabric'];
+const UNCHANGED: BgpActions = { setCommunities: undefined, prepend: undefined, nextHopSelf: false };
+/** GoBGP reads what is to be removed as patterns of `HIGH:LOW`, and writes them so. */
+const ANY_COMMUNITY = '^[0-9]+:[0-9]+$';
+const OUR_MARKS = AUDIENCES.map(audience => `^${communityText(AUDIENCE_MARKS[audience])}$`);
 
-/** Sets that say who may hear of a path, by our mark. They are the same for every policy and stay. */
-export const AUDIENCE_SETS: readonly DefinedSet[] = AUDIENCES.map(audience =>
-  DefinedSet.fromPartial({
-    definedType: DefinedType.COMMUNITY,
-    name: `${PREFIX}${audience}`,
-    list: [`^${communityText(AUDIENCE_MARKS[audience])}$`],
-  }),
-);
-
-/** A policy and the sets that only it uses. */
-export interface PolicyParts {
+export interface ApiPolicy {
   readonly policy: Policy;
   readonly sets: readonly DefinedSet[];
 }
 
-export function directionToApi(direction: BgpPolicy['direction']): PolicyDirection {
-  return direction === 'import' ? PolicyDirection.IMPORT : PolicyDirection.EXPORT;
+/** What a policy needs as GoBGP's default of its direction. */
+export function defaultActionOf(direction: Direction): RouteAction {
+  // Without a policy of ours nothing is told to anyone, and all is taken in.
+  return direction === 'export' ? RouteAction.REJECT : RouteAction.ACCEPT;
 }
 
-export function verdictToApi(verdict: 'accept' | 'reject'): RouteAction {
-  return verdict === 'accept' ? RouteAction.ACCEPT : RouteAction.REJECT;
-}
-
-/** `fairway-export-3`. */
-export function policyName(direction: BgpPolicy['direction'], number: number): string {
-  return `${PREFIX}${direction}-${number}`;
-}
-
-/** The number in a name of ours; undefined for one that is not. */
-export function policyNumber(direction: BgpPolicy['direction'], name: string): number | undefined {
-  const [, number] = new RegExp(`^${PREFIX}${direction}-([0-9]+)$`).exec(name) ?? [];
-  return number === undefined ? undefined : Number(number);
-}
-
-export function policyToApi({ direction, statements }: BgpPolicy, number: number): PolicyParts {
-  const name = policyName(direction, number);
+export function policyToApi({ direction, statements, otherwise }: BgpPolicy, name: string): ApiPolicy {
   const sets: DefinedSet[] = [];
-  const add = (definedType: DefinedType, suffix: string, content: Partial<Pick<DefinedSet, 'list' | 'prefixes'>>) => {
-    const set = DefinedSet.fromPartial({ definedType, name: `${name}-${suffix}`, ...content });
-    sets.push(set);
-    return { type: MatchSet_Type.ANY, name: set.name };
-  };
-  const policy = Policy.fromPartial({
-    name,
-    statements: statements.map((statement, index) => ({
+  const made = statements.map((statement, index) => {
+    const conditions = conditionsToApi(statement, `${name}-${index}`, sets);
+    return Statement.fromPartial({
       name: `${name}-${index}`,
-      conditions: {
-        ...(statement.neighbors === undefined
-          ? {}
-          : {
-              neighborSet: add(DefinedType.NEIGHBOR, `${index}-neighbors`, {
-                // A bare address is refused.
-                list: statement.neighbors.map(address => `${address}/${HOST_BITS[familyOf(address)]}`),
-              }),
-            }),
-        ...(statement.prefixes === undefined
-          ? {}
-          : {
-              prefixSet: add(DefinedType.PREFIX, `${index}-prefixes`, {
-                prefixes: statement.prefixes.map(({ prefix, minLength, maxLength }) => ({
-                  ipPrefix: prefix,
-                  maskLengthMin: minLength,
-                  maskLengthMax: maxLength,
-                })),
-              }),
-            }),
-        ...(statement.audience === undefined
-          ? {}
-          : { communitySet: { type: MatchSet_Type.ANY, name: `${PREFIX}${statement.audience}` } }),
-        routeType: ROUTE_TYPES[statement.origin ?? 'any'],
-      },
-      actions: actionsToApi(statement, direction),
-    })),
+      conditions,
+      actions: actionsToApi(direction, statement.verdict, statement.actions),
+    });
   });
-  return { policy, sets };
+  const last = Statement.fromPartial({
+    name: `${name}-otherwise`,
+    conditions: {},
+    actions: actionsToApi(direction, otherwise, UNCHANGED),
+  });
+  const first = direction === 'import' ? [localStatement(name)] : [];
+  return { policy: Policy.fromPartial({ name, statements: [...first, ...made, last] }), sets };
 }
 
-const ROUTE_TYPES: Readonly<Record<RouteOrigin | 'any', Conditions_RouteType>> = {
-  any: Conditions_RouteType.ROUTE_TYPE_NONE,
-  local: Conditions_RouteType.ROUTE_TYPE_LOCAL,
-  internal: Conditions_RouteType.ROUTE_TYPE_INTERNAL,
-  external: Conditions_RouteType.ROUTE_TYPE_EXTERNAL,
-};
-
-/** What leaves the node bears no mark of ours. */
-const UNMARK = {
-  type: CommunityAction_Type.REMOVE,
-  communities: AUDIENCES.map(audience => communityText(AUDIENCE_MARKS[audience])),
-};
-
-function actionsToApi({ verdict, actions }: BgpStatement, direction: BgpPolicy['direction']): Partial<Actions> {
-  const routeAction = verdictToApi(verdict);
-  if (verdict === 'reject') return { routeAction };
-  const { setCommunities, prepend, nextHopSelf } = actions;
-  const community =
-    setCommunities === undefined || setCommunities.length === 0
-      ? UNMARK
-      : { type: CommunityAction_Type.REPLACE, communities: setCommunities.map(communityText) };
-  return {
-    routeAction,
-    ...(direction === 'export' || setCommunities !== undefined ? { community } : {}),
-    ...(prepend === undefined ? {} : { asPrepend: { asn: prepend.asn, repeat: prepend.times, useLeftMost: false } }),
-    ...(nextHopSelf ? { nexthop: { address: '', self: true, unchanged: false } } : {}),
-  };
+/** Undefined for one that we did not make, or that was changed so that it says what ours cannot. */
+export function policyOfApi(direction: Direction, policy: Policy, sets: readonly DefinedSet[]): BgpPolicy | undefined {
+  const statements = [...policy.statements];
+  if (direction === 'import' && !isLocalStatement(statements.shift())) return undefined;
+  const last = statements.pop();
+  const lastRead = last === undefined ? undefined : statementOfApi(direction, last, sets);
+  if (lastRead === undefined || !isUnconditional(lastRead)) return undefined;
+  const read = statements.map(statement => statementOfApi(direction, statement, sets));
+  if (read.includes(undefined)) return undefined;
+  return { direction, statements: read.filter(statement => statement !== undefined), otherwise: lastRead.verdict };
 }
 
-/** The policy of these statements and sets; what is not as we make it comes out other than any policy of ours. */
-export function policyOfApi(
-  direction: BgpPolicy['direction'],
-  { statements }: Policy,
-  sets: ReadonlyMap<string, DefinedSet>,
-  defaultAction: RouteAction,
-): BgpPolicy {
-  return {
-    direction,
-    statements: statements.map(statement => statementOfApi(statement, sets)),
-    otherwise: defaultAction === RouteAction.REJECT ? 'reject' : 'accept',
-  };
+function localStatement(name: string): Statement {
+  return Statement.fromPartial({
+    name: `${name}-local`,
+    conditions: { routeType: ROUTE_TYPES.local },
+    actions: { routeAction: RouteAction.ACCEPT },
+  });
 }
 
-function statementOfApi({ conditions, actions }: Statement, sets: ReadonlyMap<string, DefinedSet>): BgpStatement {
-  const verdict = actions?.routeAction === RouteAction.REJECT ? 'reject' : 'accept';
-  return {
-    neighbors: neighborsOf(conditions, sets),
-    prefixes: prefixesOf(conditions, sets),
-    origin: originOf(conditions),
-    audience: AUDIENCES.find(audience => conditions?.communitySet?.name === `${PREFIX}${audience}`),
-    verdict,
-    actions: actionsOf(actions),
-  };
-}
-
-function neighborsOf(conditions: Conditions | undefined, sets: ReadonlyMap<string, DefinedSet>): BgpStatement['neighbors'] {
-  const name = conditions?.neighborSet?.name ?? '';
-  if (name === '') return undefined;
-  const list = sets.get(name)?.list ?? [];
-  return list.flatMap(text => parseAddress(text.replace(/\/.*$/, '')) ?? []).sort();
-}
-
-function prefixesOf(conditions: Conditions | undefined, sets: ReadonlyMap<string, DefinedSet>): BgpStatement['prefixes'] {
-  const name = conditions?.prefixSet?.name ?? '';
-  if (name === '') return undefined;
-  const ranges = (sets.get(name)?.prefixes ?? []).flatMap(
-    ({ ipPrefix, maskLengthMin, maskLengthMax }): readonly PrefixRange[] => {
-      const prefix = parsePrefix(ipPrefix);
-      return prefix === undefined ? [] : [{ prefix, minLength: maskLengthMin, maxLength: maskLengthMax }];
-    },
+function isLocalStatement(statement: Statement | undefined): boolean {
+  if (statement === undefined) return false;
+  const read = statementOfApi('import', statement, []);
+  return (
+    read !== undefined && read.origin === 'local' && read.verdict === 'accept' && isUnconditional({ ...read, origin: undefined })
   );
-  return ranges;
 }
 
-function originOf(conditions: Conditions | undefined): RouteOrigin | undefined {
-  return (['local', 'internal', 'external'] as const).find(origin => ROUTE_TYPES[origin] === conditions?.routeType);
+function isUnconditional({ neighbors, prefixes, origin, audience }: BgpStatement): boolean {
+  return [neighbors, prefixes, origin, audience].every(condition => condition === undefined);
 }
 
-function actionsOf(actions: Actions | undefined): BgpActions {
-  const community = actions?.community;
-  const asPrepend = actions?.asPrepend;
+function conditionsToApi(statement: BgpStatement, name: string, sets: DefinedSet[]): Conditions {
+  const { neighbors, prefixes, origin, audience } = statement;
+  const matching = (definedType: DefinedType, what: string, content: Partial<DefinedSet>): MatchSet => {
+    const items = content.list ?? content.prefixes ?? [];
+    // GoBGP takes an empty set for a condition that always holds.
+    if (items.length === 0) throw new FairwayError('FW_BGP_REFUSED', `a statement of a BGP policy names no ${what} at all`);
+    sets.push(DefinedSet.fromPartial({ definedType, name: `${name}-${what}`, ...content }));
+    return { type: MatchSet_Type.ANY, name: `${name}-${what}` };
+  };
+  return Conditions.fromPartial({
+    neighborSet: neighbors && matching(DefinedType.NEIGHBOR, 'neighbors', { list: neighbors.map(hostPrefix) }),
+    prefixSet: prefixes && matching(DefinedType.PREFIX, 'prefixes', { prefixes: prefixes.map(rangeToApi) }),
+    communitySet: audience && matching(DefinedType.COMMUNITY, 'audience', { list: [communityText(AUDIENCE_MARKS[audience])] }),
+    routeType: origin === undefined ? Conditions_RouteType.ROUTE_TYPE_NONE : ROUTE_TYPES[origin],
+  });
+}
+
+function rangeToApi({ prefix, minLength, maxLength }: PrefixRange): {
+  ipPrefix: string;
+  maskLengthMin: number;
+  maskLengthMax: number;
+} {
+  return { ipPrefix: prefix, maskLengthMin: minLength, maskLengthMax: maxLength };
+}
+
+function actionsToApi(direction: Direction, verdict: BgpStatement['verdict'], actions: BgpActions): Actions {
+  if (verdict === 'reject') return Actions.fromPartial({ routeAction: RouteAction.REJECT });
+  const { setCommunities, prepend, nextHopSelf } = actions;
+  return Actions.fromPartial({
+    routeAction: RouteAction.ACCEPT,
+    community: communityToApi(direction, setCommunities),
+    asPrepend: prepend && { asn: prepend.asn, repeat: prepend.times },
+    nexthop: nextHopSelf ? { self: true } : undefined,
+  });
+}
+
+function communityToApi(direction: Direction, communities: readonly number[] | undefined): CommunityAction | undefined {
+  if (communities !== undefined && communities.length > 0)
+    return { type: CommunityAction_Type.REPLACE, communities: communities.map(communityText) };
+  if (communities !== undefined) return { type: CommunityAction_Type.REMOVE, communities: [ANY_COMMUNITY] };
+  return direction === 'export' ? { type: CommunityAction_Type.REMOVE, communities: [...OUR_MARKS] } : undefined;
+}
+
+/** Undefined where it says what ours cannot. */
+function statementOfApi(direction: Direction, statement: Statement, sets: readonly DefinedSet[]): BgpStatement | undefined {
+  const conditions = conditionsOfApi(statement.conditions ?? Conditions.fromPartial({}), sets);
+  const { routeAction, ...done } = statement.actions ?? Actions.fromPartial({});
+  if (conditions === undefined) return undefined;
+  if (routeAction === RouteAction.REJECT) return { ...conditions, verdict: 'reject', actions: UNCHANGED };
+  const actions = actionsOfApi(direction, done);
+  return routeAction === RouteAction.ACCEPT && actions !== undefined ? { ...conditions, verdict: 'accept', actions } : undefined;
+}
+
+type ReadConditions = Pick<BgpStatement, 'neighbors' | 'prefixes' | 'origin' | 'audience'>;
+
+function conditionsOfApi(conditions: Conditions, sets: readonly DefinedSet[]): ReadConditions | undefined {
+  const { neighborSet, prefixSet, communitySet, routeType } = conditions;
+  const { asPathLength, asPathSet, extCommunitySet, largeCommunitySet, nextHopInList, afiSafiIn } = conditions;
+  if ([asPathLength, asPathSet, extCommunitySet, largeCommunitySet].some(other => other !== undefined)) return undefined;
+  if (nextHopInList.length + afiSafiIn.length > 0) return undefined;
+  const neighbors = neighborsOf(findSet(DefinedType.NEIGHBOR, neighborSet, sets));
+  const prefixes = rangesOf(findSet(DefinedType.PREFIX, prefixSet, sets));
+  const audience = audienceOfSet(findSet(DefinedType.COMMUNITY, communitySet, sets));
+  const origin = ORIGINS.find(each => ROUTE_TYPES[each] === routeType);
+  // A condition that is there and cannot be read.
+  const isUnread = (match: MatchSet | undefined, read: unknown): boolean => match !== undefined && read === undefined;
+  if (isUnread(neighborSet, neighbors) || isUnread(prefixSet, prefixes) || isUnread(communitySet, audience)) return undefined;
+  return { neighbors, prefixes, origin, audience };
+}
+
+function findSet(type: DefinedType, match: MatchSet | undefined, sets: readonly DefinedSet[]): DefinedSet | undefined {
+  if (match?.type !== MatchSet_Type.ANY) return undefined;
+  return sets.find(({ definedType, name }) => definedType === type && name === match.name);
+}
+
+function neighborsOf(set: DefinedSet | undefined): readonly IpAddress[] | undefined {
+  const prefixes = set?.list.map(parsePrefix);
+  if (prefixes === undefined || prefixes.length === 0) return undefined;
+  const addresses = prefixes.flatMap(prefix => {
+    const address = prefix === undefined ? undefined : parseAddress(prefixAddress(prefix));
+    return address !== undefined && prefix !== undefined && prefixLength(prefix) === HOST_BITS[familyOf(address)]
+      ? [address]
+      : [];
+  });
+  return addresses.length === prefixes.length ? addresses : undefined;
+}
+
+function rangesOf(set: DefinedSet | undefined): readonly PrefixRange[] | undefined {
+  if (set === undefined || set.prefixes.length === 0) return undefined;
+  const ranges = set.prefixes.flatMap(({ ipPrefix, maskLengthMin, maskLengthMax }) => {
+    const prefix = parsePrefix(ipPrefix);
+    return prefix === undefined ? [] : [{ prefix, minLength: maskLengthMin, maxLength: maskLengthMax }];
+  });
+  return ranges.length === set.prefixes.length ? ranges : undefined;
+}
+
+function audienceOfSet(set: DefinedSet | undefined): Audience | undefined {
+  const [pattern, ...more] = set?.list ?? [];
+  if (pattern === undefined || more.length > 0) return undefined;
+  return AUDIENCES.find(audience => pattern.replace(/[$^]/g, '') === communityText(AUDIENCE_MARKS[audience]));
+}
+
+function actionsOfApi(direction: Direction, actions: Omit<Actions, 'routeAction'>): BgpActions | undefined {
+  const { community, asPrepend, nexthop, med, extCommunity, localPref, largeCommunity } = actions;
+  if ([med, extCommunity, localPref, largeCommunity].some(other => other !== undefined)) return undefined;
+  const setCommunities = communitiesOfApi(direction, community);
+  if (setCommunities === 'other' || asPrepend?.useLeftMost === true) return undefined;
+  if (nexthop !== undefined && !nexthop.self) return undefined;
   return {
-    setCommunities:
-      community?.type === CommunityAction_Type.REPLACE && community.communities.length > 0
-        ? community.communities.flatMap(text => communityOf(text) ?? []).sort((a, b) => a - b)
-        : undefined,
-    prepend: asPrepend === undefined || asPrepend.repeat === 0 ? undefined : { asn: asPrepend.asn, times: asPrepend.repeat },
-    nextHopSelf: actions?.nexthop?.self === true,
+    setCommunities,
+    prepend: asPrepend && { asn: asPrepend.asn, times: asPrepend.repeat },
+    nextHopSelf: nexthop !== undefined,
   };
 }
 
-/** `64512:100`, as RFC 1997 writes it. */
+function communitiesOfApi(direction: Direction, action: CommunityAction | undefined): readonly number[] | undefined | 'other' {
+  if (action?.type === CommunityAction_Type.REPLACE) return action.communities.map(communityOf);
+  const removed = action?.communities.join(' ') ?? '';
+  if (action?.type === CommunityAction_Type.REMOVE && removed === ANY_COMMUNITY) return [];
+  const expected = direction === 'export' ? OUR_MARKS.join(' ') : '';
+  const isAsMade = removed === expected && (action === undefined || action.type === CommunityAction_Type.REMOVE);
+  return isAsMade ? undefined : 'other';
+}
+
 function communityText(community: number): string {
   return `${community >>> 16}:${community & 0xffff}`;
 }
 
-function communityOf(text: string): number | undefined {
-  const [, high, low] = /^([0-9]+):([0-9]+)$/.exec(text.replace(/[\^$]/g, '')) ?? [];
-  return high === undefined || low === undefined ? undefined : Number(high) * 0x10000 + Number(low);
-}
-
-/** Policies in one form: what reads back otherwise than it was written means the same. */
-export function normalized(policy: BgpPolicy): BgpPolicy {
-  return {
-    ...policy,
-    statements: policy.statements.map(statement => ({
-      ...statement,
-      neighbors: statement.neighbors?.toSorted(),
-      prefixes: statement.prefixes?.toSorted((a, b) => compareRanges(a, b)),
-      actions:
-        statement.verdict === 'reject' ? NO_ACTIONS : { ...statement.actions, setCommunities: listOrNone(statement.actions) },
-    })),
-  };
-}
-
-const NO_ACTIONS: BgpActions = { setCommunities: undefined, prepend: undefined, nextHopSelf: false };
-
-/** Setting none is what is done to every path: our mark goes, and paths of ours have no other. */
-function listOrNone({ setCommunities }: BgpActions): readonly number[] | undefined {
-  return setCommunities === undefined || setCommunities.length === 0 ? undefined : setCommunities.toSorted((a, b) => a - b);
-}
-
-function compareRanges(a: PrefixRange, b: PrefixRange): number {
-  const text = ({ prefix, minLength, maxLength }: PrefixRange): string => `${prefix} ${minLength} ${maxLength}`;
-  return text(a) < text(b) ? -1 : 1;
-}
-
-/** Whether the two let the same routes through to whomever they are asked of: then only what is done to these differs. */
-export function sameConditions(one: BgpPolicy, other: BgpPolicy): boolean {
-  const conditions = ({ statements, otherwise }: BgpPolicy): string =>
-    JSON.stringify([
-      otherwise,
-      statements.map(({ prefixes, origin, audience, verdict }) => [prefixes ?? null, origin, audience, verdict]),
-    ]);
-  return conditions(normalized(one)) === conditions(normalized(other));
+function communityOf(text: string): number {
+  const [high = '', low = ''] = text.split(':');
+  return Number(high) * 0x10000 + Number(low);
 }

@@ -1,18 +1,17 @@
 /** The drivers of the tables behind BGP: server, policies, paths, peers. Each change is a call or two to the speaker. */
 import { FairwayError, messageOf } from '../errors.ts';
 import type { ApplyResult, Change, TableDriver } from '../reconcile/driver.ts';
-import type { BgpPath, BgpPeer, BgpPolicy, BgpServer } from '../reconcile/routing-tables.ts';
+import type { BgpActions, BgpPath, BgpPeer, BgpPolicy, BgpServer, PrefixRange } from '../reconcile/routing-tables.ts';
 import { TABLES } from '../reconcile/tables.ts';
-import { normalized } from './gobgp-v3-policy.ts';
 import type { Speaker } from './speaker.ts';
 
 export interface BgpTablesOptions {
   /** The one that answers now; throws FW_BGP_UNREACHABLE while there is none. */
-  speaker(): Speaker;
+  readonly speaker: () => Speaker;
   /** Whether neighbours that are added now are to hear that we restart with our routes kept. */
-  isRestarting(): boolean;
+  readonly isRestarting: () => boolean;
   /** The server was stopped and started: it has neither policies nor paths nor peers now. */
-  restarted(): void;
+  readonly restarted: () => void;
 }
 
 export function bgpServerDriver(options: BgpTablesOptions): TableDriver<BgpServer> {
@@ -22,16 +21,17 @@ export function bgpServerDriver(options: BgpTablesOptions): TableDriver<BgpServe
       if (found === undefined) return new Map();
       const key = TABLES.bgpServer.key(found);
       const wanted = expected.get(key);
-      // Where nothing listens there is no port to compare.
-      const server = found.listenAddresses.length === 0 && wanted !== undefined ? { ...found, port: wanted.port } : found;
-      return new Map([[key, wanted !== undefined && TABLES.bgpServer.same(server, wanted) ? wanted : server]]);
+      return new Map([[key, wanted !== undefined && TABLES.bgpServer.same(found, wanted) ? wanted : found]]);
     },
     apply: (changes, signal) =>
       oneByOne(changes, signal, async change => {
         const speaker = options.speaker();
-        if (change.op !== 'create') await speaker.stopServer(signal);
-        if (change.op !== 'delete') await speaker.startServer(change.to, signal);
-        if (change.op !== 'create') options.restarted();
+        try {
+          if (change.op !== 'create') await speaker.stopServer(signal);
+          if (change.op !== 'delete') await speaker.startServer(change.to, signal);
+        } finally {
+          if (change.op !== 'create') options.restarted();
+        }
       }),
     render: changes =>
       lines(changes, change =>
@@ -70,8 +70,28 @@ export function bgpPolicyDriver({ speaker }: BgpTablesOptions): TableDriver<BgpP
   };
 }
 
+/** Sets have no order, and what is rejected is not acted on. */
 function isSamePolicy(actual: BgpPolicy, desired: BgpPolicy): boolean {
   return TABLES.bgpPolicy.same(normalized(actual), normalized(desired));
+}
+
+const UNCHANGED: BgpActions = { setCommunities: undefined, prepend: undefined, nextHopSelf: false };
+
+function normalized({ direction, statements, otherwise }: BgpPolicy): BgpPolicy {
+  return {
+    direction,
+    otherwise,
+    statements: statements.map(statement => ({
+      ...statement,
+      neighbors: statement.neighbors?.toSorted(),
+      prefixes: statement.prefixes?.toSorted((one, other) => (rangeText(one) < rangeText(other) ? -1 : 1)),
+      actions: statement.verdict === 'reject' ? UNCHANGED : statement.actions,
+    })),
+  };
+}
+
+function rangeText({ prefix, minLength, maxLength }: PrefixRange): string {
+  return `${prefix} ${minLength} ${maxLength}`;
 }
 
 /** All changes at once; where that is refused, each for itself, so that one bad path stops no other. */
@@ -101,7 +121,7 @@ export function bgpPathDriver({ speaker }: BgpTablesOptions): TableDriver<BgpPat
         await write(changes, signal);
         return { failed: new Map() };
       } catch (thrown) {
-        if (signal.aborted || changes.length === 1) return failedWith(changes, thrown, signal);
+        if (signal.aborted || changes.length === 1 || isUnreachable(thrown)) return failedWith(changes, thrown, signal);
         return oneByOne(changes, signal, change => write([change], signal));
       }
     },
@@ -157,19 +177,23 @@ function lines<T>(changes: readonly Change<T>[], line: (change: Change<T>) => st
   return changes.map(change => `${line(change)}\n`).join('');
 }
 
-/** One refused entry never stops another. */
+/** One refused entry never stops another; where nobody answers, none is waited for after the first. */
 async function oneByOne<T>(
   changes: readonly Change<T>[],
   signal: AbortSignal,
   write: (change: Change<T>) => Promise<void>,
 ): Promise<ApplyResult> {
   const failed = new Map<string, FairwayError>();
+  let silence: FairwayError | undefined;
   for (const change of changes) {
     try {
-      await write(change);
+      if (silence === undefined) await write(change);
+      else failed.set(change.key, silence);
     } catch (thrown) {
       if (signal.aborted) throw thrown;
-      failed.set(change.key, asFairwayError(thrown));
+      const error = asFairwayError(thrown);
+      failed.set(change.key, error);
+      if (isUnreachable(error)) silence = error;
     }
   }
   return { failed };
@@ -178,6 +202,10 @@ async function oneByOne<T>(
 function failedWith<T>(changes: readonly Change<T>[], thrown: unknown, signal: AbortSignal): ApplyResult {
   if (signal.aborted) throw thrown;
   return { failed: new Map(changes.map(({ key }) => [key, asFairwayError(thrown)])) };
+}
+
+function isUnreachable(thrown: unknown): boolean {
+  return thrown instanceof FairwayError && thrown.code === 'FW_BGP_UNREACHABLE';
 }
 
 function asFairwayError(thrown: unknown): FairwayError {

@@ -113,7 +113,7 @@ function afterFirstRound(daemon: Daemon | undefined): Daemon | undefined {
 
 function openProcess(options: BgpOptions, events: BgpProcessEvents): BgpProcess {
   const { config, clock, log, daemon, path, hadRoutes } = options;
-  const connect = (endpoint: string): Speaker => gobgpV3({ endpoint, now: () => clock.now() });
+  const connect = (endpoint: string): Speaker => gobgpV3({ endpoint, clock });
   const timings = BGP_PROCESS_TIMINGS;
   if (config.gobgpEndpoint !== '') {
     return new GobgpEndpoint({ ...events, endpoint: config.gobgpEndpoint, connect, clock, timings });

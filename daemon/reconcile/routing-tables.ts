@@ -1,7 +1,6 @@
 /** The tables of pod routing: what an entry is and what identifies it. They are part of `tables.ts`, where the stages stand. */
 import type { Family, IpAddress } from '../net/address.ts';
-import { familyOf } from '../net/address.ts';
-import { type IpPrefix, prefixFamily } from '../net/prefix.ts';
+import type { IpPrefix } from '../net/prefix.ts';
 import type { Secret } from '../net/secret.ts';
 import type { Requirement, TableDefinition } from './tables.ts';
 
@@ -226,16 +225,6 @@ export const ROUTING_TABLES: { readonly [K in keyof RoutingTableTypes]: TableDef
     requires: () => SERVER_AND_POLICIES,
   },
 };
-
-/** The family of a route, of its outer packets where it is tunnelled. */
-export function routeFamily({ destination }: UnicastRoute): Family {
-  return prefixFamily(destination);
-}
-
-/** Address families that a list of addresses is of, ipv4 first. */
-export function familiesOfAddresses(addresses: readonly IpAddress[]): readonly Family[] {
-  return (['ipv4', 'ipv6'] as const).filter(family => addresses.some(address => familyOf(address) === family));
-}
 
 function sameList<T>(one: readonly T[], other: readonly T[], key: (item: T) => string): boolean {
   return one === other || (one.length === other.length && one.every((item, index) => key(item) === key(other[index] as T)));

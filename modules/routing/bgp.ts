@@ -121,13 +121,13 @@ function routerIdOf({ addresses }: RoutingContext, { routerId }: RoutingOptions)
   return addresses.ipv4 ?? identifierOf(primary);
 }
 
-/** An address that the host has not would keep all of BGP from starting; where it has none of those asked for, it listens on all. */
-function listenAddresses(annotated: readonly IpAddress[] | undefined, context: RoutingContext): readonly IpAddress[] {
-  const own = FAMILIES.flatMap(family => context.addresses[family] ?? []);
-  const usable = (annotated ?? own).filter(
-    address => context.families.includes(familyOf(address)) && context.ownAddresses.includes(address),
-  );
-  return (usable.length > 0 ? usable : context.families.map(family => ANY_ADDRESS[family])).toSorted();
+/**
+ * All addresses, so that nothing that comes and goes with a link ends all sessions: GoBGP starts on addresses that are all there, or not at all. An
+ * annotation may name fewer, beside another program that speaks BGP.
+ */
+function listenAddresses(annotated: readonly IpAddress[] | undefined, { families }: RoutingContext): readonly IpAddress[] {
+  const usable = (annotated ?? []).filter(address => families.includes(familyOf(address)));
+  return (usable.length > 0 ? usable : families.map(family => ANY_ADDRESS[family])).toSorted();
 }
 
 const ANY_ADDRESS: Readonly<Record<Family, IpAddress>> = { ipv4: mustParseAddress('0.0.0.0'), ipv6: mustParseAddress('::') };
@@ -141,15 +141,18 @@ function externalPeers(
 ): readonly BgpPeer[] {
   const peers: BgpPeer[] = [];
   for (const peer of peersAsked(annotations, options, problems)) {
-    const localAddress = peer.localAddress ?? context.sources[familyOf(peer.address)];
-    if (localAddress === undefined) {
+    const family = familyOf(peer.address);
+    // Flags are those of all nodes, and a router may be one of them.
+    if (context.ownAddresses.includes(peer.address)) continue;
+    if (context.addresses[family] === undefined && peer.localAddress === undefined) {
       problems.push(`BGP peer ${peer.address} is left out: this node has no address of its family`);
       continue;
     }
     peers.push({
       address: peer.address,
       asn: peer.asn,
-      localAddress,
+      // None where the node's address is on no link: the kernel is to choose.
+      localAddress: peer.localAddress ?? context.sources[family],
       port: peer.port,
       password: peer.password,
       holdSeconds: options.holdSeconds,

@@ -3,9 +3,9 @@
  * that comes and brings a link with it must not plan a thousand nodes again.
  */
 import type { HostFacts, NodeView } from '../../daemon/cluster/snapshot.ts';
-import { type Family, familyOf, type IpAddress, isLinkLocal, isLoopback } from '../../daemon/net/address.ts';
+import { type Family, type IpAddress, isLinkLocal, isLoopback } from '../../daemon/net/address.ts';
 import { type IpPrefix, prefixContains, prefixFamily, prefixLength, prefixOf } from '../../daemon/net/prefix.ts';
-import { isUnderlay, POD_BRIDGE } from './names.ts';
+import { isUnderlay } from './names.ts';
 import type { RoutingOptions } from './options.ts';
 
 export const FAMILIES: readonly Family[] = ['ipv4', 'ipv6'];
@@ -79,13 +79,4 @@ export function leadsIntoItself(destination: IpPrefix, nextHop: IpAddress, conte
   if (!prefixContains(destination, nextHop)) return false;
   const subnet = subnetOf(context, nextHop);
   return subnet === undefined || prefixLength(subnet.prefix) < prefixLength(destination);
-}
-
-export function isOfFamily(family: Family): (address: IpAddress) => boolean {
-  return address => familyOf(address) === family;
-}
-
-/** Whether the node has the bridge of pods already. */
-export function hasPodBridge(host: HostFacts): boolean {
-  return host.links.has(POD_BRIDGE);
 }

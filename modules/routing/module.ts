@@ -9,6 +9,7 @@ import type { EndpointSlice, Node, ObjectKey, Service } from '../../daemon/clust
 import { differingKeys, patched } from '../../daemon/cluster/patched-map.ts';
 import type { LearnedRoute, Rib, Snapshot } from '../../daemon/cluster/snapshot.ts';
 import type { IpAddress } from '../../daemon/net/address.ts';
+import type { IpPrefix } from '../../daemon/net/prefix.ts';
 import { type Fragment, type OwnerKey, ownerKey } from '../../daemon/reconcile/fragment.ts';
 import type { Module, Plan } from '../../daemon/reconcile/module.ts';
 import { Stable, sameText } from '../../daemon/reconcile/stable.ts';
@@ -18,7 +19,7 @@ import { type BgpPlan, planBgp } from './bgp.ts';
 import { type RoutingContext, routingContextOf } from './context.ts';
 import { planRoute } from './learned-route.ts';
 import { NodeIndex } from './node-index.ts';
-import { type NodeSurroundings, planNode } from './node-plan.ts';
+import { isReached, type NodeSurroundings, planNode } from './node-plan.ts';
 import type { RoutingOptions } from './options.ts';
 import { hasEgress, type OwnSurroundings, planOwn } from './own-plan.ts';
 import { sameBgpPlan } from './same-bgp-plan.ts';
@@ -163,13 +164,17 @@ class RoutingPlanner {
   }
 
   #planRoutes(routes: Rib['routes'], context: RoutingContext, bgp: BgpPlan, changes: Map<OwnerKey, Fragment | undefined>): void {
-    const isNode = (address: IpAddress): boolean => this.#index.isNode(address);
+    const surroundings = {
+      context,
+      isNode: (address: IpAddress): boolean => this.#index.isNode(address),
+      nodeAddresses: () => this.#index.addresses(),
+    };
     for (const prefix of this.#staleRoutes) {
       // A speaker that was stopped tells of no withdrawals.
       const learned: LearnedRoute | undefined = bgp.server === undefined ? undefined : routes.get(prefix);
       // Where Node objects say the way to pods, no neighbour does.
-      const isSaid = this.#options.podRoutes === 'api' && this.#index.hasPods(prefix);
-      const fragment = learned === undefined || isSaid ? undefined : planRoute(learned, { context, isNode }, this.#options);
+      const isSaid = [...this.#index.nodesWith(prefix)].some(node => isReached(node, prefix as IpPrefix, context, this.#options));
+      const fragment = learned === undefined || isSaid ? undefined : planRoute(learned, surroundings, this.#options);
       this.#putAt(`Route ${prefix}`, fragment, changes);
       this.#staleRoutes.delete(prefix);
     }

@@ -3,8 +3,6 @@ import type { Family } from '../../daemon/net/address.ts';
 
 /** The bridge of this node's pods, as kube-router's CNI configuration names it. */
 export const POD_BRIDGE = 'kube-bridge';
-/** The link of Services' virtual addresses: none of its addresses is the node's. */
-const VIP_LINK = 'kube-dummy-if';
 
 /** Place of our hooks among all of Fairway's in one built-in chain: behind policies, and behind what Services masquerade. */
 export const HOOK_ORDER = 30;
@@ -24,7 +22,7 @@ export function setName(role: SetRole, family: Family): string {
   return family === 'ipv6' ? `inet6:${SETS[role]}` : SETS[role];
 }
 
-/** Whether addresses on this link say where the node is; those of pods, Services, tunnels and loopback do not. */
+/** Whether addresses on this link say where the node is; those of pods and Services (kube-router's rule by name), tunnels and loopback do not. */
 export function isUnderlay(link: string): boolean {
-  return link !== 'lo' && link !== POD_BRIDGE && link !== VIP_LINK && !link.startsWith('tun-') && !link.startsWith('fairway-');
+  return link !== 'lo' && !/dummy|kube|docker/.test(link) && !link.startsWith('tun-') && !link.startsWith('fairway-');
 }

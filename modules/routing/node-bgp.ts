@@ -134,14 +134,14 @@ export function importRejectOf(annotations: Annotations): Read<readonly PrefixRa
 export function localAddressesOf(annotations: Annotations): Read<readonly IpAddress[] | undefined> {
   const text = annotations[LOCAL_ADDRESSES];
   if (text === undefined) return { value: undefined, problems: [] };
-  const value: IpAddress[] = [];
+  const value = new Set<IpAddress>();
   const problems: string[] = [];
   for (const item of listOf(text)) {
     const address = parseAddress(item);
     if (address === undefined) problems.push(`${LOCAL_ADDRESSES} has '${item}', which is no IP address; it is left out`);
-    else value.push(address);
+    else value.add(address);
   }
-  return { value: value.length === 0 ? undefined : value, problems };
+  return { value: value.size === 0 ? undefined : [...value], problems };
 }
 
 /** The family over which a node talks BGP by itself: that of its first InternalIP, else of its first ExternalIP. */

@@ -8,7 +8,7 @@ import { maxElementsFor } from '../../daemon/reconcile/set-size.ts';
 export class NodeIndex {
   /** How many nodes have it: two may, for a moment or by mistake. */
   readonly #addresses = new Map<IpAddress, number>();
-  readonly #podCIDRs = new Map<string, number>();
+  readonly #nodesWith = new Map<string, Set<Node>>();
   readonly #routesOver = new Map<IpAddress, Set<IpPrefix>>();
   #elements = 0;
 
@@ -16,8 +16,13 @@ export class NodeIndex {
     return this.#addresses.has(address);
   }
 
-  hasPods(prefix: string): boolean {
-    return this.#podCIDRs.has(prefix);
+  /** Nodes with this pod CIDR; more than one only by mistake. */
+  nodesWith(prefix: string): Iterable<Node> {
+    return this.#nodesWith.get(prefix) ?? [];
+  }
+
+  addresses(): Iterable<IpAddress> {
+    return this.#addresses.keys();
   }
 
   /** The most elements that one of the sets can have, stepwise, so that it is another only when a set must be. */
@@ -41,7 +46,7 @@ export class NodeIndex {
         for (const prefix of this.#routesOver.get(address) ?? []) touched.add(prefix);
       }
       for (const prefix of node?.podCIDRs ?? []) {
-        count(this.#podCIDRs, prefix, by);
+        if (node !== undefined) this.#note(prefix, node, by);
         this.#elements += by;
         touched.add(prefix);
       }
@@ -49,6 +54,14 @@ export class NodeIndex {
     apply(former, -1);
     apply(now, 1);
     return touched;
+  }
+
+  #note(prefix: string, node: Node, by: number): void {
+    const nodes = this.#nodesWith.get(prefix) ?? new Set<Node>();
+    if (by > 0) nodes.add(node);
+    else nodes.delete(node);
+    if (nodes.size === 0) this.#nodesWith.delete(prefix);
+    else this.#nodesWith.set(prefix, nodes);
   }
 
   /** Takes a learned route in place of a former one. */

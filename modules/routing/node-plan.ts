@@ -103,6 +103,14 @@ function sessionFamily(node: Node, identity: BgpIdentity, { families }: RoutingC
   return primaryFamilyOf(node) === identity.family && common.includes(identity.family) ? identity.family : common[0];
 }
 
+/** Whether Node objects say the way to these pods, so that no neighbour does. What the fabric has to carry it may say itself. */
+export function isReached(node: Node, prefix: IpPrefix, context: RoutingContext, options: RoutingOptions): boolean {
+  if (options.podRoutes !== 'api' || node.meta.name === context.nodeName) return false;
+  const remote = addressOf(node, prefix.includes(':') ? 'ipv6' : 'ipv4');
+  if (remote === undefined || leadsIntoItself(prefix, remote, context)) return false;
+  return wayTo(remote, true, context, options) !== undefined;
+}
+
 function routeEntries(
   node: Node,
   context: RoutingContext,

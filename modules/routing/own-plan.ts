@@ -139,6 +139,9 @@ function cniEntries({ context, capabilities }: OwnSurroundings, options: Routing
   const needs: readonly Requirement[] = [
     { table: 'link', key: POD_BRIDGE },
     ...families.map(family => hook(family, CHAINS.forward)),
+    ...(options.overlay === undefined
+      ? []
+      : context.podCIDRs.map((from): Requirement => ({ table: 'rule', key: `${from} ${POD_SOURCE_TABLE}` }))),
     ...(options.policyFirst && capabilities.ipset ? families.map(family => hook(family, POLICY_CHAIN)) : []),
   ];
   return [entry('cniConfig', { path: cniFile, podCIDRs: context.podCIDRs, mtu: podMtu(context, options), needs })];

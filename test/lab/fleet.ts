@@ -15,6 +15,8 @@ export const FAIRWAY: readonly string[] = [
 
 /** Below /run, which each namespace has for itself. */
 const FOLDER = '/run/fairway-manifests';
+/** A node of its own: on the machine itself /etc is everybody's. */
+export const CNI_FILE = '/run/fairway-cni/10-kuberouter.conflist';
 
 export interface FleetOptions {
   /** Added to the command line of every daemon. */
@@ -61,7 +63,8 @@ export class Fleet {
       ...this.#flags,
       ...(further.flags ?? []),
     ];
-    const daemon = this.#lab.startDaemon(node, argv, further);
+    const environment = { KUBE_ROUTER_CNI_CONF_FILE: CNI_FILE, ...further.environment };
+    const daemon = this.#lab.startDaemon(node, argv, { ...further, environment });
     this.#daemons.set(node.name, daemon);
     return daemon;
   }

@@ -2,9 +2,9 @@
 
 /**
  * `services`: everything, IPVS and tunnels included. `policy`: what filters packets between pods; nearly every kernel has it. `bgp`: routing without
- * tunnels, and sessions with passwords.
+ * tunnels, and sessions with passwords. `overlays`: tunnels of every encapsulation, and what filters.
  */
-export type LabNeeds = 'services' | 'policy' | 'bgp';
+export type LabNeeds = 'services' | 'policy' | 'bgp' | 'overlays';
 
 /** Runs in namespaces of the agent's own and vanishes with it. */
 interface Trial {
@@ -18,6 +18,21 @@ function links(...lines: readonly string[]): Pick<Trial, 'argv' | 'input'> {
 }
 
 const TOOLS = ['iptables', 'ip6tables'] as const;
+
+const TUNNELS: Trial = {
+  shows: 'ipip and ip6tnl with GUE around them, VXLAN-GPE whose routes say where to, rules',
+  ...links(
+    'fou add port 5555 gue',
+    'fou add port 5555 gue -6',
+    'link add tunnel-4 type ipip local 10.77.0.1 remote 10.77.0.2 encap gue encap-sport auto encap-dport 5555',
+    'link add tunnel-6 type ip6tnl mode ip6ip6 local fd00:77::1 remote fd00:77::2 encap gue encap-sport auto encap-dport 5555 encap-udp6-csum',
+    'link add tunnel-x type vxlan external gpe dstport 5555',
+    'link set tunnel-x up',
+    'route add 10.77.3.0/24 encap ip id 1 dst 10.77.0.3 dev tunnel-x',
+    'route add fd00:77:3::/64 encap ip6 id 1 dst fd00:77::3 dev tunnel-x',
+    'rule add from 10.77.1.0/24 lookup 77',
+  ),
+};
 
 const BRIDGED_LINKS: Trial = {
   shows: 'veth and bridge links with IPv6',
@@ -56,6 +71,16 @@ export const TRIALS: Readonly<Record<LabNeeds, readonly Trial[]>> = {
     ...TOOLS.map(tool => ({
       shows: `${tool} with nat, MASQUERADE and the ipvs match`,
       argv: `${tool} -w -t nat -A POSTROUTING -m ipvs --ipvs --vdir ORIGINAL --vmethod MASQ -j MASQUERADE`.split(' '),
+    })),
+  ],
+  overlays: [
+    BRIDGED_LINKS,
+    TUNNELS,
+    { shows: 'iptables on bridges (br_netfilter)', argv: ['cat', '/proc/sys/net/bridge/bridge-nf-call-iptables'] },
+    { shows: 'ipset hash:net', argv: ['ipset', 'create', 'trial', 'hash:net'] },
+    ...TOOLS.map(tool => ({
+      shows: `${tool} with nat and MASQUERADE`,
+      argv: `${tool} -w -t nat -A POSTROUTING -j MASQUERADE`.split(' '),
     })),
   ],
   bgp: [

@@ -37,13 +37,10 @@ export type Ways = readonly string[];
 /** By destination, the routes to others that this node has in its main table. */
 export function kernelRoutes(world: World): ReadonlyMap<string, Ways> {
   const routes = new Map<string, Ways>();
-  const podPrefixes = new Set(world.nodes.flatMap(({ podCIDRs }) => podCIDRs as readonly string[]));
   for (const { prefix, nextHops } of world.speaksBgp ? world.routes : []) {
-    if (world.podRoutes === 'api' && podPrefixes.has(prefix)) continue;
+    if (world.podRoutes === 'api' && isSaidByNodes(prefix, world)) continue;
     if (!isRouted(prefix, world) || isForbidden(prefix, world)) continue;
-    const ways = nextHops.flatMap(({ address, isInternal }) =>
-      wayTo(prefix, address, isInternal || isNodeAddress(address, world), world),
-    );
+    const ways = nextHops.flatMap(({ address }) => wayTo(prefix, address, isNodeAddress(address, world), world));
     if (ways.length > 0) routes.set(prefix, [...new Set(ways)].sort());
   }
   if (world.podRoutes === 'api') addPodRoutes(routes, world);
@@ -67,6 +64,15 @@ function addPodRoutes(routes: Map<string, Ways>, world: World): void {
   }
 }
 
+/** What a Node object leads to itself; what it leaves to the fabric, the fabric may say. */
+function isSaidByNodes(prefix: string, world: World): boolean {
+  return world.nodes.slice(1).some(node => {
+    const remote = [...node.internalIPs, ...node.externalIPs].find(address => address.includes(':') === prefix.includes(':'));
+    if (remote === undefined || !(node.podCIDRs as readonly string[]).includes(prefix)) return false;
+    return wayTo(prefix, remote, true, world).length > 0;
+  });
+}
+
 function isRouted(prefix: string, world: World): boolean {
   return prefix.includes(':')
     ? world.isIPv6On && ownAddress('ipv6', world) !== undefined
@@ -86,7 +92,13 @@ function isForbidden(prefix: string, world: World): boolean {
     ...world.hostAddresses.map(({ address }) => address),
     ...world.nodes.flatMap(node => [...node.internalIPs, ...node.externalIPs]),
   ];
-  return hosts.some(address => !isLinkLocal(address) && prefix === hostPrefixOf(address));
+  if (hosts.some(address => !isLinkLocal(address) && prefix === hostPrefixOf(address))) return true;
+  // Nobody draws away packets to nodes that are on a network of ours.
+  const networks = world.hostAddresses.filter(({ link, address }) => link.startsWith('eth') && !isLinkLocal(address));
+  return (
+    networks.some(({ address, prefixLength }) => holds(`${address}/${prefixLength}`, prefix)) &&
+    world.nodes.some(node => [...node.internalIPs, ...node.externalIPs].some(address => holds(prefix, hostPrefixOf(address))))
+  );
 }
 
 function wayTo(destination: string, remote: string, isNode: boolean, world: World): Ways {

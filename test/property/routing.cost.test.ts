@@ -97,16 +97,23 @@ describe('what one event costs among 1,000 nodes, Services and routes', () => {
     );
   });
 
-  it('another address of a node: its session and its elements; what neighbours told over the former one stays until they tell otherwise', () => {
+  it('another address of a node: its session and its elements, and what neighbours told over the former one, where no node is any more', () => {
     const watched = new Watched({});
     const { owners, keys } = watched.putNode(nodeOf(700, { internalIPs: ips('192.168.9.9') }));
-    assert.deepEqual(owners, ['Node node-701']);
-    assert.deepEqual(keys, [
-      'bgpPeer 192.168.3.201',
-      'bgpPeer 192.168.9.9',
-      'ipset kube-router-node-ips 192.168.3.201',
-      'ipset kube-router-node-ips 192.168.9.9',
-    ]);
+    assert.deepEqual(owners, ['Node node-701', 'Route 10.102.200.0/24']);
+    assert.deepEqual(
+      keys.filter(key => !/^(unicastRoute|link) /.test(key)),
+      [
+        'bgpPeer 192.168.3.201',
+        'bgpPeer 192.168.9.9',
+        'ipset kube-router-node-ips 192.168.3.201',
+        'ipset kube-router-node-ips 192.168.9.9',
+      ],
+    );
+    assert.deepEqual(
+      keys.filter(key => /^unicastRoute /.test(key)),
+      ['unicastRoute 254 10.102.200.0/24', 'unicastRoute 77 192.168.3.201/32'],
+    );
   });
 
   it('a label of a node, a Service without endpoints, a pod with its link: nothing', () => {

@@ -80,7 +80,7 @@ describe('what the real gobgpd learns', function () {
         process.kill(theirProcess.pid, 'SIGKILL');
         await theirProcess.ended;
       });
-      const theirs = gobgpV3({ endpoint: target, now: systemClock().now });
+      const theirs = gobgpV3({ endpoint: target, clock: systemClock() });
       endings.push(async () => {
         theirs.close();
       });
@@ -112,7 +112,7 @@ describe('what the real gobgpd learns', function () {
       endings.push(() => rib.stop());
       const at = new Supervised(join(folder, 'run'), {
         startProcess: inside,
-        connect: endpoint => gobgpV3({ endpoint, now: systemClock().now }),
+        connect: endpoint => gobgpV3({ endpoint, clock: systemClock() }),
         hasRoutesInKernel: () => routes.size > 0,
         onSpeaker: speaker => {
           rib.follow(speaker);

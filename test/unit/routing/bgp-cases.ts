@@ -1,7 +1,8 @@
 /** Who talks to whom, and what is told and taken in, by annotations and flags. */
 import type { Node } from '../../../daemon/cluster/kinds.ts';
+import { NO_RIB } from '../../../daemon/cluster/snapshot.ts';
 import { Secret } from '../../../daemon/net/secret.ts';
-import { type Cluster, cidrs, farNode, node } from '../../fixtures/cluster.ts';
+import { type Cluster, cidrs, farNode, ips, node } from '../../fixtures/cluster.ts';
 import { flagPeer } from '../../fixtures/routing-options.ts';
 import type { Case } from './case.ts';
 
@@ -151,6 +152,29 @@ export const BGP_CASES: readonly Case[] = [
     title: 'BGP listens where the annotation says; what is no address is told',
     golden: 'local-addresses',
     cluster: roles({ 'bgp-local-addresses': '192.168.1.1, eth0' }),
+  },
+  {
+    title: 'BGP listens on an address that is named twice once, and not on one of a family that is off',
+    golden: 'local-addresses-families',
+    cluster: roles({ 'bgp-local-addresses': '192.168.1.1,fd00:1::1,192.168.1.1' }),
+    options: { families: { ipv4: 'auto', ipv6: 'off' } },
+  },
+  {
+    title: 'where the annotation names addresses of a family that is off alone BGP listens on all',
+    golden: 'local-addresses-family-off',
+    cluster: roles({ 'bgp-local-addresses': 'fd00:1::1' }),
+    options: { families: { ipv4: 'auto', ipv6: 'off' } },
+  },
+  {
+    title: 'an address that this host has not would keep BGP from starting: it is told and left out',
+    golden: 'local-addresses-elsewhere',
+    cluster: roles({ 'bgp-local-addresses': '192.168.1.1,192.168.1.2' }),
+  },
+  {
+    title: 'behind network address translation the kernel chooses where calls to routers come from',
+    golden: 'behind-nat-fabric',
+    cluster: { nodes: [node(1, { internalIPs: ips('198.18.0.1') })], rib: NO_RIB },
+    options: { peers: [...ROUTER, flagPeer('fd00:1::fe')] },
   },
   {
     title: 'where the annotation names no usable address BGP listens on those of the node',

@@ -76,12 +76,13 @@ describe('routing from one snapshot to the next', () => {
 
   it('a learned route that changes is one route, and its tunnel where it leads to another', () => {
     const scene = new Scene();
-    scene.changed({});
+    const nodes = [node(1), node(2), farNode(4), farNode(5)];
+    scene.changed({ nodes });
     const moved = rib(
       learned('10.244.4.0/24', 'node 192.168.2.5'),
       ...POD_ROUTES.filter(({ prefix }) => prefix !== '10.244.4.0/24'),
     );
-    assert.deepEqual(scene.changed({ rib: moved }), [
+    assert.deepEqual(scene.changed({ nodes, rib: moved }), [
       'link tun-64ece1459fa',
       'link tun-af95a848149',
       'unicastRoute 254 10.244.4.0/24',

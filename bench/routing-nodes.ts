@@ -1,0 +1,171 @@
+/**
+ * The bench of Nodes that come, go and change: the daemon as an operator starts it, an API server over TLS, this machine's own kernel; and planning
+ * alone, in a process of its own.
+ */
+import { execFile } from 'node:child_process';
+import { join } from 'node:path';
+import { promisify } from 'node:util';
+import { atMost, median, megabytes, milliseconds, plain, printResults, quantile, type Result } from './results.ts';
+import { NODE_EVENTS, type NodeEvent } from './routing-cluster.ts';
+import type { RoutingPlanFigures } from './routing-plan-process.ts';
+import { counted, memoryResults, RoutingSite, type RunningDaemon, total } from './routing-site.ts';
+import type { EventFigures, NodePrograms } from './routing-station.ts';
+
+export interface RoutingNodesBench {
+  /** The fewest first. */
+  readonly sizes: readonly number[];
+  /** Of each sort, in the kernel. */
+  readonly events: number;
+}
+
+const MODES = ['api', 'mesh'] as const;
+export type RoutingMode = (typeof MODES)[number];
+
+/** Seconds until the daemon no longer waits for nodes that never call: nothing is measured before. */
+const SETTLE_SECONDS = 5;
+const FLAGS: Readonly<Record<RoutingMode, readonly string[]>> = {
+  api: ['--pod-routes=api'],
+  mesh: ['--nodes-full-mesh=true', '--bgp-graceful-restart=true', `--bgp-graceful-restart-time=${SETTLE_SECONDS}s`],
+};
+const EVENT_CPU_MS = 10;
+const FLAT = 2;
+const PLAN_EVENTS = 200;
+const REST_MS = 10_000;
+
+export async function benchRoutingNodes({ sizes, events }: RoutingNodesBench): Promise<void> {
+  for (const mode of MODES) {
+    const plans = await inSequence(sizes, nodes => planFigures(nodes, mode));
+    const kernels = await inSequence(sizes, nodes => kernelFigures(nodes, mode, events));
+    for (const what of NODE_EVENTS) {
+      const planned = plans.map(plan => plan.events[what]);
+      const cpu = planned.map(figures => median(figures.cpu));
+      printResults(`routing, planning alone, ${mode} mode, ${what} (median of ${PLAN_EVENTS})`, [
+        ...sizes.map((nodes, index) =>
+          atMost(`${nodes} Nodes: processor time`, cpu[index] ?? Number.NaN, EVENT_CPU_MS, milliseconds),
+        ),
+        ...flatness(sizes, cpu),
+        ...sameWrites(sizes, planned.map(({ written }) => written / PLAN_EVENTS)),
+      ]);
+      printResults(`routing, ${mode} mode, ${what} (median of ${events})`, eventResults(sizes, kernels.map(figures => figures[what])));
+    }
+  }
+}
+
+type KernelFigures = Readonly<Record<NodeEvent, EventFigures>>;
+
+async function inSequence<T>(sizes: readonly number[], measure: (size: number) => Promise<T>): Promise<readonly T[]> {
+  const figures: T[] = [];
+  for (const size of sizes) figures.push(await measure(size));
+  return figures;
+}
+
+async function planFigures(nodes: number, mode: RoutingMode): Promise<RoutingPlanFigures> {
+  const program = join(import.meta.dirname, 'routing-plan-process.ts');
+  const argv = ['--max-semi-space-size=2', '--expose-gc', program, String(nodes), mode, String(PLAN_EVENTS)];
+  const { stdout } = await promisify(execFile)(process.execPath, argv, { maxBuffer: 1 << 24 });
+  const figures = JSON.parse(stdout) as RoutingPlanFigures;
+  printResults(`routing, planning alone, ${mode} mode, ${nodes} Nodes`, [
+    plain('first list to full plan, processor time', milliseconds(figures.first.plan)),
+    plain('then comparing all tables with an empty kernel', milliseconds(figures.first.compare)),
+    plain('heap after the events, collected', megabytes(figures.heapBytes)),
+  ]);
+  return figures;
+}
+
+async function kernelFigures(nodes: number, mode: RoutingMode, events: number): Promise<KernelFigures> {
+  const site = await RoutingSite.open();
+  try {
+    const kubeconfig = (await site.ask({ op: 'serve', nodes, directory: site.directory })) as string;
+    const daemon = site.startDaemon(kubeconfig, FLAGS[mode]);
+    printResults(`routing, ${mode} mode, first start with ${nodes} Nodes`, await startResults(site, daemon, nodes, mode));
+    const programs = await site.programs(daemon);
+    const hasRoutes = mode === 'api';
+    const figures = new Map<NodeEvent, EventFigures>();
+    for (const what of NODE_EVENTS) {
+      // The first ones meet code that was not run yet.
+      for (const count of [2, events])
+        figures.set(what, (await site.ask({ op: 'events', what, count, nodes, programs, hasRoutes })) as EventFigures);
+    }
+    printResults(`routing, ${mode} mode, ${nodes} Nodes, afterwards`, memoryResults('after the events', programs));
+    await daemon.program.stop();
+    return Object.fromEntries(figures) as unknown as KernelFigures;
+  } finally {
+    await site.close();
+  }
+}
+
+async function startResults(
+  site: RoutingSite,
+  daemon: RunningDaemon,
+  nodes: number,
+  mode: RoutingMode,
+): Promise<readonly Result[]> {
+  const routes = mode === 'api' ? nodes - 1 : 0;
+  const inKernel = (await site.ask({ op: 'awaitRoutes', count: routes })) as number;
+  const readyAt = await daemon.readyAt;
+  const page = await site.scrape();
+  const programs = await site.programs(daemon);
+  const memory = memoryResults('then', programs);
+  const spawns = page.by('fairway_spawns_total', 'command');
+  const applied = [...page.by('fairway_table_entries', 'table')].map(([table, entries]) => {
+    const ms = 1000 * page.sum('fairway_apply_seconds_sum', { table });
+    return plain(`  of it writing ${table}`, milliseconds(ms), `${entries} entries`);
+  });
+  return [
+    plain('exec to ready', milliseconds(readyAt - daemon.begin)),
+    ...(routes === 0 ? [] : [plain('exec to the last route in the kernel', milliseconds(inKernel - daemon.begin))]),
+    plain('  of it planning', milliseconds(1000 * page.sum('fairway_plan_seconds_sum'))),
+    ...applied,
+    plain('  processor time of the daemon', milliseconds(1000 * page.sum('process_cpu_seconds_total'))),
+    plain('  processes', String(total(spawns)), counted(spawns)),
+    ...memory,
+    ...(await restResults(site, programs, mode)),
+  ];
+}
+
+/** What goes on without an event, per second. */
+async function restResults(site: RoutingSite, programs: NodePrograms, mode: RoutingMode): Promise<readonly Result[]> {
+  const rest = async (ms: number): Promise<{ daemon: number; gobgpd: number }> =>
+    (await site.ask({ op: 'rest', ms, programs })) as { daemon: number; gobgpd: number };
+  await rest(mode === 'mesh' ? 2 * SETTLE_SECONDS * 1000 : 2000);
+  const { daemon, gobgpd } = await rest(REST_MS);
+  return [
+    plain('processor time a second at rest, the daemon', milliseconds(daemon)),
+    ...(programs.gobgpd === undefined ? [] : [plain('  gobgpd', milliseconds(gobgpd), 'calls nodes that are not there')]),
+  ];
+}
+
+function eventResults(sizes: readonly number[], figures: readonly EventFigures[]): readonly Result[] {
+  const cpu = figures.map(({ cpu: times, atRest }) => Math.max(0, median(times.map(({ daemon }) => daemon)) - atRest.daemon));
+  return [
+    ...sizes.flatMap((nodes, index) => {
+      const { took = [], cpu: times = [], atRest, spawned = {}, written = {} } = figures[index] ?? {};
+      const [processes, entries] = [spawned, written].map(counts => new Map(Object.entries(counts)));
+      const gobgpd = median(times.map(time => time.gobgpd)) - (atRest?.gobgpd ?? 0);
+      return [
+        ...(took.length === 0
+          ? []
+          : [plain(`${nodes} Nodes: event to kernel`, milliseconds(median(took)), `the fastest ${milliseconds(quantile(took, 0))}`)]),
+        atMost(`${nodes} Nodes: processor time of the daemon`, cpu[index] ?? Number.NaN, EVENT_CPU_MS, milliseconds),
+        plain('  at rest it would have used besides', milliseconds(atRest?.daemon ?? 0)),
+        plain('  processor time of gobgpd, less that at rest', milliseconds(Math.max(0, gobgpd || 0))),
+        plain('  entries written', String(total(entries ?? new Map()) / times.length), counted(entries ?? new Map())),
+        plain('  processes', String(total(processes ?? new Map()) / times.length), counted(processes ?? new Map())),
+      ];
+    }),
+    ...flatness(sizes, cpu),
+    ...sameWrites(sizes, figures.map(({ written, cpu: times }) => total(new Map(Object.entries(written))) / times.length)),
+  ];
+}
+
+function flatness(sizes: readonly number[], cpu: readonly number[]): readonly Result[] {
+  const ratio = (cpu.at(-1) ?? 0) / (cpu[0] ?? 0);
+  if (sizes.length < 2) return [];
+  return [atMost(`processor time at ${sizes.at(-1)} Nodes by that at ${sizes[0]}`, ratio, FLAT, value => value.toFixed(2))];
+}
+
+function sameWrites(sizes: readonly number[], written: readonly number[]): readonly Result[] {
+  if (sizes.length < 2) return [];
+  const isMet = written.every(count => count === written[0]);
+  return [{ what: 'entries written an event', measured: written.join(', '), against: 'equal at all sizes', isMet }];
+}

@@ -1,0 +1,104 @@
+/** How pods' packets travel with each overlay: what an operator says, and what is to come of it. Underneath everything is Ethernet's MTU of 1500. */
+import type { LabNode } from '../addresses.ts';
+import { type ApiObject, type Family, nodeObject } from '../objects.ts';
+import { annotated } from '../peers/describe-interop.ts';
+
+/** `eth0`, or a tunnel by its type and what is around it. */
+type Way = 'eth0' | 'ipip' | 'ip6tnl' | 'ipip in gue' | 'ip6tnl in gue' | 'vxlan gpe';
+
+/** Who tells node1 the way: everybody, node2 as a reflector, or the Node objects. */
+export type Source = 'mesh' | 'reflector' | 'api';
+
+export interface OverlayCase {
+  readonly title: string;
+  readonly source: Source;
+  readonly flags: readonly string[];
+  /** Bytes of a packet that gets to every pod by either family. */
+  readonly podMtu: number;
+  /** From node1 to node2, on its subnet, and to node3, behind the router. */
+  readonly ways: Readonly<Record<Family, { readonly toNode2: Way; readonly toNode3: Way }>>;
+  /** Bytes of the largest packet from node1 to each of the two, whatever the pods' own links take. */
+  readonly hasTunnelTo: readonly (2 | 3)[];
+}
+
+const SUBNET = '--overlay-type=subnet';
+const FULL = '--overlay-type=full';
+
+export const OVERLAY_CASES: readonly OverlayCase[] = [
+  {
+    title: 'IPIP between subnets, by a mesh',
+    source: 'mesh',
+    flags: [],
+    podMtu: 1460,
+    ways: { ipv4: { toNode2: 'eth0', toNode3: 'ipip' }, ipv6: { toNode2: 'eth0', toNode3: 'ip6tnl' } },
+    hasTunnelTo: [3],
+  },
+  {
+    title: 'IPIP between all, from Node objects',
+    source: 'api',
+    flags: [FULL],
+    podMtu: 1460,
+    ways: { ipv4: { toNode2: 'ipip', toNode3: 'ipip' }, ipv6: { toNode2: 'ip6tnl', toNode3: 'ip6tnl' } },
+    hasTunnelTo: [2, 3],
+  },
+  {
+    title: 'GUE between subnets, by a reflector',
+    source: 'reflector',
+    flags: [SUBNET, '--overlay-encap=fou'],
+    podMtu: 1448,
+    ways: { ipv4: { toNode2: 'eth0', toNode3: 'ipip in gue' }, ipv6: { toNode2: 'eth0', toNode3: 'ip6tnl in gue' } },
+    hasTunnelTo: [3],
+  },
+  {
+    title: 'GUE between all, from Node objects',
+    source: 'api',
+    flags: [FULL, '--overlay-encap=fou'],
+    podMtu: 1448,
+    ways: {
+      ipv4: { toNode2: 'ipip in gue', toNode3: 'ipip in gue' },
+      ipv6: { toNode2: 'ip6tnl in gue', toNode3: 'ip6tnl in gue' },
+    },
+    hasTunnelTo: [2, 3],
+  },
+  {
+    title: 'VXLAN between subnets, from Node objects',
+    source: 'api',
+    flags: [SUBNET, '--overlay-encap=vxlan'],
+    podMtu: 1444,
+    ways: { ipv4: { toNode2: 'eth0', toNode3: 'vxlan gpe' }, ipv6: { toNode2: 'eth0', toNode3: 'vxlan gpe' } },
+    hasTunnelTo: [3],
+  },
+  {
+    title: 'VXLAN between all, by a mesh',
+    source: 'mesh',
+    flags: [FULL, '--overlay-encap=vxlan', '--overlay-encap-port=4790'],
+    podMtu: 1444,
+    ways: { ipv4: { toNode2: 'vxlan gpe', toNode3: 'vxlan gpe' }, ipv6: { toNode2: 'vxlan gpe', toNode3: 'vxlan gpe' } },
+    hasTunnelTo: [2, 3],
+  },
+];
+
+const SOURCE_FLAGS: Readonly<Record<Source, readonly string[]>> = {
+  mesh: [],
+  reflector: ['--nodes-full-mesh=false'],
+  api: ['--pod-routes=api'],
+};
+
+/** Flags of the daemons on all nodes. */
+export function flagsOf(source: Source): readonly string[] {
+  return SOURCE_FLAGS[source];
+}
+
+/** The Node as it is to be annotated: node2 reflects, the others are its clients. */
+export function nodeFor(source: Source, node: LabNode): ApiObject {
+  if (source !== 'reflector') return nodeObject(node);
+  const role = node.number === 2 ? 'rr.server' : 'rr.client';
+  return annotated(node, { 'node.asn': '64512', [role]: '7' });
+}
+
+/** The BGP sessions that a node is to have, as numbers of nodes. */
+export function sessionsOf(source: Source, number: number): readonly number[] {
+  const others = [1, 2, 3].filter(other => other !== number);
+  if (source === 'api') return [];
+  return source === 'mesh' ? others : number === 2 ? others : [2];
+}

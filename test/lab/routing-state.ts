@@ -1,0 +1,82 @@
+/** What of pod routing a node's kernel holds. */
+import type { LabHost } from './addresses.ts';
+import type { Lab } from './lab.ts';
+import type { Family } from './objects.ts';
+
+interface ShownLink {
+  readonly ifname?: string;
+  readonly linkinfo?: { readonly info_kind?: string; readonly info_data?: Readonly<Record<string, unknown>> };
+}
+
+/** By what packets to each of these addresses leave: `eth0`, `ipip`, `ip6tnl in gue`, `vxlan gpe`; `none` where there is no way. */
+export async function waysTo(lab: Lab, node: LabHost, addresses: readonly string[]): Promise<readonly string[]> {
+  const input = ['link show', ...addresses.map(address => `route get ${address}`)].join('\n');
+  const { stdout } = await lab.run(node, ['ip', '-j', '-d', '-force', '-batch', '-'], { input: `${input}\n` });
+  const lists = stdout
+    .split('\n')
+    .filter(line => line.startsWith('['))
+    .map(line => JSON.parse(line) as readonly (ShownLink & { readonly dev?: string })[]);
+  const [links = [], ...routes] = lists;
+  const kinds = new Map(links.map(link => [link.ifname ?? '', kindOf(link)]));
+  return routes.map(([route]) => kinds.get(route?.dev ?? '') ?? 'none');
+}
+
+function kindOf({ ifname = '', linkinfo }: ShownLink): string {
+  const { info_kind: kind = '', info_data: data = {} } = linkinfo ?? {};
+  if (kind === 'vxlan') return data['gpe'] === true ? 'vxlan gpe' : kind;
+  if (kind !== 'ipip' && kind !== 'ip6tnl') return ifname;
+  const encap = data['encap'] as { readonly type?: string } | undefined;
+  return encap?.type === undefined || encap.type === 'none' ? kind : `${kind} in ${encap.type}`;
+}
+
+const BGP_PORT = 179;
+const ESTABLISHED = '01';
+
+/** Addresses of the neighbours that a node has a BGP connection with, sorted: by the kernel's table of IPv4 connections, from either end. */
+export async function bgpNeighbours(lab: Lab, node: LabHost): Promise<readonly string[]> {
+  const table = await lab.readFile(node, '/proc/net/tcp');
+  const lines = table.matchAll(/^ *\d+: ([0-9A-F]{8}):([0-9A-F]{4}) ([0-9A-F]{8}):([0-9A-F]{4}) (\d\d) /gm);
+  const found = [...lines].flatMap(([, , localPort = '', remote = '', remotePort = '', state]) => {
+    const ports = [localPort, remotePort].map(port => Number.parseInt(port, 16));
+    return state === ESTABLISHED && ports.includes(BGP_PORT) ? [addressOf(remote)] : [];
+  });
+  return [...new Set(found)].sort();
+}
+
+/** As /proc/net writes it: a 32-bit number in the order of the machine's bytes. */
+function addressOf(hexadecimal: string): string {
+  return [...Buffer.from(hexadecimal, 'hex')].reverse().join('.');
+}
+
+/** Lines of `ip route` about one prefix in the main table. */
+export async function routesTo(lab: Lab, node: LabHost, prefix: string): Promise<readonly string[]> {
+  const family: Family = prefix.includes(':') ? 'ipv6' : 'ipv4';
+  const text = await lab.expectRun(node, ['ip', family === 'ipv6' ? '-6' : '-4', '-o', 'route', 'show', prefix]);
+  return text
+    .split('\n')
+    .map(line => line.trim())
+    .filter(line => line !== '');
+}
+
+/** Links, addresses, rules and routes of both families, rules of netfilter and sets: what `cleanup` must leave as it was. */
+export async function routingFootprint(lab: Lab, node: LabHost): Promise<string> {
+  const input = ['link show', '-4 rule show', '-6 rule show', '-4 route show table all', '-6 route show table all', 'fou show']
+    .map(line => `${line}\n`)
+    .join('');
+  const commands = input.split('\n').filter(Boolean);
+  const outputs = await Promise.all(
+    commands.map(async command => {
+      const words = command.split(' ');
+      const { stdout } = await lab.run(node, ['ip', '-o', ...words]);
+      return `$ ip ${command}\n${stdout}`;
+    }),
+  );
+  return outputs
+    .join('')
+    .split('\n')
+    // Times to live and states of neighbours change by themselves.
+    .filter(line => !/ (fe80|ff00)::/.test(line))
+    .map(line => line.replace(/ (expires|used|age) \S+/g, '').trim())
+    .filter(line => line !== '')
+    .join('\n');
+}
