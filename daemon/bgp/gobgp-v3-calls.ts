@@ -142,7 +142,8 @@ export class GobgpCalls {
 
   #refused(what: string, error: ServiceError): FairwayError {
     const { endpoint } = this.#options;
-    if (SILENCE.includes(error.code)) return new FairwayError('FW_BGP_UNREACHABLE', `gobgpd at ${endpoint} does not answer (${error.details})`);
+    if (SILENCE.includes(error.code))
+      return new FairwayError('FW_BGP_UNREACHABLE', `gobgpd at ${endpoint} does not answer (${error.details})`);
     const said =
       error.code === status.UNIMPLEMENTED
         ? 'it does not speak the API of GoBGP 3: use the Debian package gobgpd 3.x'

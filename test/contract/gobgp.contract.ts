@@ -1,5 +1,7 @@
-// Runs wherever gobgpd is: all sessions are on 127.0.0.0/8 and ::1. As root (MD5). Address plan: we are 127.0.1.1, neighbours 127.0.1.2 and on.
+// Runs as root in the lab's guest, or in a network namespace of a machine that has gobgpd: `unshare -n` around mocha. Address plan, all on lo (GoBGP takes
+// no route whose next hop is a loopback address): we are 198.51.100.1, neighbours 198.51.100.2 and on; nobody is 198.51.100.66.
 import assert from 'node:assert/strict';
+import { spawnSync } from 'node:child_process';
 import { setTimeout as pause } from 'node:timers/promises';
 import { gobgpV3 } from '../../daemon/bgp/gobgp-v3.ts';
 import type { Speaker, SpeakerEvents } from '../../daemon/bgp/speaker.ts';
@@ -14,7 +16,7 @@ import { address, bgpPeer, bgpServer } from '../fixtures/bgp.ts';
 import { until } from '../lab/until.ts';
 
 const never = new AbortController().signal;
-const WE = { address: '127.0.1.1', asn: 4_200_000_001 };
+const WE = { address: '198.51.100.1', asn: 4_200_000_001 };
 const SERVER: BgpServer = bgpServer({
   asn: WE.asn,
   routerId: address('192.0.2.1'),
@@ -53,6 +55,11 @@ const peerAt = (at: string, overrides: Partial<BgpPeer> = {}): BgpPeer =>
   bgpPeer(at, { asn: FABRIC_ASN, port: BGP_PORT, localAddress: address(WE.address), multihopTtl: 5, ...overrides });
 const configured = (at: string, overrides: Partial<NeighborSettings> = {}): string =>
   neighborConfiguration({ address: at, asn: FABRIC_ASN, speaker: WE, ...overrides });
+
+function ip(args: string): void {
+  const { status, stderr } = spawnSync('ip', args.split(' '), { encoding: 'utf8' });
+  assert.equal(status, 0, `ip ${args}: ${stderr}`);
+}
 
 function secondsSince(begin: number): number {
   return Math.round((performance.now() - begin) / 100) / 10;
@@ -94,7 +101,17 @@ describe('gobgpd 3', function () {
       .sort()
       .join(' ');
   const told = (of: Gobgpd, expected: string, family: 'ipv4' | 'ipv6' = 'ipv4', limitMs = 3_000): Promise<string> =>
-    until(`the neighbour has ${expected || 'nothing'}`, () => prefixesOf(of, family), seen => seen === expected, limitMs);
+    until(
+      `the neighbour has ${expected || 'nothing'}`,
+      () => prefixesOf(of, family),
+      seen => seen === expected,
+      limitMs,
+    );
+
+  before(() => {
+    ip('link set lo up');
+    for (const at of [1, 2, 3, 4]) ip(`addr replace 198.51.100.${at}/32 dev lo`);
+  });
 
   afterEach(async () => {
     for (const end of endings.splice(0).reverse()) await end();
@@ -128,14 +145,17 @@ describe('gobgpd 3', function () {
 
     it('gives back peers as they were added', async () => {
       const peers = [
-        peerAt('127.0.1.2', { password: new Secret('s3cret'), families: ['ipv4', 'ipv6'], holdSeconds: 30 }),
-        peerAt('127.0.1.3', { asn: WE.asn, multihopTtl: 0, localAddress: undefined, gracefulRestart: RESTART }),
-        peerAt('127.0.1.4', { asn: WE.asn, reflectorClusterId: address('1.2.3.4'), families: ['ipv6'] }),
+        peerAt('198.51.100.2', { password: new Secret('s3cret'), families: ['ipv4', 'ipv6'], holdSeconds: 30 }),
+        peerAt('198.51.100.3', { asn: WE.asn, multihopTtl: 0, localAddress: undefined, gracefulRestart: RESTART }),
+        peerAt('198.51.100.4', { asn: WE.asn, reflectorClusterId: address('1.2.3.4'), families: ['ipv6'] }),
         peerAt('::1', { localAddress: address('::1'), port: 179, gracefulRestart: { ...RESTART, deferralSeconds: 7 } }),
       ];
       for (const peer of peers) await speaker.addPeer(peer, { isRestarting: false }, never);
       const found = await speaker.peers(never);
-      const sorted = found.toSorted((one, other) => peers.findIndex(each => each.address === one.address) - peers.findIndex(each => each.address === other.address));
+      const sorted = found.toSorted(
+        (one, other) =>
+          peers.findIndex(each => each.address === one.address) - peers.findIndex(each => each.address === other.address),
+      );
       assert.equal(found.length, peers.length);
       for (const [index, peer] of peers.entries()) {
         const actual = sorted[index]!;
@@ -145,25 +165,25 @@ describe('gobgpd 3', function () {
     });
 
     it('gives back peers that restart with their own deferral time', async () => {
-      const peer = peerAt('127.0.1.3', { gracefulRestart: RESTART });
+      const peer = peerAt('198.51.100.3', { gracefulRestart: RESTART });
       await speaker.addPeer(peer, { isRestarting: true }, never);
       assert.ok(TABLES.bgpPeer.same((await speaker.peers(never))[0]!, peer));
     });
 
     it('leaves peers and paths of others alone', async () => {
-      await ours.cli('neighbor', 'add', '127.0.1.9', 'as', '65009');
-      await ours.cli('global', 'rib', 'add', '10.9.0.0/24', 'nexthop', '127.0.1.1');
+      await ours.cli('neighbor', 'add', '198.51.100.9', 'as', '65009');
+      await ours.cli('global', 'rib', 'add', '10.9.0.0/24', 'nexthop', '198.51.100.1');
       assert.deepEqual(await speaker.peers(never), []);
       assert.deepEqual(await speaker.localPaths(never), []);
     });
 
     it('names the entry that is refused, and no password', async () => {
-      const peer = peerAt('127.0.1.2', { password: new Secret('s3cret') });
+      const peer = peerAt('198.51.100.2', { password: new Secret('s3cret') });
       await speaker.addPeer(peer, { isRestarting: false }, never);
       await assert.rejects(speaker.addPeer(peer, { isRestarting: false }, never), (error: unknown) => {
         assert.ok(error instanceof FairwayError);
         assert.equal(error.code, 'FW_BGP_REFUSED');
-        assert.match(error.message, /peer 127\.0\.1\.2: .*existing peer/);
+        assert.match(error.message, /peer 198\.51\.100\.2: .*existing peer/);
         assert.doesNotMatch(error.message, /s3cret/);
         return true;
       });
@@ -181,15 +201,19 @@ describe('gobgpd 3', function () {
         importing([
           statement({ prefixes: [{ prefix: mustParsePrefix('10.1.0.0/24'), minLength: 24, maxLength: 32 }], verdict: 'reject' }),
           statement({ prefixes: [{ prefix: mustParsePrefix('fd00::/8'), minLength: 8, maxLength: 128 }], verdict: 'reject' }),
-          statement({ neighbors: [address('127.0.1.2'), address('fd00::2')], origin: 'external' }),
+          statement({ neighbors: [address('198.51.100.2'), address('fd00::2')], origin: 'external' }),
         ]),
         exporting([
           statement(
-            { neighbors: [address('127.0.1.2')], origin: 'local', audience: 'fabric' },
-            { setCommunities: [65535 * 65536 + 65281, 4_200_000_000], prepend: { asn: 4_200_000_001, times: 3 }, nextHopSelf: true },
+            { neighbors: [address('198.51.100.2')], origin: 'local', audience: 'fabric' },
+            {
+              setCommunities: [65535 * 65536 + 65281, 4_200_000_000],
+              prepend: { asn: 4_200_000_001, times: 3 },
+              nextHopSelf: true,
+            },
           ),
           statement({ origin: 'local', audience: 'everyone' }, { setCommunities: [] }),
-          statement({ neighbors: [address('127.0.1.2')], verdict: 'reject' }),
+          statement({ neighbors: [address('198.51.100.2')], verdict: 'reject' }),
           statement({ origin: 'internal' }),
         ]),
       ];
@@ -224,16 +248,22 @@ describe('gobgpd 3', function () {
       const six = path('fd00:10::/64', { audience: 'fabric' });
       await speaker.addPaths([...many, six], never);
       assert.equal((await speaker.localPaths(never)).length, 5_001);
-      const moved = path('10.100.1.0/24', { nextHop: address('127.0.1.7'), audience: 'fabric' });
+      const moved = path('10.100.1.0/24', { nextHop: address('198.51.100.7'), audience: 'fabric' });
       await speaker.addPaths([moved], never);
       const found = await speaker.localPaths(never);
       assert.equal(found.length, 5_001);
-      assert.deepEqual(found.find(({ prefix }) => prefix === moved.prefix), moved);
+      assert.deepEqual(
+        found.find(({ prefix }) => prefix === moved.prefix),
+        moved,
+      );
       assert.deepEqual(await speaker.bestPaths([six.prefix, moved.prefix], never), [
         { prefix: moved.prefix, nextHop: moved.nextHop, origin: 'local', neighbor: undefined },
         { prefix: six.prefix, nextHop: six.nextHop, origin: 'local', neighbor: undefined },
       ]);
-      await speaker.deletePaths(many.map(({ prefix }) => prefix), never);
+      await speaker.deletePaths(
+        many.map(({ prefix }) => prefix),
+        never,
+      );
       assert.deepEqual(await speaker.localPaths(never), [six]);
       assert.deepEqual(await speaker.bestPaths([], never), []);
     });
@@ -247,23 +277,31 @@ describe('gobgpd 3', function () {
 
     it('tells each what it may hear of, and our marks to no one', async () => {
       await fresh();
-      const fabric = await neighbor('127.0.1.2', { families: ['ipv4', 'ipv6'] });
-      const node = await neighbor('127.0.1.3', { asn: WE.asn });
-      await speaker.addPeer(peerAt('127.0.1.2', { families: ['ipv4', 'ipv6'] }), { isRestarting: false }, never);
-      await speaker.addPeer(peerAt('127.0.1.3', { asn: WE.asn }), { isRestarting: false }, never);
+      const fabric = await neighbor('198.51.100.2', { families: ['ipv4', 'ipv6'] });
+      const node = await neighbor('198.51.100.3', { asn: WE.asn });
+      await speaker.addPeer(peerAt('198.51.100.2', { families: ['ipv4', 'ipv6'] }), { isRestarting: false }, never);
+      await speaker.addPeer(peerAt('198.51.100.3', { asn: WE.asn }), { isRestarting: false }, never);
       await speaker.addPaths(
-        [path('10.1.0.0/24'), path('10.96.0.1/32', { audience: 'fabric' }), path('fd00:10:1::/64'), path('10.2.0.0/24', { nextHop: address('127.0.1.50') })],
+        [
+          path('10.1.0.0/24'),
+          path('10.96.0.1/32', { audience: 'fabric' }),
+          path('fd00:10:1::/64'),
+          path('10.2.0.0/24', { nextHop: address('198.51.100.50') }),
+        ],
         never,
       );
-      await ours.cli('global', 'rib', 'add', '10.9.0.0/24', 'nexthop', '127.0.1.1');
-      await Promise.all([established('127.0.1.2'), established('127.0.1.3')]);
+      await ours.cli('global', 'rib', 'add', '10.9.0.0/24', 'nexthop', '198.51.100.1');
+      await Promise.all([established('198.51.100.2'), established('198.51.100.3')]);
       await pause(500);
       assert.equal(await prefixesOf(fabric), '', 'nothing before there is a policy');
 
-      const toFabric = { neighbors: [address('127.0.1.2')], origin: 'local' } as const;
+      const toFabric = { neighbors: [address('198.51.100.2')], origin: 'local' } as const;
       await speaker.setPolicy(
         exporting([
-          statement({ ...toFabric, audience: 'fabric' }, { setCommunities: [65_000 * 65_536 + 7], prepend: { asn: 64_999, times: 2 } }),
+          statement(
+            { ...toFabric, audience: 'fabric' },
+            { setCommunities: [65_000 * 65_536 + 7], prepend: { asn: 64_999, times: 2 } },
+          ),
           statement({ ...toFabric, audience: 'everyone' }, { setCommunities: [], nextHopSelf: true }),
           statement({ origin: 'local', audience: 'everyone' }),
         ]),
@@ -282,26 +320,37 @@ describe('gobgpd 3', function () {
       assert.deepEqual(seen['10.1.0.0/24'], { nextHop: WE.address, asPath: [WE.asn], communities: [], isStale: false });
       assert.equal(seen['10.2.0.0/24']?.nextHop, WE.address, 'our end of the session');
       const atNode = await node.rib();
-      assert.deepEqual(atNode['10.2.0.0/24'], { nextHop: '127.0.1.50', asPath: [], communities: [], isStale: false });
+      assert.deepEqual(atNode['10.2.0.0/24'], { nextHop: '198.51.100.50', asPath: [], communities: [], isStale: false });
 
       await speaker.setPolicy(exporting([], 'accept'), never);
       await told(node, '10.1.0.0/24 10.2.0.0/24 10.9.0.0/24 10.96.0.1/32');
       assert.deepEqual((await node.rib())['10.96.0.1/32']?.communities, []);
-      await until('no community is left', async () => (await fabric.rib())['10.96.0.1/32']?.communities, seenNow => seenNow?.length === 0, 3_000);
+      await until(
+        'no community is left',
+        async () => (await fabric.rib())['10.96.0.1/32']?.communities,
+        seenNow => seenNow?.length === 0,
+        3_000,
+      );
       assert.equal((await fabric.rib('ipv6'))['fd00:10:1::/64']?.nextHop, 'fd00:1::1');
     });
 
     it('withdraws what a new policy rejects, from those alone whom it concerns, and ends no session', async () => {
       await fresh();
-      const [one, two] = [await neighbor('127.0.1.2'), await neighbor('127.0.1.3')];
+      const [one, two] = [await neighbor('198.51.100.2'), await neighbor('198.51.100.3')];
       await speaker.setPolicy(TELL_OURS, never);
-      for (const at of ['127.0.1.2', '127.0.1.3']) await speaker.addPeer(peerAt(at), { isRestarting: false }, never);
+      for (const at of ['198.51.100.2', '198.51.100.3']) await speaker.addPeer(peerAt(at), { isRestarting: false }, never);
       await speaker.addPaths([path('10.1.0.0/24'), path('10.96.0.1/32', { audience: 'fabric' })], never);
-      await ours.cli('global', 'rib', 'add', '10.9.0.0/24', 'nexthop', '127.0.1.1');
-      await Promise.all([told(one, '10.1.0.0/24 10.9.0.0/24 10.96.0.1/32', 'ipv4', 25_000), told(two, '10.1.0.0/24 10.9.0.0/24 10.96.0.1/32', 'ipv4', 25_000)]);
-      const uptimes = [await uptimeOf('127.0.1.2'), await uptimeOf('127.0.1.3')];
+      await ours.cli('global', 'rib', 'add', '10.9.0.0/24', 'nexthop', '198.51.100.1');
+      await Promise.all([
+        told(one, '10.1.0.0/24 10.9.0.0/24 10.96.0.1/32', 'ipv4', 25_000),
+        told(two, '10.1.0.0/24 10.9.0.0/24 10.96.0.1/32', 'ipv4', 25_000),
+      ]);
+      const uptimes = [await uptimeOf('198.51.100.2'), await uptimeOf('198.51.100.3')];
 
-      await speaker.setPolicy(exporting([statement({ neighbors: [address('127.0.1.3')] }), statement({ origin: 'local', audience: 'everyone' })]), never);
+      await speaker.setPolicy(
+        exporting([statement({ neighbors: [address('198.51.100.3')] }), statement({ origin: 'local', audience: 'everyone' })]),
+        never,
+      );
       await told(one, '10.1.0.0/24');
       await told(two, '10.1.0.0/24 10.9.0.0/24 10.96.0.1/32');
       await speaker.deletePolicy('export', never);
@@ -309,12 +358,17 @@ describe('gobgpd 3', function () {
       await told(two, '');
       await speaker.setPolicy(TELL_OURS, never);
       await told(one, '10.1.0.0/24 10.9.0.0/24 10.96.0.1/32');
-      assert.deepEqual([await uptimeOf('127.0.1.2'), await uptimeOf('127.0.1.3')], uptimes);
+      assert.deepEqual([await uptimeOf('198.51.100.2'), await uptimeOf('198.51.100.3')], uptimes);
       assert.equal((await speaker.localPaths(never)).length, 2);
       assert.equal((await speaker.peerStatus(never))[0]?.advertised, 3);
 
-      await one.cli('global', 'rib', 'add', '10.50.0.0/24', 'nexthop', '127.0.1.2');
-      await until('it is taken in', () => speaker.bestPaths([mustParsePrefix('10.50.0.0/24')], never), found => found.length === 1, 3_000);
+      await one.cli('global', 'rib', 'add', '10.50.0.0/24', 'nexthop', '198.51.100.2');
+      await until(
+        'it is taken in',
+        () => speaker.bestPaths([mustParsePrefix('10.50.0.0/24')], never),
+        found => found.length === 1,
+        3_000,
+      );
       const within = { prefix: mustParsePrefix('10.48.0.0/12'), minLength: 12, maxLength: 32 };
       await speaker.setPolicy(importing([statement({ prefixes: [within], verdict: 'reject' })]), never);
       assert.deepEqual(await speaker.bestPaths([mustParsePrefix('10.50.0.0/24')], never), []);
@@ -324,24 +378,24 @@ describe('gobgpd 3', function () {
 
     it('takes back also what it handed on from another neighbour, by a new session', async () => {
       await fresh();
-      const [one, two] = [await neighbor('127.0.1.2'), await neighbor('127.0.1.3', { asn: 65_003 })];
+      const [one, two] = [await neighbor('198.51.100.2'), await neighbor('198.51.100.3', { asn: 65_003 })];
       await speaker.setPolicy(exporting([], 'accept'), never);
-      await speaker.addPeer(peerAt('127.0.1.2'), { isRestarting: false }, never);
-      await speaker.addPeer(peerAt('127.0.1.3', { asn: 65_003 }), { isRestarting: false }, never);
-      await one.cli('global', 'rib', 'add', '10.50.0.0/24', 'nexthop', '127.0.1.2');
+      await speaker.addPeer(peerAt('198.51.100.2'), { isRestarting: false }, never);
+      await speaker.addPeer(peerAt('198.51.100.3', { asn: 65_003 }), { isRestarting: false }, never);
+      await one.cli('global', 'rib', 'add', '10.50.0.0/24', 'nexthop', '198.51.100.2');
       await told(two, '10.50.0.0/24', 'ipv4', 25_000);
-      const uptime = await uptimeOf('127.0.1.2');
+      const uptime = await uptimeOf('198.51.100.2');
       await speaker.setPolicy(TELL_OURS, never);
       await told(two, '');
-      await established('127.0.1.3');
+      await established('198.51.100.3');
       await pause(500);
       assert.equal(await prefixesOf(two), '');
-      assert.equal(await uptimeOf('127.0.1.2'), uptime, 'the other session goes on');
+      assert.equal(await uptimeOf('198.51.100.2'), uptime, 'the other session goes on');
     });
 
     it('knows equal best paths, and tells of each change of them', async () => {
       await fresh();
-      const [one, two] = [await neighbor('127.0.1.2'), await neighbor('127.0.1.3')];
+      const [one, two] = [await neighbor('198.51.100.2'), await neighbor('198.51.100.3')];
       const changed = new Set<string>();
       const sessions = new Set<string>();
       const events: SpeakerEvents = {
@@ -350,24 +404,32 @@ describe('gobgpd 3', function () {
       };
       const ending = new AbortController();
       const watching = speaker.watch(events, ending.signal);
-      for (const at of ['127.0.1.2', '127.0.1.3']) await speaker.addPeer(peerAt(at), { isRestarting: false }, never);
-      await Promise.all([established('127.0.1.2'), established('127.0.1.3')]);
-      assert.deepEqual([...sessions].sort(), ['127.0.1.2', '127.0.1.3']);
+      for (const at of ['198.51.100.2', '198.51.100.3']) await speaker.addPeer(peerAt(at), { isRestarting: false }, never);
+      await Promise.all([established('198.51.100.2'), established('198.51.100.3')]);
+      assert.deepEqual([...sessions].sort(), ['198.51.100.2', '198.51.100.3']);
       const prefix = mustParsePrefix('10.50.0.0/24');
       const bestAfter = async (what: string, change: () => Promise<unknown>): Promise<readonly string[]> => {
         changed.clear();
         await change();
         await until(`an event where ${what}`, async () => changed.has(prefix), Boolean, 3_000);
-        return (await speaker.bestPaths([prefix], never)).map(({ nextHop, origin, neighbor: by }) => `${nextHop} ${origin} ${by ?? 'we'}`).sort();
+        return (await speaker.bestPaths([prefix], never))
+          .map(({ nextHop, origin, neighbor: by }) => `${nextHop} ${origin} ${by ?? 'we'}`)
+          .sort();
       };
-      const add = (by: Gobgpd, nextHop: string, ...more: readonly string[]) => () => by.cli('global', 'rib', 'add', prefix, 'nexthop', nextHop, ...more);
+      const add =
+        (by: Gobgpd, nextHop: string, ...more: readonly string[]) =>
+        () =>
+          by.cli('global', 'rib', 'add', prefix, 'nexthop', nextHop, ...more);
       const remove = (by: Gobgpd) => () => by.cli('global', 'rib', 'del', prefix);
-      const [byOne, byTwo] = ['127.0.1.2 external 127.0.1.2', '127.0.1.3 external 127.0.1.3'];
-      assert.deepEqual(await bestAfter('it comes', add(one, '127.0.1.2')), [byOne]);
-      assert.deepEqual(await bestAfter('it has a second way', add(two, '127.0.1.3')), [byOne, byTwo]);
-      assert.deepEqual(await bestAfter('the second way is another', add(two, '127.0.1.9')), [byOne, '127.0.1.9 external 127.0.1.3']);
-      assert.deepEqual(await bestAfter('the second is worse', add(two, '127.0.1.3', 'med', '50')), [byOne]);
-      assert.deepEqual(await bestAfter('the second is as good again', add(two, '127.0.1.3')), [byOne, byTwo]);
+      const [byOne, byTwo] = ['198.51.100.2 external 198.51.100.2', '198.51.100.3 external 198.51.100.3'];
+      assert.deepEqual(await bestAfter('it comes', add(one, '198.51.100.2')), [byOne]);
+      assert.deepEqual(await bestAfter('it has a second way', add(two, '198.51.100.3')), [byOne, byTwo]);
+      assert.deepEqual(await bestAfter('the second way is another', add(two, '198.51.100.9')), [
+        byOne,
+        '198.51.100.9 external 198.51.100.3',
+      ]);
+      assert.deepEqual(await bestAfter('the second is worse', add(two, '198.51.100.3', 'med', '50')), [byOne]);
+      assert.deepEqual(await bestAfter('the second is as good again', add(two, '198.51.100.3')), [byOne, byTwo]);
       assert.deepEqual(await bestAfter('we have it', () => speaker.addPaths([path(prefix)], never)), [`${WE.address} local we`]);
       assert.deepEqual(await bestAfter('we no longer have it', () => speaker.deletePaths([prefix], never)), [byOne, byTwo]);
       assert.deepEqual(await bestAfter('the first goes', remove(one)), [byTwo]);
@@ -382,43 +444,53 @@ describe('gobgpd 3', function () {
 
     it('goes on with a session whose hold time changes, and begins another for the rest', async () => {
       await fresh();
-      await neighbor('127.0.1.2');
-      const before = peerAt('127.0.1.2');
+      await neighbor('198.51.100.2');
+      const before = peerAt('198.51.100.2');
       await speaker.addPeer(before, { isRestarting: false }, never);
-      await established('127.0.1.2');
-      const uptime = await uptimeOf('127.0.1.2');
-      const patient = peerAt('127.0.1.2', { holdSeconds: 60 });
+      await established('198.51.100.2');
+      const uptime = await uptimeOf('198.51.100.2');
+      const patient = peerAt('198.51.100.2', { holdSeconds: 60 });
       await speaker.updatePeer(before, patient, never);
       assert.ok(TABLES.bgpPeer.same((await speaker.peers(never))[0]!, patient));
-      assert.equal(await uptimeOf('127.0.1.2'), uptime);
-      for (const other of [peerAt('127.0.1.2', { multihopTtl: 9 }), peerAt('127.0.1.2', { families: ['ipv4', 'ipv6'], localAddress: undefined })]) {
+      assert.equal(await uptimeOf('198.51.100.2'), uptime);
+      for (const other of [
+        peerAt('198.51.100.2', { multihopTtl: 9 }),
+        peerAt('198.51.100.2', { families: ['ipv4', 'ipv6'], localAddress: undefined }),
+      ]) {
         await speaker.updatePeer(patient, other, never);
         assert.ok(TABLES.bgpPeer.same((await speaker.peers(never))[0]!, other));
-        await established('127.0.1.2');
+        await established('198.51.100.2');
         assert.ok(TABLES.bgpPeer.same((await speaker.peers(never))[0]!, other), 'also while the session is up');
       }
     });
 
     it('meets a neighbour with a password, and without one after it is taken away', async () => {
       await fresh();
-      const protectedOne = await neighbor('127.0.1.2', { password: 's3cret' });
-      const guarded = peerAt('127.0.1.2', { password: new Secret('s3cret') });
+      const protectedOne = await neighbor('198.51.100.2', { password: 's3cret' });
+      const guarded = peerAt('198.51.100.2', { password: new Secret('s3cret') });
       await speaker.addPeer(guarded, { isRestarting: false }, never);
-      await established('127.0.1.2');
+      await established('198.51.100.2');
       await protectedOne.stop();
       await speaker.deletePeer(guarded.address, never);
-      await protectedOne.start(configured('127.0.1.2'));
+      await protectedOne.start(configured('198.51.100.2'));
       // It calls us: our listener must not ask for the password any more.
-      await speaker.addPeer(peerAt('127.0.1.2', { port: 1 }), { isRestarting: false }, never);
-      await established('127.0.1.2');
+      await speaker.addPeer(peerAt('198.51.100.2', { port: 1 }), { isRestarting: false }, never);
+      await established('198.51.100.2');
     });
 
     it('exchanges IPv4 routes over an IPv6 session', async () => {
       await fresh({ ...SERVER, listenAddresses: [address('::1')] });
       const six = await neighbor('::1', { speaker: { ...WE, address: '::1' }, families: ['ipv4', 'ipv6'], port: BGP_PORT + 1 });
       await speaker.setPolicy(TELL_OURS, never);
-      await speaker.addPaths([path('10.1.0.0/24'), path('fd00:10:1::/64'), path('10.2.0.0/24', { nextHop: address('fd00:1::1') })], never);
-      await speaker.addPeer(peerAt('::1', { localAddress: address('::1'), port: BGP_PORT + 1, families: ['ipv4', 'ipv6'] }), { isRestarting: false }, never);
+      await speaker.addPaths(
+        [path('10.1.0.0/24'), path('fd00:10:1::/64'), path('10.2.0.0/24', { nextHop: address('fd00:1::1') })],
+        never,
+      );
+      await speaker.addPeer(
+        peerAt('::1', { localAddress: address('::1'), port: BGP_PORT + 1, families: ['ipv4', 'ipv6'] }),
+        { isRestarting: false },
+        never,
+      );
       await told(six, '10.1.0.0/24 10.2.0.0/24', 'ipv4', 25_000);
       await told(six, 'fd00:10:1::/64', 'ipv6');
       assert.equal((await six.rib())['10.1.0.0/24']?.nextHop, WE.address);
@@ -428,30 +500,47 @@ describe('gobgpd 3', function () {
 
     it('takes our routes back at once where a neighbour is deleted or the server stops, graceful restart or not', async () => {
       await fresh();
-      const [one, two] = [await neighbor('127.0.1.2', { gracefulRestart: true }), await neighbor('127.0.1.3', { gracefulRestart: true })];
+      const [one, two] = [
+        await neighbor('198.51.100.2', { gracefulRestart: true }),
+        await neighbor('198.51.100.3', { gracefulRestart: true }),
+      ];
       await speaker.setPolicy(TELL_OURS, never);
       await speaker.addPaths([path('10.1.0.0/24')], never);
-      for (const at of ['127.0.1.2', '127.0.1.3']) await speaker.addPeer(peerAt(at, { gracefulRestart: RESTART }), { isRestarting: false }, never);
-      await one.cli('global', 'rib', 'add', '10.50.0.0/24', 'nexthop', '127.0.1.2');
+      for (const at of ['198.51.100.2', '198.51.100.3'])
+        await speaker.addPeer(peerAt(at, { gracefulRestart: RESTART }), { isRestarting: false }, never);
+      await one.cli('global', 'rib', 'add', '10.50.0.0/24', 'nexthop', '198.51.100.2');
       await Promise.all([told(one, '10.1.0.0/24 10.50.0.0/24', 'ipv4', 25_000), told(two, '10.1.0.0/24', 'ipv4', 25_000)]);
-      await until('all is told', () => speaker.peerStatus(never), found => found.every(({ isComplete }) => isComplete), 3_000);
-      await speaker.deletePeer(address('127.0.1.2'), never);
+      await until(
+        'all is told',
+        () => speaker.peerStatus(never),
+        found => found.every(({ isComplete }) => isComplete),
+        3_000,
+      );
+      await speaker.deletePeer(address('198.51.100.2'), never);
       await told(one, '10.50.0.0/24', 'ipv4', 1_000);
-      assert.deepEqual((await speaker.bestPaths('all', never)).map(({ prefix }) => prefix), ['10.1.0.0/24']);
+      assert.deepEqual(
+        (await speaker.bestPaths('all', never)).map(({ prefix }) => prefix),
+        ['10.1.0.0/24'],
+      );
       await speaker.stopServer(never);
       await told(two, '', 'ipv4', 1_000);
     });
 
     it('tells live neighbours news soon after a restart, though another is dead', async () => {
       await fresh();
-      const live = await neighbor('127.0.1.2', { gracefulRestart: true });
-      const peers = [peerAt('127.0.1.2', { gracefulRestart: RESTART }), peerAt('127.0.1.66', { gracefulRestart: RESTART })];
+      const live = await neighbor('198.51.100.2', { gracefulRestart: true });
+      const peers = [peerAt('198.51.100.2', { gracefulRestart: RESTART }), peerAt('198.51.100.66', { gracefulRestart: RESTART })];
       await speaker.setPolicy(TELL_OURS, never);
       await speaker.addPaths([path('10.1.0.0/24'), path('10.2.0.0/24')], never);
       for (const peer of peers) await speaker.addPeer(peer, { isRestarting: false }, never);
       await told(live, '10.1.0.0/24 10.2.0.0/24', 'ipv4', 25_000);
       await ours.stop('SIGKILL');
-      await until('our routes are kept', async () => Object.values(await live.rib()), seen => seen.length === 2 && seen.every(({ isStale }) => isStale), 5_000);
+      await until(
+        'our routes are kept',
+        async () => Object.values(await live.rib()),
+        seen => seen.length === 2 && seen.every(({ isStale }) => isStale),
+        5_000,
+      );
 
       await fresh();
       await speaker.setPolicy(TELL_OURS, never);
@@ -473,17 +562,21 @@ describe('gobgpd 3', function () {
 
     it('meets a neighbour that comes up later, calling or called', async () => {
       await fresh();
-      for (const at of ['127.0.1.2', '127.0.1.3', '127.0.1.4']) await speaker.addPeer(peerAt(at), { isRestarting: false }, never);
+      for (const at of ['198.51.100.2', '198.51.100.3', '198.51.100.4'])
+        await speaker.addPeer(peerAt(at), { isRestarting: false }, never);
       await pause(3_000);
-      await neighbor('127.0.1.2');
-      await neighbor('127.0.1.3', { passive: true });
+      await neighbor('198.51.100.2');
+      await neighbor('198.51.100.3', { passive: true });
       const begin = performance.now();
-      const [called, passive] = [established('127.0.1.2').then(() => secondsSince(begin)), established('127.0.1.3').then(() => secondsSince(begin))];
+      const [called, passive] = [
+        established('198.51.100.2').then(() => secondsSince(begin)),
+        established('198.51.100.3').then(() => secondsSince(begin)),
+      ];
       console.log(`      a neighbour 3 s later: ${await called} s after its start; one that only waits: ${await passive} s`);
       await pause(12_000);
-      await neighbor('127.0.1.4', { passive: true });
+      await neighbor('198.51.100.4', { passive: true });
       const refused = performance.now();
-      await established('127.0.1.4', 15_000);
+      await established('198.51.100.4', 15_000);
       console.log(`      one that refused us for longer and only waits: ${secondsSince(refused)} s after its start`);
     });
   });
@@ -493,33 +586,64 @@ describe('gobgpd 3', function () {
       await fresh();
       let restarts = 0;
       const access = { speaker: () => speaker, isRestarting: () => false, restarted: () => void restarts++ };
-      const [servers, policies, paths, peers] = [bgpServerDriver(access), bgpPolicyDriver(access), bgpPathDriver(access), bgpPeerDriver(access)];
+      const [servers, policies, paths, peers] = [
+        bgpServerDriver(access),
+        bgpPolicyDriver(access),
+        bgpPathDriver(access),
+        bgpPeerDriver(access),
+      ];
       const bad = { ...path('10.2.0.0/24'), nextHop: 'no address' as BgpPath['nextHop'] };
       const wanted = [path('10.1.0.0/24'), bad, path('10.3.0.0/24')];
-      const made = await paths.apply(wanted.map(to => ({ op: 'create', key: to.prefix, to })), never);
+      const made = await paths.apply(
+        wanted.map(to => ({ op: 'create', key: to.prefix, to })),
+        never,
+      );
       assert.deepEqual([...made.failed.keys()], ['10.2.0.0/24']);
       assert.match(made.failed.get('10.2.0.0/24')?.message ?? '', /refused path 10\.2\.0\.0\/24/);
       const found = await paths.read(new Map([[wanted[0]!.prefix, wanted[0]!]]), never);
       assert.deepEqual([...found.keys()].sort(), ['10.1.0.0/24', '10.3.0.0/24']);
       assert.equal(found.get('10.1.0.0/24'), wanted[0], 'what is as wanted is the wanted one');
 
-      const known = peerAt('127.0.1.2', { password: new Secret('s3cret') });
-      const added = await peers.apply([known, { ...known, asn: 1 }, peerAt('127.0.1.3')].map(to => ({ op: 'create', key: `${to.address} ${to.asn}`, to })), never);
-      assert.deepEqual([...added.failed.keys()], ['127.0.1.2 1']);
+      const known = peerAt('198.51.100.2', { password: new Secret('s3cret') });
+      const added = await peers.apply(
+        [known, { ...known, asn: 1 }, peerAt('198.51.100.3')].map(to => ({ op: 'create', key: `${to.address} ${to.asn}`, to })),
+        never,
+      );
+      assert.deepEqual([...added.failed.keys()], ['198.51.100.2 1']);
       assert.equal((await peers.read(new Map(), never)).size, 2);
-      assert.match(peers.render([{ op: 'create', key: '127.0.1.2', to: known }]), /^gobgp neighbor add 127\.0\.1\.2 as \d+ .*\[hidden\]\n$/);
-      assert.doesNotMatch(peers.render([{ op: 'update', key: '127.0.1.2', from: known, to: known }]), /s3cret/);
+      assert.match(
+        peers.render([{ op: 'create', key: '198.51.100.2', to: known }]),
+        /^gobgp neighbor add 198\.51\.100\.2 as \d+ .*\[hidden\]\n$/,
+      );
+      assert.doesNotMatch(peers.render([{ op: 'update', key: '198.51.100.2', from: known, to: known }]), /s3cret/);
 
-      const ranges = ['192.168.0.0/16', '10.0.0.0/8', '172.16.0.0/12'].map(text => ({ prefix: mustParsePrefix(text), minLength: 8, maxLength: 32 }));
-      const policy = importing([statement({ prefixes: ranges, neighbors: [address('127.0.1.3'), address('127.0.1.2')], verdict: 'reject' })]);
+      const ranges = ['192.168.0.0/16', '10.0.0.0/8', '172.16.0.0/12'].map(text => ({
+        prefix: mustParsePrefix(text),
+        minLength: 8,
+        maxLength: 32,
+      }));
+      const policy = importing([
+        statement({ prefixes: ranges, neighbors: [address('198.51.100.3'), address('198.51.100.2')], verdict: 'reject' }),
+      ]);
       assert.equal((await policies.apply([{ op: 'create', key: 'import', to: policy }], never)).failed.size, 0);
-      assert.equal((await policies.read(new Map([['import', policy]]), never)).get('import'), policy, 'whatever order the speaker has');
+      assert.equal(
+        (await policies.read(new Map([['import', policy]]), never)).get('import'),
+        policy,
+        'whatever order the speaker has',
+      );
 
       const moved = { ...SERVER, asn: 64_513 };
       assert.equal((await servers.apply([{ op: 'update', key: 'global', from: SERVER, to: moved }], never)).failed.size, 0);
       assert.deepEqual([...(await servers.read(new Map(), never)).values()], [moved]);
       assert.equal(restarts, 1);
-      assert.deepEqual([(await paths.read(new Map(), never)).size, (await peers.read(new Map(), never)).size, (await policies.read(new Map(), never)).size], [0, 0, 0]);
+      assert.deepEqual(
+        [
+          (await paths.read(new Map(), never)).size,
+          (await peers.read(new Map(), never)).size,
+          (await policies.read(new Map(), never)).size,
+        ],
+        [0, 0, 0],
+      );
     });
 
     it('waits for a speaker that does not answer once, not once an entry', async () => {
@@ -528,7 +652,10 @@ describe('gobgpd 3', function () {
       const access = { speaker: () => speaker, isRestarting: () => false, restarted: () => undefined };
       const many = Array.from({ length: 50 }, (_, index) => peerAt(`127.0.2.${index + 1}`));
       const begin = performance.now();
-      const result = await bgpPeerDriver(access).apply(many.map(to => ({ op: 'create', key: to.address, to })), never);
+      const result = await bgpPeerDriver(access).apply(
+        many.map(to => ({ op: 'create', key: to.address, to })),
+        never,
+      );
       assert.equal(result.failed.size, 50);
       assert.equal(result.failed.get('127.0.2.50')?.code, 'FW_BGP_UNREACHABLE');
       assert.ok(secondsSince(begin) < 11);
