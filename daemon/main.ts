@@ -49,6 +49,9 @@ function execute(invocation: Invocation): Promise<number> {
   }
 }
 
+// Whoever read what we print has seen enough: `fairway plan | head`.
+process.stdout.once('error', () => process.exit(process.exitCode));
+
 try {
   process.exitCode = await main();
 } catch (thrown) {

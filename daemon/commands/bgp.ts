@@ -2,10 +2,13 @@
 import { adminHosts } from '../bgp/admin-hosts.ts';
 import { GobgpEndpoint } from '../bgp/endpoint.ts';
 import { gobgpV3 } from '../bgp/gobgp-v3.ts';
+import { LearnedRoutes } from '../bgp/learned-routes.ts';
 import { BGP_PROCESS_TIMINGS, type BgpProcess, type BgpProcessEvents } from '../bgp/process.ts';
 import { RibSource } from '../bgp/rib.ts';
+import { RunFolder } from '../bgp/run-folder.ts';
 import type { Speaker } from '../bgp/speaker.ts';
 import { GobgpdSupervisor } from '../bgp/supervisor.ts';
+import { type LearnedRoute, NO_RIB, type Rib } from '../cluster/snapshot.ts';
 import type { OptionValues } from '../config/options.ts';
 import type { BgpControl, Daemon } from '../daemon.ts';
 import { FairwayError } from '../errors.ts';
@@ -149,3 +152,37 @@ export const NO_BGP: BgpAccess = {
   isRestarting: () => false,
   restarted: () => undefined,
 };
+
+/** What a command that changes nothing sees of BGP. */
+export interface BgpView {
+  readonly access: BgpAccess;
+  readonly rib: Rib;
+  close(): void;
+}
+
+/** Milliseconds that a gobgpd which is there takes to answer at most. */
+const LOOK_MS = 2_000;
+
+/** The gobgpd of a daemon that runs here, or of `--gobgp-endpoint`. Without one nobody can know which routes there will be: none of those that are there is then superfluous. */
+export async function lookAtBgp(
+  { gobgpEndpoint }: Pick<OptionValues, 'gobgpEndpoint'>,
+  clock: Clock,
+  signal: AbortSignal,
+): Promise<BgpView> {
+  const speaker = gobgpV3({ endpoint: gobgpEndpoint || new RunFolder(RUN_FOLDER).endpoint, clock });
+  const late = new AbortController();
+  const cancel = clock.after(LOOK_MS, () => late.abort(new FairwayError('FW_BGP_UNREACHABLE', 'gobgpd does not answer')));
+  try {
+    const paths = await speaker.bestPaths('all', AbortSignal.any([signal, late.signal]));
+    const routes = new Map<string, LearnedRoute>();
+    for (const [prefix, route] of new LearnedRoutes().take('all', paths)) if (route !== undefined) routes.set(prefix, route);
+    const access: BgpAccess = { speaker: () => speaker, isRestarting: () => false, restarted: () => undefined };
+    return { access, rib: { routes, isSettled: true }, close: () => speaker.close() };
+  } catch (thrown) {
+    speaker.close();
+    if (signal.aborted) throw thrown;
+    return { access: NO_BGP, rib: { ...NO_RIB, isSettled: false }, close: () => undefined };
+  } finally {
+    cancel();
+  }
+}

@@ -8,7 +8,7 @@ import { FairwayError } from '../errors.ts';
 import { type Clock, systemClock } from '../net/clock.ts';
 import { exponentialBackoff } from '../reconcile/backoff.ts';
 import { type ReconcileObserver, Reconciler } from '../reconcile/reconciler.ts';
-import { NO_BGP } from './bgp.ts';
+import { lookAtBgp } from './bgp.ts';
 import { followHost, openHost } from './host.ts';
 import type { Invocation } from './invocation.ts';
 import { enabledModules } from './modules.ts';
@@ -25,8 +25,9 @@ export async function plan(invocation: Invocation): Promise<number> {
   const modules = await enabledModules(invocation);
   const kinds = kindsRead(modules);
   const source = await openSource({ config, environment, kinds, clock, observer: UNOBSERVED });
+  const bgp = await lookAtBgp(config, clock, signal);
   const host = await openHost(
-    { config, environment, clock, bgp: NO_BGP, sharedSetsOf: modules.map(({ name }) => name), onSpawn: () => undefined },
+    { config, environment, clock, bgp: bgp.access, sharedSetsOf: modules.map(({ name }) => name), onSpawn: () => undefined },
     signal,
   );
   const arrived = new Arrivals(clock, config.cacheSyncTimeout);
@@ -55,7 +56,7 @@ export async function plan(invocation: Invocation): Promise<number> {
       breathe: () => breathe(),
       observer,
     });
-    reconciler.plan(store.snapshot(clock.now(), follower.facts));
+    reconciler.plan(store.snapshot(clock.now(), follower.facts, bgp.rib));
     await reconciler.refresh(signal);
     for (const { message } of store.complaints()) process.stderr.write(`${message}\n`);
     for (const { message } of reconciler.diagnostics()) process.stderr.write(`${message}\n`);
@@ -64,6 +65,7 @@ export async function plan(invocation: Invocation): Promise<number> {
     return scripts.size === 0 ? NOTHING_TO_DO : CHANGES_PENDING;
   } finally {
     await Promise.all([source.stop(), follower.stop()]);
+    bgp.close();
   }
 }
 
@@ -104,6 +106,8 @@ class Arrivals {
 
 class PlanReport implements ReconcileObserver {
   unreadable({ table, error }: Parameters<ReconcileObserver['unreadable']>[0]): void {
+    // Where nobody speaks BGP yet, all of it is still to be made.
+    if (error.code === 'FW_BGP_UNREACHABLE') return;
     process.stderr.write(`${table} cannot be read: ${error.message}\n`);
   }
 

@@ -58,7 +58,7 @@ export async function run(invocation: Invocation): Promise<number> {
     {
       clock,
       onChange: facts => daemon?.hostChanged(facts),
-      onDisturbance: what => daemon?.disturbed(what),
+      onDisturbance: (what, goneRoutes) => daemon?.disturbed(what, goneRoutes),
       onTrouble: error => {
         if (error === undefined) log.info('the host is followed again');
         else log.error(`the host is not followed: ${error.message}`, { code: error.code });

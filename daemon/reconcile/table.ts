@@ -304,7 +304,7 @@ export class Table<K extends TableName> {
     for (const key of this.#dirty) {
       const from = this.#believed?.get(key);
       const to = this.#wanted(key);
-      if (to === undefined && from !== undefined) changes.push({ op: 'delete', key, from });
+      if (to === undefined && from !== undefined && !this.#isUndecided()) changes.push({ op: 'delete', key, from });
       else if (to !== undefined && from === undefined) changes.push({ op: 'create', key, to });
       else if (to !== undefined && from !== undefined && !this.#definition.same(from, to))
         changes.push({ op: 'update', key, from, to });
