@@ -9,7 +9,7 @@
  * | pods of node N | a /24 of 10.64.0.0/12; with another generation of 10.80.0.0/12 |
  * | what the fabric's router tells | /24s of 10.128.0.0/9 |
  */
-import type { ApiObject } from './cluster.ts';
+import type { ApiMetadata, ApiObject } from './cluster.ts';
 
 export const NODE_NAME = 'node1';
 export const NODE_ADDRESS = nodeAddress(1);
@@ -53,29 +53,30 @@ export function routedNode(number: number, { label = 'a', generation = 0, heartb
   const name = nodeName(number);
   const at = new Date(Date.parse(CREATED) + heartbeat * 300_000).toISOString();
   const cidr = podCIDR(number, generation);
+  const metadata: ApiMetadata & Readonly<Record<string, unknown>> = {
+    name,
+    creationTimestamp: CREATED,
+    labels: {
+      'beta.kubernetes.io/arch': 'amd64',
+      'kubernetes.io/arch': 'amd64',
+      'kubernetes.io/hostname': name,
+      'kubernetes.io/os': 'linux',
+      'node.kubernetes.io/instance-type': 'm5.xlarge',
+      'topology.kubernetes.io/zone': `zone-${number % 3}`,
+      pool: label,
+    },
+    annotations: {
+      'node.alpha.kubernetes.io/ttl': '0',
+      'volumes.kubernetes.io/controller-managed-attach-detach': 'true',
+    },
+    managedFields: [
+      { manager: 'kubelet', operation: 'Update', apiVersion: 'v1', time: at, fieldsType: 'FieldsV1', subresource: 'status' },
+    ],
+  };
   return {
     apiVersion: 'v1',
     kind: 'Node',
-    metadata: {
-      name,
-      creationTimestamp: CREATED,
-      labels: {
-        'beta.kubernetes.io/arch': 'amd64',
-        'kubernetes.io/arch': 'amd64',
-        'kubernetes.io/hostname': name,
-        'kubernetes.io/os': 'linux',
-        'node.kubernetes.io/instance-type': 'm5.xlarge',
-        'topology.kubernetes.io/zone': `zone-${number % 3}`,
-        pool: label,
-      },
-      annotations: {
-        'node.alpha.kubernetes.io/ttl': '0',
-        'volumes.kubernetes.io/controller-managed-attach-detach': 'true',
-      },
-      managedFields: [
-        { manager: 'kubelet', operation: 'Update', apiVersion: 'v1', time: at, fieldsType: 'FieldsV1', subresource: 'status' },
-      ],
-    },
+    metadata,
     spec: { podCIDR: cidr, podCIDRs: [cidr], providerID: `cloud:///zone-${number % 3}/i-${number}` },
     status: {
       addresses: [

@@ -7,7 +7,7 @@ import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { atMost, median, megabytes, milliseconds, plain, printResults, quantile, type Result } from './results.ts';
 import { NODE_EVENTS, type NodeEvent } from './routing-cluster.ts';
-import type { RoutingPlanFigures } from './routing-plan-process.ts';
+import type { EventPlanFigures, RoutingPlanFigures } from './routing-plan-process.ts';
 import { counted, memoryResults, RoutingSite, type RunningDaemon, total } from './routing-site.ts';
 import type { EventFigures, NodePrograms } from './routing-station.ts';
 
@@ -37,16 +37,16 @@ export async function benchRoutingNodes({ sizes, events }: RoutingNodesBench): P
     const plans = await inSequence(sizes, nodes => planFigures(nodes, mode));
     const kernels = await inSequence(sizes, nodes => kernelFigures(nodes, mode, events));
     for (const what of NODE_EVENTS) {
-      const planned = plans.map(plan => plan.events[what]);
-      const cpu = planned.map(figures => median(figures.cpu));
-      printResults(`routing, planning alone, ${mode} mode, ${what} (median of ${PLAN_EVENTS})`, [
-        ...sizes.map((nodes, index) =>
-          atMost(`${nodes} Nodes: processor time`, cpu[index] ?? Number.NaN, EVENT_CPU_MS, milliseconds),
+      printResults(`routing, ${mode} mode, ${what} (median of ${events}; planning alone of ${PLAN_EVENTS})`, [
+        ...planResults(
+          sizes,
+          plans.map(plan => plan.events[what]),
         ),
-        ...flatness(sizes, cpu),
-        ...sameWrites(sizes, planned.map(({ written }) => written / PLAN_EVENTS)),
+        ...eventResults(
+          sizes,
+          kernels.map(figures => figures[what]),
+        ),
       ]);
-      printResults(`routing, ${mode} mode, ${what} (median of ${events})`, eventResults(sizes, kernels.map(figures => figures[what])));
     }
   }
 }
@@ -135,6 +135,14 @@ async function restResults(site: RoutingSite, programs: NodePrograms, mode: Rout
   ];
 }
 
+function planResults(sizes: readonly number[], figures: readonly EventPlanFigures[]): readonly Result[] {
+  return sizes.flatMap((nodes, index) => {
+    const { cpu = [], written = Number.NaN } = figures[index] ?? {};
+    const remark = `${written / PLAN_EVENTS} entries for the drivers`;
+    return [plain(`${nodes} Nodes: planning alone, from text to changes`, milliseconds(median(cpu)), remark)];
+  });
+}
+
 function eventResults(sizes: readonly number[], figures: readonly EventFigures[]): readonly Result[] {
   const cpu = figures.map(({ cpu: times, atRest }) => Math.max(0, median(times.map(({ daemon }) => daemon)) - atRest.daemon));
   return [
@@ -145,7 +153,13 @@ function eventResults(sizes: readonly number[], figures: readonly EventFigures[]
       return [
         ...(took.length === 0
           ? []
-          : [plain(`${nodes} Nodes: event to kernel`, milliseconds(median(took)), `the fastest ${milliseconds(quantile(took, 0))}`)]),
+          : [
+              plain(
+                `${nodes} Nodes: event to kernel`,
+                milliseconds(median(took)),
+                `the fastest ${milliseconds(quantile(took, 0))}`,
+              ),
+            ]),
         atMost(`${nodes} Nodes: processor time of the daemon`, cpu[index] ?? Number.NaN, EVENT_CPU_MS, milliseconds),
         plain('  at rest it would have used besides', milliseconds(atRest?.daemon ?? 0)),
         plain('  processor time of gobgpd, less that at rest', milliseconds(Math.max(0, gobgpd || 0))),
@@ -154,7 +168,10 @@ function eventResults(sizes: readonly number[], figures: readonly EventFigures[]
       ];
     }),
     ...flatness(sizes, cpu),
-    ...sameWrites(sizes, figures.map(({ written, cpu: times }) => total(new Map(Object.entries(written))) / times.length)),
+    ...sameWrites(
+      sizes,
+      figures.map(({ written, cpu: times }) => total(new Map(Object.entries(written))) / times.length),
+    ),
   ];
 }
 

@@ -15,7 +15,16 @@ import { ALL_CAPABILITIES, hostLinks } from '../test/fixtures/cluster.ts';
 import { routingOptions } from '../test/fixtures/routing-options.ts';
 import { obedientDrivers, Stopwatch, Written } from './plan-process.ts';
 import { benchReconciler } from './reconciler.ts';
-import { NETWORK_BITS, NODE_ADDRESS, NODE_EVENTS, NODE_NAME, type NodeChange, type NodeEvent, nodeScene, routedNode } from './routing-cluster.ts';
+import {
+  NETWORK_BITS,
+  NODE_ADDRESS,
+  NODE_EVENTS,
+  NODE_NAME,
+  type NodeChange,
+  type NodeEvent,
+  nodeScene,
+  routedNode,
+} from './routing-cluster.ts';
 import type { RoutingMode } from './routing-nodes.ts';
 
 /** Milliseconds of processor time of all threads, and bytes. */

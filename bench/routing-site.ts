@@ -93,7 +93,11 @@ export class RoutingSite {
 
 export function memoryResults(when: string, { daemon, gobgpd }: NodePrograms): readonly Result[] {
   return [
-    plain(`resident ${when}: the daemon`, megabytes(memoryOf(daemon, 'VmRSS')), `at its peak ${megabytes(memoryOf(daemon, 'VmHWM'))}`),
+    plain(
+      `resident ${when}: the daemon`,
+      megabytes(memoryOf(daemon, 'VmRSS')),
+      `at its peak ${megabytes(memoryOf(daemon, 'VmHWM'))}`,
+    ),
     ...(gobgpd === undefined
       ? []
       : [plain('  gobgpd', megabytes(memoryOf(gobgpd, 'VmRSS')), `at its peak ${megabytes(memoryOf(gobgpd, 'VmHWM'))}`)]),

@@ -39,7 +39,7 @@ export type RoutingOperation =
   /** Lets the router announce so many routes, and withdraw them: answers with {@link TellingFigures}. */
   | { readonly op: 'tell'; readonly count: number; readonly programs: NodePrograms }
   /** Answers with {@link EventFigures}. */
-  | { readonly op: 'events'; readonly what: NodeEvent; readonly count: number } & EventOptions
+  | ({ readonly op: 'events'; readonly what: NodeEvent; readonly count: number } & EventOptions)
   /** Processor time (milliseconds a second) of the daemon and gobgpd while nothing happens for so many milliseconds. */
   | { readonly op: 'rest'; readonly ms: number; readonly programs: NodePrograms }
   | { readonly op: 'scrape' };
@@ -120,7 +120,8 @@ class RoutingStation {
       case 'serve':
         return await this.#serve(operation.nodes, operation.directory);
       case 'speak':
-        return await this.#speak(operation.socket);
+        await this.#speak(operation.socket);
+        return;
       case 'awaitRoutes':
         return await this.#awaitRoutes(operation.count);
       case 'tell':
@@ -145,14 +146,11 @@ class RoutingStation {
   }
 
   async #speak(socket: string): Promise<void> {
-    const router = gobgpV3({ endpoint: `unix://${socket}`, now: systemClock().now });
+    const router = gobgpV3({ endpoint: `unix://${socket}`, clock: systemClock() });
     this.#router = router;
     const address = mustParseAddress(FABRIC_ADDRESS);
     await this.#untilAnswers(router);
-    await router.startServer(
-      { asn: FABRIC_ASN, routerId: address, port: BGP_PORT, listenAddresses: [address] },
-      this.#signal,
-    );
+    await router.startServer({ asn: FABRIC_ASN, routerId: address, port: BGP_PORT, listenAddresses: [address] }, this.#signal);
     const node = {
       address: mustParseAddress(NODE_ADDRESS),
       asn: NODE_ASN,
@@ -165,16 +163,21 @@ class RoutingStation {
       gracefulRestart: undefined,
       reflectorClusterId: undefined,
     } as const;
+    // Without one it tells nothing to anyone.
+    await router.setPolicy({ direction: 'export', statements: [], otherwise: 'accept' }, this.#signal);
     await router.addPeer(node, { isRestarting: false }, this.#signal);
   }
 
   async #untilAnswers(router: Speaker): Promise<void> {
     const begin = performance.now();
     for (;;) {
-      const error = await router.server(this.#signal).then(() => undefined, (thrown: unknown) => thrown);
-      if (error === undefined) return;
-      if (performance.now() - begin > START_LIMIT_MS) throw error;
-      await pause(100);
+      try {
+        await router.server(this.#signal);
+        return;
+      } catch (thrown) {
+        if (performance.now() - begin > START_LIMIT_MS) throw thrown;
+        await pause(100);
+      }
     }
   }
 
@@ -289,7 +292,8 @@ class Kernel {
 
   /** Of the main table. */
   routes(): number {
-    const [, count] = /^Main:\n(?:\t.*\n)*?\tPrefixes: +([0-9]+)$/m.exec(readFileSync(`${this.#folder}/fib_triestat`, 'utf8')) ?? [];
+    const [, count] =
+      /^Main:\n(?:\t.*\n)*?\tPrefixes: +([0-9]+)$/m.exec(readFileSync(`${this.#folder}/fib_triestat`, 'utf8')) ?? [];
     return Number(count);
   }
 

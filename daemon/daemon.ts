@@ -133,11 +133,15 @@ export class Daemon {
     this.#changed();
   }
 
-  /** Something on the host may have taken entries of ours with it: they are read back, not believed. */
-  disturbed(what: Disturbance): void {
+  /**
+   * Something on the host may have taken entries of ours with it: they are read back, not believed. Routes that were seen to go (`goneRoutes`, by
+   * their keys) may have gone by our own hand, and are then not missed.
+   */
+  disturbed(what: Disturbance, goneRoutes?: ReadonlySet<string>): void {
     for (const table of DISTURBED_TABLES[what]) {
       if (!this.#reconciler.stages.includes(table)) continue;
       if (what === 'hostLinks') this.#reconciler.renew(table);
+      else if (goneRoutes !== undefined) this.#reconciler.suspect(table, goneRoutes);
       else this.#reconciler.audit(table);
     }
     this.#scheduler.request();

@@ -1,7 +1,7 @@
 /**
  * `npm run bench`: what the daemon costs, beside its targets, on an otherwise quiet machine.
  *
- *     npm run bench -- [--quick] [--services N,N] [--pods N,N] [plan] [kernel] [startup] [policy-datapath] [policy-control] [policy]
+ *     npm run bench -- [--quick] [--services N,N] [--pods N,N] [plan] [kernel] [startup] [policy-datapath] [policy-control] [policy] [routing]
  *
  * All benches one after the other unless told; `policy` are both of that name. At 1,000, 5,000 and 10,000 Services of 10 endpoints, and
  * 30, 110, 250 and 500 pods of the node in the data path.
@@ -14,6 +14,7 @@ import { benchPlan } from '../bench/plan.ts';
 import { benchPolicyControl } from '../bench/policy-control.ts';
 import { benchPolicyDatapath } from '../bench/policy-datapath.ts';
 import { whyNoPolicyPlace } from '../bench/policy-place.ts';
+import { benchRouting } from '../bench/routing.ts';
 import { benchStartup } from '../bench/startup.ts';
 
 const SERVICES = { quick: '300', whole: '1000,5000,10000' };
@@ -22,7 +23,20 @@ const POLICY_CLUSTERS = {
   small: { localPods: 30, pods: 1000, namespaces: 20, policies: 100 },
   large: { localPods: 250, pods: 10_000, namespaces: 100, policies: 1000 },
 };
-const BENCHES = ['plan', 'kernel', 'startup', 'policy-datapath', 'policy-control'] as const;
+const BENCHES = ['plan', 'kernel', 'startup', 'policy-datapath', 'policy-control', 'routing'] as const;
+const ROUTES = {
+  quick: [
+    { routes: 1, times: 5 },
+    { routes: 1000, times: 2 },
+    { routes: 10_000, times: 1 },
+  ],
+  whole: [
+    { routes: 1, times: 25 },
+    { routes: 1000, times: 5 },
+    { routes: 10_000, times: 5 },
+  ],
+};
+const NODES = { quick: { sizes: [10, 100], events: 5 }, whole: { sizes: [10, 100, 1000], events: 15 } };
 type Bench = (typeof BENCHES)[number];
 /** Names for several of them. */
 const GROUPS: Readonly<Record<string, readonly Bench[]>> = { policy: ['policy-datapath', 'policy-control'] };
@@ -69,6 +83,9 @@ for (const name of chosen) {
       break;
     case 'policy-control':
       if (await isPossible(name)) await policyControl();
+      break;
+    case 'routing':
+      if (await isPossible(name)) await benchRouting({ sizes: ROUTES[extent], nodes: NODES[extent] });
       break;
   }
 }

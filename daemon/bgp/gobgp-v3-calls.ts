@@ -142,8 +142,10 @@ export class GobgpCalls {
 
   #refused(what: string, error: ServiceError): FairwayError {
     const { endpoint } = this.#options;
+    // Cancelled where the signal was not: by our limit of time.
+    const why = error.code === status.CANCELLED ? 'no answer in time' : error.details;
     if (SILENCE.includes(error.code))
-      return new FairwayError('FW_BGP_UNREACHABLE', `gobgpd at ${endpoint} does not answer (${error.details})`);
+      return new FairwayError('FW_BGP_UNREACHABLE', `gobgpd at ${endpoint} does not answer (${why})`);
     const said =
       error.code === status.UNIMPLEMENTED
         ? 'it does not speak the API of GoBGP 3: use the Debian package gobgpd 3.x'

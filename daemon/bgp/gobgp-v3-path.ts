@@ -2,6 +2,7 @@
 import { type Family, familyOf, type IpAddress, mustParseAddress, parseAddress } from '../net/address.ts';
 import { type IpPrefix, parsePrefix, prefixAddress, prefixFamily, prefixLength } from '../net/prefix.ts';
 import type { Audience, BgpPath, RouteOrigin } from '../reconcile/routing-tables.ts';
+import { AUDIENCE_MARKS } from './audience.ts';
 import { familyToApi } from './gobgp-v3-family.ts';
 import {
   AsPathAttribute,
@@ -17,12 +18,6 @@ import {
 import { type Destination, Path } from './proto/gobgp.ts';
 import type { Any } from './proto/google/protobuf/any.ts';
 import type { BestPath } from './speaker.ts';
-
-/**
- * Our mark in a path says who may hear of it: a community of the block that RFC 1997 reserves (0x0000xxxx), so that no one else's means it. It never
- * leaves the node: every statement of the export policy that accepts a path of ours puts something else in its place.
- */
-export const AUDIENCE_MARKS: Readonly<Record<Audience, number>> = { everyone: 0x0000fa01, fabric: 0x0000fa02 };
 
 /** RFC 4271, 4.3: IGP. */
 const ORIGIN_IGP = 0;

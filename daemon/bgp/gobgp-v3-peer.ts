@@ -1,9 +1,9 @@
 /** A neighbour as GoBGP 3 has it. */
 import { type Family, familyOf, type IpAddress, mustParseAddress, parseAddress } from '../net/address.ts';
 import { Secret } from '../net/secret.ts';
-import type { BgpPeer } from '../reconcile/routing-tables.ts';
+import type { BgpPeer, GracefulRestart as BgpRestart } from '../reconcile/routing-tables.ts';
 import { familyOfApi, familyToApi } from './gobgp-v3-family.ts';
-import { type AfiSafi, Peer, PeerState_SessionState, TimersConfig } from './proto/gobgp.ts';
+import { type AfiSafi, type GracefulRestart as ApiRestart, Peer, PeerState_SessionState, TimersConfig } from './proto/gobgp.ts';
 import type { AddPeerOptions, PeerStatus, SessionState } from './speaker.ts';
 
 /** Seconds between two tries to connect; five is GoBGP's least, and it waits up to as much again. */
@@ -45,7 +45,8 @@ export function peerToApi(peer: BgpPeer, { isRestarting }: AddPeerOptions, { def
     },
     gracefulRestart: {
       enabled: hasRestart,
-      restartTime: gracefulRestart?.restartSeconds ?? 0,
+      // 0 stands for the hold time.
+      restartTime: hasRestart ? Math.max(1, gracefulRestart.restartSeconds) : 0,
       deferralTime: hasRestart ? deferralSeconds : 0,
       localRestarting: hasRestart && isRestarting,
     },
@@ -92,12 +93,16 @@ export function peerOfApi(peer: Peer): BgpPeer | undefined {
     holdSeconds: timers?.config?.holdTime ?? 0,
     multihopTtl: ebgpMultihop?.enabled === true ? ebgpMultihop.multihopTtl : 0,
     families: familiesOf(afiSafis),
-    gracefulRestart:
-      restart === undefined
-        ? undefined
-        : { restartSeconds: restart.restartTime, deferralSeconds: Number(noted.get('deferral') ?? restart.deferralTime) },
+    gracefulRestart: restart === undefined ? undefined : restartOf(restart, noted),
     reflectorClusterId:
       routeReflector?.routeReflectorClient === true ? parseAddress(routeReflector.routeReflectorClusterId) : undefined,
+  };
+}
+
+function restartOf({ restartTime, deferralTime }: ApiRestart, noted: ReadonlyMap<string, string>): BgpRestart {
+  return {
+    restartSeconds: Number(noted.get('restart') ?? restartTime),
+    deferralSeconds: Number(noted.get('deferral') ?? deferralTime),
   };
 }
 
@@ -113,6 +118,7 @@ function descriptionOf({ localAddress, multihopTtl, reflectorClusterId, graceful
     ['local', localAddress],
     ['ttl', multihopTtl === 0 ? undefined : multihopTtl],
     ['cluster', reflectorClusterId],
+    ['restart', gracefulRestart?.restartSeconds],
     ['deferral', gracefulRestart?.deferralSeconds],
   ] as const;
   return [OURS, ...noted.flatMap(([name, value]) => (value === undefined ? [] : [`${name}=${value}`]))].join(' ');

@@ -10,7 +10,7 @@ import { FairwayError } from '../errors.ts';
 import { familyOf, HOST_BITS, type IpAddress, parseAddress } from '../net/address.ts';
 import { hostPrefix, parsePrefix, prefixAddress, prefixLength } from '../net/prefix.ts';
 import type { Audience, BgpActions, BgpPolicy, BgpStatement, PrefixRange, RouteOrigin } from '../reconcile/routing-tables.ts';
-import { AUDIENCE_MARKS } from './gobgp-v3-path.ts';
+import { AUDIENCE_MARKS, communityText } from './audience.ts';
 import {
   Actions,
   type CommunityAction,
@@ -224,10 +224,6 @@ function communitiesOfApi(direction: Direction, action: CommunityAction | undefi
   const expected = direction === 'export' ? OUR_MARKS.join(' ') : '';
   const isAsMade = removed === expected && (action === undefined || action.type === CommunityAction_Type.REMOVE);
   return isAsMade ? undefined : 'other';
-}
-
-function communityText(community: number): string {
-  return `${community >>> 16}:${community & 0xffff}`;
 }
 
 function communityOf(text: string): number {

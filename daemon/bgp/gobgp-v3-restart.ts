@@ -10,7 +10,7 @@ import type { AddPeerOptions } from './speaker.ts';
 /** Seconds, GoBGP's least: 0 stands for 360. */
 const ONLY_OWN_SECONDS = 1;
 /** Seconds within which all neighbours that are there are met and have told what they know: both sides call every 5 to 10 s. */
-const LEARNED_SECONDS = 20;
+const LEARNED_SECONDS = 15;
 
 /** What we originate is complete before the first session; what we hand on is so once those who told it have done so again. */
 export function deferralSeconds(

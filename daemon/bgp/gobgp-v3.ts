@@ -1,7 +1,7 @@
 /** GoBGP 3.x as a {@link Speaker}. */
 import { FairwayError } from '../errors.ts';
 import { type Family, type IpAddress, parseAddress } from '../net/address.ts';
-import { type Clock, systemClock } from '../net/clock.ts';
+import type { Clock } from '../net/clock.ts';
 import { type IpPrefix, prefixFamily } from '../net/prefix.ts';
 import type { BgpPath, BgpPeer, BgpPolicy, BgpServer } from '../reconcile/routing-tables.ts';
 import { GobgpCalls, isNotStarted } from './gobgp-v3-calls.ts';
@@ -28,15 +28,15 @@ import { wallNow } from './wall-clock.ts';
 export interface GobgpOptions {
   /** `unix:///PATH`, `unix:PATH` or `HOST:PORT`. */
   readonly endpoint: string;
-  readonly clock?: Clock;
+  readonly clock: Clock;
 }
 
 /** Paths in one message. */
 const CHUNK = 1_000;
 const FAMILIES = ['ipv4', 'ipv6'] as const;
 
-export function gobgpV3({ endpoint, clock = systemClock() }: GobgpOptions): Speaker {
-  return new GobgpV3(new GobgpCalls({ endpoint, clock }));
+export function gobgpV3(options: GobgpOptions): Speaker {
+  return new GobgpV3(new GobgpCalls(options));
 }
 
 class GobgpV3 implements Speaker {

@@ -1,20 +1,24 @@
 /** The folder of our gobgpd: its socket, its log, and the process id by which a later run of ours knows it again. */
-import { chmod, mkdir, readdir, readFile, rm, stat, writeFile } from 'node:fs/promises';
+import { chmod, mkdir, readdir, readFile, readlink, rm, stat, writeFile } from 'node:fs/promises';
 import { connect } from 'node:net';
 import { basename, join } from 'node:path';
+import { ownerText } from './widow.ts';
 
 export class RunFolder {
   readonly #path: string;
   readonly socket: string;
   readonly log: string;
   readonly #pidFile: string;
+  /** Names the daemon that looks after gobgpd now. */
+  readonly ownerFile: string;
 
-  /** @param path such as `/run/fairway` */
+  /** @param path such as `/run/fairway/node1` */
   constructor(path: string) {
     this.#path = path;
     this.socket = join(path, 'gobgp.sock');
     this.log = join(path, 'gobgp.log');
     this.#pidFile = join(path, 'gobgp.pid');
+    this.ownerFile = join(path, 'owner');
   }
 
   /** The socket as gobgpd's `--api-hosts` and a gRPC client name it. */
@@ -30,6 +34,11 @@ export class RunFolder {
 
   async writePid(pid: number): Promise<void> {
     await writeFile(this.#pidFile, `${pid}\n`, { mode: 0o600 });
+  }
+
+  /** We look after gobgpd from now on. */
+  async own(): Promise<void> {
+    await writeFile(this.ownerFile, ownerText(await readFile('/proc/self/stat', 'utf8')), { mode: 0o600 });
   }
 
   /** What a gobgpd leaves that did not end by itself; its successor refuses to start where the socket is. */
@@ -57,7 +66,7 @@ export class RunFolder {
     const isServing = args.some(
       arg => arg.startsWith(API_HOSTS) && arg.slice(API_HOSTS.length).split(',').includes(this.endpoint),
     );
-    return basename(program) === 'gobgpd' && isServing && (await this.#isFolderAlsoOf(pid));
+    return basename(program) === 'gobgpd' && isServing && (await this.#isFolderAlsoOf(pid)) && (await isInOurNetwork(pid));
   }
 
   /** Another container may have a folder of the same name, and its processes may stand in our /proc. */
@@ -83,6 +92,13 @@ export class RunFolder {
       });
     });
   }
+}
+
+/** One that was left in another network namespace speaks for another node, or for one that is no more. */
+async function isInOurNetwork(pid: number): Promise<boolean> {
+  const namespaceOf = (of: string): Promise<string> => readlink(`/proc/${of}/ns/net`).catch(() => '');
+  const [ours, theirs] = await Promise.all([namespaceOf('self'), namespaceOf(String(pid))]);
+  return ours === theirs;
 }
 
 const API_HOSTS = '--api-hosts=';

@@ -12,6 +12,7 @@ import { askOnce, Pulse } from './pulse.ts';
 import { gobgpdCommand, RunFolder } from './run-folder.ts';
 import type { Speaker } from './speaker.ts';
 import { limited, nestedAbort, Waits, wait } from './wait.ts';
+import { widowCommand } from './widow.ts';
 
 /** A process that was started (`daemon/kernel/service-process.ts`). */
 export interface StartedProcess {
@@ -27,12 +28,16 @@ interface Gobgpd extends StartedProcess {
 }
 
 export interface SupervisorOptions extends BgpProcessEvents {
-  /** Such as `/run/fairway`; made, for root alone. */
+  /** Such as `/run/fairway/node1`; made, for root alone. */
   readonly folder: string;
   /** Where it answers besides, see `admin-hosts.ts`. */
   readonly adminHosts: readonly string[];
   /** Starts a program that outlives us, its output appended to a file (`daemon/kernel/service-process.ts`). */
   readonly startProcess: (argv: readonly [string, ...string[]], outputFile: string) => Promise<StartedProcess>;
+  /** Likewise, for what ends gobgpd when nobody looks after it any more (`widow.ts`). */
+  readonly startWatch: SupervisorOptions['startProcess'];
+  /** Seconds that gobgpd goes on without a daemon. */
+  readonly graceSeconds: () => number;
   readonly connect: (endpoint: string) => Speaker;
   /** Whether packets still flow by routes of an earlier gobgpd: asked whenever one is started. */
   readonly hasRoutesInKernel: () => boolean;
@@ -139,6 +144,7 @@ export class GobgpdSupervisor implements BgpProcess {
   async #adopted(): Promise<Gobgpd | undefined> {
     const { log } = this.#options;
     await this.#folder.make();
+    await this.#folder.own();
     await this.#lines.read();
     const pid = await this.#folder.findGobgpd();
     if (pid === undefined) return undefined;
@@ -190,8 +196,17 @@ export class GobgpdSupervisor implements BgpProcess {
     this.#restartedAt = isRestart ? clock.now() : undefined;
     // Without the note it is found by its command line.
     await this.#folder.writePid(pid).catch(() => undefined);
+    await this.#watchOver(pid);
     log.info('gobgpd is started', { pid });
     return { pid, ended, isThere: () => Promise.resolve(!hasEnded) };
+  }
+
+  async #watchOver(pid: number): Promise<void> {
+    const { graceSeconds, log, startWatch } = this.#options;
+    const command = widowCommand({ pid, ownerFile: this.#folder.ownerFile, graceSeconds: graceSeconds() });
+    await startWatch(command, this.#folder.log).catch((thrown: unknown) => {
+      log.warn(`gobgpd would outlive a daemon that is killed, for ever: ${messageOf(thrown)}`);
+    });
   }
 
   /** From its start to its end, or to ours; false where it may be started anew at once. */

@@ -1,17 +1,19 @@
 /** The drivers of the tables behind BGP: server, policies, paths, peers. Each change is a call or two to the speaker. */
 import { FairwayError, messageOf } from '../errors.ts';
+import { prefixFamily } from '../net/prefix.ts';
 import type { ApplyResult, Change, TableDriver } from '../reconcile/driver.ts';
 import type { BgpActions, BgpPath, BgpPeer, BgpPolicy, BgpServer, PrefixRange } from '../reconcile/routing-tables.ts';
 import { TABLES } from '../reconcile/tables.ts';
+import { AUDIENCE_MARKS, communityText } from './audience.ts';
 import type { Speaker } from './speaker.ts';
 
 export interface BgpTablesOptions {
   /** The one that answers now; throws FW_BGP_UNREACHABLE while there is none. */
-  readonly speaker: () => Speaker;
+  speaker(): Speaker;
   /** Whether neighbours that are added now are to hear that we restart with our routes kept. */
-  readonly isRestarting: () => boolean;
+  isRestarting(): boolean;
   /** The server was stopped and started: it has neither policies nor paths nor peers now. */
-  readonly restarted: () => void;
+  restarted(): void;
 }
 
 export function bgpServerDriver(options: BgpTablesOptions): TableDriver<BgpServer> {
@@ -33,19 +35,23 @@ export function bgpServerDriver(options: BgpTablesOptions): TableDriver<BgpServe
           if (change.op !== 'create') options.restarted();
         }
       }),
-    render: changes =>
-      lines(changes, change =>
-        change.op === 'delete'
-          ? 'gobgp global del all'
-          : `gobgp global as ${change.to.asn} router-id ${change.to.routerId} listen-port ${change.to.port} listen-addresses ${change.to.listenAddresses.join(' ')}`,
-      ),
+    render: changes => lines(changes, renderedServer),
   };
 }
 
-export function bgpPolicyDriver({ speaker }: BgpTablesOptions): TableDriver<BgpPolicy> {
+function renderedServer(change: Change<BgpServer>): string {
+  const stop = change.op === 'create' ? [] : ['gobgp global del all'];
+  if (change.op === 'delete') return stop.join('\n');
+  const { asn, routerId, port, listenAddresses } = change.to;
+  const listening =
+    listenAddresses.length === 0 ? 'listen-port -1' : `listen-port ${port} listen-addresses ${listenAddresses.join(',')}`;
+  return [...stop, `gobgp global as ${asn} router-id ${routerId} ${listening}`].join('\n');
+}
+
+export function bgpPolicyDriver(options: BgpTablesOptions): TableDriver<BgpPolicy> {
   return {
     async read(expected, signal) {
-      const found = await speaker().policies(signal);
+      const found = await options.speaker().policies(signal);
       return new Map(
         found.map(policy => {
           const key = TABLES.bgpPolicy.key(policy);
@@ -56,7 +62,9 @@ export function bgpPolicyDriver({ speaker }: BgpTablesOptions): TableDriver<BgpP
     },
     apply: (changes, signal) =>
       oneByOne(changes, signal, change =>
-        change.op === 'delete' ? speaker().deletePolicy(change.from.direction, signal) : speaker().setPolicy(change.to, signal),
+        change.op === 'delete'
+          ? options.speaker().deletePolicy(change.from.direction, signal)
+          : options.speaker().setPolicy(change.to, signal),
       ),
     render: changes =>
       lines(changes, change => {
@@ -95,20 +103,20 @@ function rangeText({ prefix, minLength, maxLength }: PrefixRange): string {
 }
 
 /** All changes at once; where that is refused, each for itself, so that one bad path stops no other. */
-export function bgpPathDriver({ speaker }: BgpTablesOptions): TableDriver<BgpPath> {
+export function bgpPathDriver(options: BgpTablesOptions): TableDriver<BgpPath> {
   const write = async (changes: readonly Change<BgpPath>[], signal: AbortSignal): Promise<void> => {
-    await speaker().deletePaths(
+    await options.speaker().deletePaths(
       changes.flatMap(change => (change.op === 'delete' ? [change.from.prefix] : [])),
       signal,
     );
-    await speaker().addPaths(
+    await options.speaker().addPaths(
       changes.flatMap(change => (change.op === 'delete' ? [] : [change.to])),
       signal,
     );
   };
   return {
     async read(expected, signal) {
-      const found = await speaker().localPaths(signal);
+      const found = await options.speaker().localPaths(signal);
       return new Map(
         found.map(path => {
           const wanted = expected.get(path.prefix);
@@ -125,19 +133,21 @@ export function bgpPathDriver({ speaker }: BgpTablesOptions): TableDriver<BgpPat
         return oneByOne(changes, signal, change => write([change], signal));
       }
     },
-    render: changes =>
-      lines(changes, change =>
-        change.op === 'delete'
-          ? `gobgp global rib del ${change.from.prefix}`
-          : `gobgp global rib add ${change.to.prefix} nexthop ${change.to.nextHop} community for-${change.to.audience}`,
-      ),
+    render: changes => lines(changes, renderedPath),
   };
 }
 
-export function bgpPeerDriver({ speaker, isRestarting }: BgpTablesOptions): TableDriver<BgpPeer> {
+function renderedPath(change: Change<BgpPath>): string {
+  const { prefix, nextHop, audience } = change.op === 'delete' ? change.from : change.to;
+  const rib = `gobgp global rib -a ${prefixFamily(prefix)}`;
+  if (change.op === 'delete') return `${rib} del ${prefix}`;
+  return `${rib} add ${prefix} nexthop ${nextHop} community ${communityText(AUDIENCE_MARKS[audience])}`;
+}
+
+export function bgpPeerDriver(options: BgpTablesOptions): TableDriver<BgpPeer> {
   return {
     async read(expected, signal) {
-      const found = await speaker().peers(signal);
+      const found = await options.speaker().peers(signal);
       return new Map(
         found.map(peer => {
           const wanted = expected.get(peer.address);
@@ -149,11 +159,11 @@ export function bgpPeerDriver({ speaker, isRestarting }: BgpTablesOptions): Tabl
       oneByOne(changes, signal, change => {
         switch (change.op) {
           case 'create':
-            return speaker().addPeer(change.to, { isRestarting: isRestarting() }, signal);
+            return options.speaker().addPeer(change.to, { isRestarting: options.isRestarting() }, signal);
           case 'update':
-            return speaker().updatePeer(change.from, change.to, signal);
+            return options.speaker().updatePeer(change.from, change.to, signal);
           case 'delete':
-            return speaker().deletePeer(change.from.address, signal);
+            return options.speaker().deletePeer(change.from.address, signal);
         }
       }),
     render: changes => lines(changes, renderedPeer),
@@ -162,12 +172,14 @@ export function bgpPeerDriver({ speaker, isRestarting }: BgpTablesOptions): Tabl
 
 function renderedPeer(change: Change<BgpPeer>): string {
   if (change.op === 'delete') return `gobgp neighbor del ${change.from.address}`;
-  const { address, asn, localAddress, port, password, holdSeconds, multihopTtl, families, reflectorClusterId } = change.to;
+  const { address, asn, localAddress, port, password, holdSeconds, multihopTtl, families } = change.to;
+  const { gracefulRestart, reflectorClusterId } = change.to;
   return [
     `gobgp neighbor ${change.op === 'create' ? 'add' : 'update'} ${address} as ${asn} port ${port}`,
     ...(localAddress === undefined ? [] : [`local-address ${localAddress}`]),
     `family ${families.map(family => `${family}-unicast`).join(',')} hold-time ${holdSeconds}`,
     ...(multihopTtl === 0 ? [] : [`multihop-ttl ${multihopTtl}`]),
+    ...(gracefulRestart === undefined ? [] : [`graceful-restart ${gracefulRestart.restartSeconds}`]),
     ...(reflectorClusterId === undefined ? [] : [`route-reflector-client ${reflectorClusterId}`]),
     ...(password.reveal() === '' ? [] : ['auth-password [hidden]']),
   ].join(' ');

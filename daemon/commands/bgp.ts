@@ -14,16 +14,25 @@ import type { BgpControl, Daemon } from '../daemon.ts';
 import { FairwayError } from '../errors.ts';
 import { serviceStarter } from '../kernel/service-process.ts';
 import type { Clock } from '../net/clock.ts';
+import { hashedName } from '../net/names.ts';
 import type { Log } from '../observe/log.ts';
 
-/** For root alone; sockets, pid and log of our gobgpd. */
+/** The folders of all nodes. */
 export const RUN_FOLDER = '/run/fairway';
+
+/** Socket, pid and log of our gobgpd, for root alone. By the name of the node: namespaces of one host may be nodes of their own, with one /run. */
+function runFolderOf(nodeName: string): string {
+  // The path of a socket has at most 107 bytes (unix(7)).
+  const isPlain = /^[a-z0-9][a-z0-9.-]{0,62}$/.test(nodeName);
+  return `${RUN_FOLDER}/${isPlain ? nodeName : hashedName('node-', [nodeName], 16)}`;
+}
 
 export interface BgpOptions {
   readonly config: Pick<
     OptionValues,
     'gobgpEndpoint' | 'gobgpAdminAddress' | 'gobgpAdminPort' | 'bgpGracefulRestart' | 'bgpGracefulRestartTime'
   >;
+  readonly nodeName: string;
   /** Folders that programs are looked up in. */
   readonly path: string;
   readonly clock: Clock;
@@ -36,6 +45,8 @@ export interface BgpOptions {
 
 /** Milliseconds that neighbours have to tell all they know after a start, where graceful restart says nothing: the hold time they have for us. */
 const SETTLE_MS = 90_000;
+/** Seconds that gobgpd goes on after a daemon that was killed, unless graceful restart says how long neighbours would wait. */
+const GRACE_SECONDS = 30;
 /** Milliseconds that the first round waits for gobgpd at most: the other tables are worth more than one complete round. */
 const START_MS = 3_000;
 
@@ -115,7 +126,7 @@ function afterFirstRound(daemon: Daemon | undefined): Daemon | undefined {
 }
 
 function openProcess(options: BgpOptions, events: BgpProcessEvents): BgpProcess {
-  const { config, clock, log, daemon, path, hadRoutes } = options;
+  const { config, nodeName, clock, log, daemon, path, hadRoutes } = options;
   const connect = (endpoint: string): Speaker => gobgpV3({ endpoint, clock });
   const timings = BGP_PROCESS_TIMINGS;
   if (config.gobgpEndpoint !== '') {
@@ -123,9 +134,11 @@ function openProcess(options: BgpOptions, events: BgpProcessEvents): BgpProcess 
   }
   return new GobgpdSupervisor({
     ...events,
-    folder: RUN_FOLDER,
+    folder: runFolderOf(nodeName),
     adminHosts: adminHosts(config.gobgpAdminAddress, config.gobgpAdminPort),
     startProcess: serviceStarter({ path }),
+    startWatch: serviceStarter({ path }),
+    graceSeconds: () => (config.bgpGracefulRestart ? Math.round(config.bgpGracefulRestartTime / 1000) : GRACE_SECONDS),
     connect,
     hasRoutesInKernel: () => afterFirstRound(daemon())?.hasRoutes() ?? hadRoutes,
     restartMs: () => config.bgpGracefulRestartTime,
@@ -166,10 +179,11 @@ const LOOK_MS = 2_000;
 /** The gobgpd of a daemon that runs here, or of `--gobgp-endpoint`. Without one nobody can know which routes there will be: none of those that are there is then superfluous. */
 export async function lookAtBgp(
   { gobgpEndpoint }: Pick<OptionValues, 'gobgpEndpoint'>,
+  nodeName: string,
   clock: Clock,
   signal: AbortSignal,
 ): Promise<BgpView> {
-  const speaker = gobgpV3({ endpoint: gobgpEndpoint || new RunFolder(RUN_FOLDER).endpoint, clock });
+  const speaker = gobgpV3({ endpoint: gobgpEndpoint || new RunFolder(runFolderOf(nodeName)).endpoint, clock });
   const late = new AbortController();
   const cancel = clock.after(LOOK_MS, () => late.abort(new FairwayError('FW_BGP_UNREACHABLE', 'gobgpd does not answer')));
   try {

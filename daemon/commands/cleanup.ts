@@ -1,7 +1,7 @@
 /** `fairway cleanup`: the same loop with nothing wanted. Everything of ours goes, nothing of anyone else's. */
 
 import { setImmediate as breathe } from 'node:timers/promises';
-import { endLeftover } from '../bgp/leftover.ts';
+import { endLeftovers } from '../bgp/leftover.ts';
 import { MODULE_NAMES } from '../config/modules.ts';
 import { systemClock } from '../net/clock.ts';
 import { exponentialBackoff } from '../reconcile/backoff.ts';
@@ -36,7 +36,7 @@ export async function cleanup({ config, environment }: Invocation): Promise<numb
   });
   // Before the sets: rules of either flavour hold them.
   await sweep(host.otherIptables, observer, signal);
-  if (await endLeftover(RUN_FOLDER, clock, signal)) observer.removed('gobgpd', 1);
+  observer.removed('gobgpd', await endLeftovers(RUN_FOLDER, clock, signal));
   await reconciler.converge(signal);
   const left = reconciler.status().flatMap(({ failures }) => failures);
   // What a host has no facility for cannot have been left on it.

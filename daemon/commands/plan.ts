@@ -25,7 +25,7 @@ export async function plan(invocation: Invocation): Promise<number> {
   const modules = await enabledModules(invocation);
   const kinds = kindsRead(modules);
   const source = await openSource({ config, environment, kinds, clock, observer: UNOBSERVED });
-  const bgp = await lookAtBgp(config, clock, signal);
+  const bgp = await lookAtBgp(config, nodeName, clock, signal);
   const host = await openHost(
     { config, environment, clock, bgp: bgp.access, sharedSetsOf: modules.map(({ name }) => name), onSpawn: () => undefined },
     signal,

@@ -70,6 +70,7 @@ export async function run(invocation: Invocation): Promise<number> {
   if (modules.some(({ writes }) => writes.includes('bgpServer')))
     bgp = new Bgp({
       config,
+      nodeName,
       path: programFolders(environment),
       clock,
       log,

@@ -2,7 +2,8 @@
 import type { Disturbance } from '../cluster/disturbance.ts';
 import type { HostAddress } from '../cluster/snapshot.ts';
 import { isLinkLocal, parseAddress } from '../net/address.ts';
-import { ROUTE_PROTOCOL } from './unicast-route-line.ts';
+import { MAIN_TABLE, unicastRouteKey } from '../reconcile/routing-tables.ts';
+import { ROUTE_PROTOCOL, shownRouteOf } from './unicast-route-line.ts';
 
 export const DISTURBANCES: readonly Disturbance[] = ['hostLinks', 'ownLinks', 'routes', 'rules'];
 
@@ -82,6 +83,12 @@ export function disturbanceOf(line: string): 'routes' | 'rules' | undefined {
   if (!line.startsWith(DELETED)) return undefined;
   if (line.includes(OUR_ROUTE)) return 'routes';
   return RULE.test(line) ? 'rules' : undefined;
+}
+
+/** The key, in its table, of the route of ours that such a line says is gone; undefined where it cannot be read. */
+export function goneRouteOf(line: string): string | undefined {
+  const route = shownRouteOf(line.slice(DELETED.length));
+  return route === undefined ? undefined : unicastRouteKey(route.table ?? MAIN_TABLE, route.destination);
 }
 
 /** The state from flags as ip prints them. */

@@ -5,7 +5,7 @@ import { FairwayError, messageOf } from '../errors.ts';
 import { parseAddress } from '../net/address.ts';
 import type { Clock } from '../net/clock.ts';
 import type { CommandRunner } from './command.ts';
-import { DISTURBANCES, DisturbanceListener, disturbanceOf, type LinkState, linkState } from './disturbance.ts';
+import { DISTURBANCES, DisturbanceListener, disturbanceOf, goneRouteOf, type LinkState, linkState } from './disturbance.ts';
 
 export interface HostFactsOptions {
   readonly runner: CommandRunner;
@@ -18,9 +18,9 @@ export interface HostFactsOptions {
   readonly onChange: (facts: HostFacts) => void;
   /**
    * Called when something went that may be back already, or that no picture shows: once a kind for all that happens within a tenth of a second,
-   * and after the picture of that time.
+   * and after the picture of that time. With `routes` go the keys of those that were seen to go; none are given where any may have gone.
    */
-  readonly onDisturbance: (what: Disturbance) => void;
+  readonly onDisturbance: (what: Disturbance, goneRoutes?: ReadonlySet<string>) => void;
   /** Why the host is not followed at the moment; undefined when it is again. What was last known stays. */
   readonly onTrouble: (error: FairwayError | undefined) => void;
 }
@@ -62,6 +62,8 @@ class Follower implements HostFactsSource {
   #isTroubled = false;
   readonly #listener: DisturbanceListener;
   readonly #disturbances = new Set<Disturbance>();
+  /** Keys; undefined where any may have gone. */
+  #goneRoutes: Set<string> | undefined = new Set();
   #reading: Promise<void> = Promise.resolve();
   #cancelRead: (() => void) | undefined;
   #cancelTell: (() => void) | undefined;
@@ -120,11 +122,18 @@ class Follower implements HostFactsSource {
   #hear(line: string): void {
     const link = monitoredLink(line);
     if (link === undefined) {
-      this.#disturbed(disturbanceOf(line));
+      const what = disturbanceOf(line);
+      if (what === 'routes') this.#goneRoute(goneRouteOf(line));
+      this.#disturbed(what);
       return;
     }
     if (!this.#options.isOwnLink(link)) this.refresh();
     this.#disturbed(this.#listener.hearLink(link, line));
+  }
+
+  #goneRoute(key: string | undefined): void {
+    if (key === undefined) this.#goneRoutes = undefined;
+    else this.#goneRoutes?.add(key);
   }
 
   /** Settles as readings do, and waits for the one under way. */
@@ -140,8 +149,13 @@ class Follower implements HostFactsSource {
   #tellDisturbances(): void {
     if (this.#isStopped()) return;
     const told = DISTURBANCES.filter(what => this.#disturbances.has(what));
+    const goneRoutes = this.#goneRoutes;
     this.#disturbances.clear();
-    for (const what of told) this.#options.onDisturbance(what);
+    this.#goneRoutes = new Set();
+    for (const what of told) {
+      if (what === 'routes' && goneRoutes !== undefined) this.#options.onDisturbance(what, goneRoutes);
+      else this.#options.onDisturbance(what);
+    }
   }
 
   /** Tells of what is wrong, and once of its end. */
@@ -161,6 +175,7 @@ class Follower implements HostFactsSource {
       const unheard = missed;
       const cancelRefresh = clock.after(LISTENING_MS, () => {
         this.refresh();
+        if (unheard.includes('routes')) this.#goneRoute(undefined);
         for (const what of unheard) this.#disturbed(what);
       });
       const argv = ['ip', '-o', '-N', 'monitor', 'link', 'address', 'route', 'rule'] as const;

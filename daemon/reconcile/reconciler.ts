@@ -64,6 +64,8 @@ export class Reconciler {
   readonly #planErrors = new Map<string, FairwayError>();
   /** By module, {@link Plan.undecided}. */
   readonly #undecided = new Map<string, readonly TableName[]>();
+  /** Keys of entries that were seen to go. */
+  readonly #suspects = new Map<TableName, ReadonlySet<string>>();
 
   constructor(options: ReconcilerOptions) {
     this.#modules = options.modules;
@@ -175,6 +177,7 @@ export class Reconciler {
   async refresh(signal: AbortSignal): Promise<void> {
     for (const stage of this.#stages) {
       const table = this.#tables[stage];
+      if (this.#isMissed(stage)) table.doubt();
       const drift = await table.refresh(signal);
       if (drift.length > 0) this.#observer.drifted(drift);
       if (table.unreadable !== undefined) this.#observer.unreadable(table.unreadable);
@@ -184,6 +187,20 @@ export class Reconciler {
   /** The next round reads this table back. */
   audit(table: TableName): void {
     this.#tables[table].doubt();
+  }
+
+  /**
+   * These entries were seen to go, perhaps by our own hand: the next round reads the table back if one of them should still be there. Not before, since
+   * what goes while changes are being made is known to be ours only when they are done.
+   */
+  suspect(table: TableName, keys: Iterable<string>): void {
+    this.#suspects.set(table, new Set([...(this.#suspects.get(table) ?? []), ...keys]));
+  }
+
+  #isMissed(stage: TableName): boolean {
+    const suspects = this.#suspects.get(stage) ?? [];
+    this.#suspects.delete(stage);
+    return [...suspects].some(key => this.#tables[stage].has(key));
   }
 
   /** As {@link audit}, at once, although reading or writing failed lately: what was in the way is known to be gone. */

@@ -173,6 +173,11 @@ export function nextHopKey({ link, gateway, vxlanRemote }: NextHop): string {
   return `${gateway ?? ''} ${link} ${vxlanRemote ?? ''}`;
 }
 
+/** @param table a number */
+export function unicastRouteKey(table: number, destination: IpPrefix): string {
+  return `${table} ${destination}`;
+}
+
 export function fouPortKey(family: Family, port: number): string {
   return `${family} ${port}`;
 }
@@ -185,7 +190,7 @@ export const ROUTING_TABLES: { readonly [K in keyof RoutingTableTypes]: TableDef
     requires: () => NOTHING,
   },
   unicastRoute: {
-    key: ({ table, destination }) => `${table} ${destination}`,
+    key: ({ table, destination }) => unicastRouteKey(table, destination),
     same: (actual, desired) => actual.source === desired.source && sameList(actual.nextHops, desired.nextHops, nextHopKey),
     requires: ({ nextHops }) =>
       nextHops.filter(({ link }) => isOverlayLink(link)).map(({ link }): Requirement => ({ table: 'link', key: link })),

@@ -42,18 +42,6 @@ export interface BgpPlan {
   readonly problems: readonly string[];
 }
 
-/**
- * What we tell of ourselves alone depends on nobody: it is told as soon as a session is there. A reflector hands on what others tell, and waits for
- * these, but not for one that is dead.
- */
-const LONGEST_DEFERRAL_SECONDS = { alone: 1, reflector: 30 };
-
-export function restartOf({ gracefulRestart }: RoutingOptions, { role }: ReflectorRole): BgpPeer['gracefulRestart'] {
-  if (gracefulRestart === undefined) return undefined;
-  const longest = role === 'server' ? LONGEST_DEFERRAL_SECONDS.reflector : LONGEST_DEFERRAL_SECONDS.alone;
-  return { ...gracefulRestart, deferralSeconds: Math.min(gracefulRestart.deferralSeconds, longest) };
-}
-
 const NO_ANNOTATIONS: Node['annotations'] = {};
 
 /** `node` is our own Node object; on bare metal there may be none. */
@@ -67,7 +55,7 @@ export function planBgp(node: Node | undefined, context: RoutingContext, options
   const reflector = take(reflectorRoleOf(annotations));
   const asn = options.fullMesh ? options.clusterAsn : take(asnOf(annotations));
   const family = primaryFamily(node, context);
-  const external = externalPeers(annotations, context, options, reflector, problems);
+  const external = externalPeers(annotations, context, options, problems);
   const listen = take(localAddressesOf(annotations));
   const actions: BgpActions = { ...take(exportActionsOf(annotations)), nextHopSelf: options.overrideNextHop };
   const rejected = take(importRejectOf(annotations));
@@ -136,7 +124,6 @@ function externalPeers(
   annotations: Node['annotations'],
   context: RoutingContext,
   options: RoutingOptions,
-  reflector: ReflectorRole,
   problems: string[],
 ): readonly BgpPeer[] {
   const peers: BgpPeer[] = [];
@@ -158,7 +145,7 @@ function externalPeers(
       holdSeconds: options.holdSeconds,
       multihopTtl: options.multihopTtl,
       families: context.families,
-      gracefulRestart: restartOf(options, reflector),
+      gracefulRestart: options.gracefulRestart,
       reflectorClusterId: undefined,
     });
   }

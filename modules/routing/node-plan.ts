@@ -5,7 +5,7 @@ import { hostPrefix, type IpPrefix, prefixAddress, prefixFamily } from '../../da
 import { Secret } from '../../daemon/net/secret.ts';
 import { type Diagnostic, type Entry, entry, type Fragment, type ObjectRef } from '../../daemon/reconcile/fragment.ts';
 import { type BgpPeer, MAIN_TABLE } from '../../daemon/reconcile/routing-tables.ts';
-import { type BgpIdentity, meshes, restartOf } from './bgp.ts';
+import { type BgpIdentity, meshes } from './bgp.ts';
 import { leadsIntoItself, type RoutingContext } from './context.ts';
 import { isInside, isMartian } from './martians.ts';
 import { setName } from './names.ts';
@@ -86,7 +86,7 @@ function peerEntries(
     holdSeconds: INTERNAL_HOLD_SECONDS,
     multihopTtl: 0,
     families: context.families.filter(each => addressOf(node, each) !== undefined),
-    gracefulRestart: restartOf(options, reflector),
+    gracefulRestart: options.gracefulRestart,
     reflectorClusterId: reflector.role === 'server' && theirs.role === 'client' ? reflector.clusterId : undefined,
   };
   return [entry('bgpPeer', peer)];

@@ -69,7 +69,7 @@ export class Gobgpd {
   /** The best path to each prefix. */
   async rib(family: 'ipv4' | 'ipv6' = 'ipv4'): Promise<Readonly<Record<string, SeenPath>>> {
     const text = await this.cli('global', 'rib', '-a', family, '-j');
-    const found = JSON.parse(text) as Record<string, { attrs: readonly RibAttribute[]; stale?: boolean }[]>;
+    const found = JSON.parse(text) as Record<string, { attrs: readonly RibAttribute[]; stale?: boolean }[]> | null;
     return Object.fromEntries(
       Object.entries(found ?? {}).flatMap(([prefix, [path]]) => (path === undefined ? [] : [[prefix, seenPath(path)]])),
     );

@@ -32,6 +32,8 @@ export class Supervised {
       folder,
       adminHosts: [],
       startProcess,
+      startWatch: startProcess,
+      graceSeconds: () => 60,
       connect: endpoint => new GobgpCliSpeaker(endpoint),
       hasRoutesInKernel: () => this.hasRoutesInKernel,
       restartMs: () => 90_000,

@@ -10,6 +10,8 @@ new GobgpdSupervisor({
   folder: process.argv[2] ?? '',
   adminHosts: [],
   startProcess: serviceStarter({ path: process.env['PATH'] ?? '' }),
+  startWatch: serviceStarter({ path: process.env['PATH'] ?? '' }),
+  graceSeconds: () => Number(process.argv[3] ?? 60),
   connect: endpoint => new GobgpCliSpeaker(endpoint),
   hasRoutesInKernel: () => false,
   restartMs: () => 90_000,

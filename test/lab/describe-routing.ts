@@ -98,7 +98,11 @@ export class RoutingSuite {
   }
 
   /** Waits until every pair has answers, by both families unless told, with the pod's own address; gives the milliseconds it took. */
-  async reached(pairs: readonly Pair[] = this.pairs(), limitMs = 30_000, families: readonly Family[] = FAMILIES): Promise<number> {
+  async reached(
+    pairs: readonly Pair[] = this.pairs(),
+    limitMs = 30_000,
+    families: readonly Family[] = FAMILIES,
+  ): Promise<number> {
     const began = performance.now();
     await until(
       'pods reach each other',
@@ -111,7 +115,11 @@ export class RoutingSuite {
 }
 
 /** Who has no answer from whom, or has one that was asked for by another address than the pod's: `pod-1-1 ipv4 pod-2-1: timeout`. */
-export async function unreached(lab: Lab, pairs: readonly Pair[], families: readonly Family[] = FAMILIES): Promise<readonly string[]> {
+export async function unreached(
+  lab: Lab,
+  pairs: readonly Pair[],
+  families: readonly Family[] = FAMILIES,
+): Promise<readonly string[]> {
   const all = pairs.flatMap(pair => families.map(family => ({ ...pair, family })));
   const ends = await Promise.all(
     all.map(async ({ from, to, family }) => {

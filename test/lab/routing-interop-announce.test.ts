@@ -131,7 +131,8 @@ describeInterop<Peers>(
       const { lab, cluster } = suite();
       const before = await incarnations(frr());
       const annotations = {
-        'node.bgp.communities': '64512:100,65000:7',
+        // A pair, a number (64512:9) and a name.
+        'node.bgp.communities': '64512:100,4227858441,no-export',
         'path-prepend.as': '64512',
         'path-prepend.repeat-n': '3',
       };
@@ -139,7 +140,7 @@ describeInterop<Peers>(
       const others = [OTHER_ADDRESS, '192.168.3.13'].map(nextHop => seen(nextHop, '64512'));
       const about = '203.0.113.200';
       await cluster.publish({ put: [nodeWithPeers(lab.node(1), [frrOf(1)], annotations)] });
-      const tail = '64512 64512 64512 64512 communities 64512:100 65000:7';
+      const tail = '64512 64512 64512 64512 communities 64512:100 64512:9 noExport';
       await has(frr(), 'ipv4', [...others, seen(NODE1, tail)], { about });
       await has(frr(), 'ipv6', [`fd00:10:244:1::/64 via fd00:192:168:1::11 path ${tail}`], { about: 'fd00:10:244:1:' });
 

@@ -71,12 +71,14 @@ export async function routingFootprint(lab: Lab, node: LabHost): Promise<string>
       return `$ ip ${command}\n${stdout}`;
     }),
   );
-  return outputs
-    .join('')
-    .split('\n')
-    // Times to live and states of neighbours change by themselves.
-    .filter(line => !/ (fe80|ff00)::/.test(line))
-    .map(line => line.replace(/ (expires|used|age) \S+/g, '').trim())
-    .filter(line => line !== '')
-    .join('\n');
+  return (
+    outputs
+      .join('')
+      .split('\n')
+      // Times to live and states of neighbours change by themselves.
+      .filter(line => !/ (fe80|ff00)::/.test(line))
+      .map(line => line.replace(/ (expires|used|age) \S+/g, '').trim())
+      .filter(line => line !== '')
+      .join('\n')
+  );
 }

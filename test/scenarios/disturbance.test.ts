@@ -31,6 +31,28 @@ describe('a disturbance of the host', () => {
     await daemon.stop();
   });
 
+  it('reads routes back where one is gone that should be there, not where we have deleted it ourselves', async () => {
+    const { clock, daemon, tables } = await routing();
+    const before = tables.unicastRoute.reads;
+    const prefix = learned('10.9.0.0/16', '192.168.1.254').prefix;
+    daemon.ribChanged(new Map([[prefix, undefined]]), true);
+    // Told before the round has deleted it.
+    daemon.disturbed('routes', new Set([ROUTE]));
+    await clock.advance(2000);
+    daemon.disturbed('routes', new Set([ROUTE]));
+    await clock.advance(2000);
+    assert.ok(!tables.unicastRoute.state.has(ROUTE));
+    assert.equal(tables.unicastRoute.reads, before + 1, 'once, for what was told too early');
+    daemon.ribChanged(new Map([[prefix, learned('10.9.0.0/16', '192.168.1.254')]]), true);
+    await clock.advance(2000);
+    tables.unicastRoute.state.delete(ROUTE);
+    daemon.disturbed('routes', new Set([ROUTE]));
+    await clock.advance(100);
+    assert.ok(tables.unicastRoute.state.has(ROUTE));
+    assert.equal(tables.unicastRoute.reads, before + 2);
+    await daemon.stop();
+  });
+
   it('has what a link that was down refused tried again when it is up, however often it failed', async () => {
     const { clock, daemon, tables } = await routing();
     tables.unicastRoute.state.delete(ROUTE);

@@ -5,6 +5,8 @@ export interface HostileRoute {
   readonly prefix: string;
   /** Its own address unless told. */
   readonly nextHop?: string;
+  /** GoBGP takes the route for withdrawn as it comes (RFC 7606); the others are ours to refuse. */
+  readonly refusedBy?: 'GoBGP';
 }
 
 /** Of node1 of the lab, which hears them. */
@@ -21,8 +23,6 @@ export const HOSTILE_ROUTES: readonly HostileRoute[] = [
   { title: 'this network', prefix: '0.0.0.0/8' },
   { title: 'link-local', prefix: '169.254.0.0/16' },
   { title: 'the metadata address of clouds', prefix: '169.254.169.254/32' },
-  { title: 'multicast', prefix: '224.0.0.0/4' },
-  { title: 'a part of multicast', prefix: '239.1.0.0/16' },
   { title: 'what is reserved', prefix: '240.0.0.0/4' },
   { title: 'loopback', prefix: '::1/128' },
   { title: 'link-local', prefix: 'fe80::/10' },
@@ -32,12 +32,15 @@ export const HOSTILE_ROUTES: readonly HostileRoute[] = [
   { title: 'the address of another node', prefix: 'fd00:192:168:1::12/128' },
   { title: 'a next hop that is us', prefix: '10.66.1.0/24', nextHop: '192.168.1.11' },
   { title: 'a next hop that is us, on another link', prefix: '10.66.2.0/24', nextHop: '10.244.1.1' },
-  { title: 'a next hop that is loopback', prefix: '10.66.3.0/24', nextHop: '127.0.0.1' },
-  { title: 'a next hop that is multicast', prefix: '10.66.4.0/24', nextHop: '224.0.0.5' },
+  { title: 'a next hop that is loopback', prefix: '10.66.3.0/24', nextHop: '127.0.0.1', refusedBy: 'GoBGP' },
+  { title: 'a next hop that is multicast', prefix: '10.66.4.0/24', nextHop: '224.0.0.5', refusedBy: 'GoBGP' },
   { title: 'a next hop that is no network of ours', prefix: '10.66.5.0/24', nextHop: '198.51.100.1' },
   { title: 'a next hop that is us', prefix: 'fd00:66:1::/64', nextHop: 'fd00:192:168:1::11' },
   { title: 'a next hop that is loopback', prefix: 'fd00:66:2::/64', nextHop: '::1' },
 ];
+
+/** Told from the start: no command of ExaBGP's tells them as unicast. */
+export const MULTICAST_PREFIXES: readonly string[] = ['224.0.0.0/4', '239.1.0.0/16'];
 
 export interface MalformedAttribute {
   readonly title: string;

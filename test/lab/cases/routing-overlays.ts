@@ -17,7 +17,7 @@ export interface OverlayCase {
   readonly podMtu: number;
   /** From node1 to node2, on its subnet, and to node3, behind the router. */
   readonly ways: Readonly<Record<Family, { readonly toNode2: Way; readonly toNode3: Way }>>;
-  /** Bytes of the largest packet from node1 to each of the two, whatever the pods' own links take. */
+  /** Nodes that packets of node1's pods get to through a tunnel. */
   readonly hasTunnelTo: readonly (2 | 3)[];
 }
 
@@ -101,4 +101,20 @@ export function sessionsOf(source: Source, number: number): readonly number[] {
   const others = [1, 2, 3].filter(other => other !== number);
   if (source === 'api') return [];
   return source === 'mesh' ? others : number === 2 ? others : [2];
+}
+
+/** A Node whose machine is not there, on the subnet of node1 and node2. */
+export function deadNode(): ApiObject {
+  return {
+    apiVersion: 'v1',
+    kind: 'Node',
+    metadata: { name: 'dead' },
+    spec: { podCIDRs: ['10.244.99.0/24', 'fd00:10:244:99::/64'] },
+    status: {
+      addresses: [
+        { type: 'InternalIP', address: '192.168.1.99' },
+        { type: 'InternalIP', address: 'fd00:192:168:1::99' },
+      ],
+    },
+  };
 }

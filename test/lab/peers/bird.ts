@@ -66,9 +66,9 @@ export class BirdPeer implements Peer {
     );
   }
 
-  async paths(family: Family): Promise<readonly BirdPath[]> {
+  async paths(family: Family, about = ''): Promise<readonly BirdPath[]> {
     const text = await this.ask(`show route table ${TABLES[family]} all`);
-    return pathsOf(text, this.options.neighbors);
+    return pathsOf(text, this.options.neighbors).filter(({ prefix }) => prefix.startsWith(about));
   }
 
   async announce(...prefixes: readonly string[]): Promise<void> {

@@ -8,6 +8,7 @@ import type { LabProcess } from '../process.ts';
 import { until } from '../until.ts';
 import {
   BGP_PORT,
+  byFamily,
   HOLD_SECONDS,
   NODE_ASN,
   type Peer,
@@ -83,7 +84,6 @@ export class ExabgpPeer implements Peer {
       },
     });
     await peer.command('version');
-    if ((options.announces ?? []).length > 0) await peer.announce(...(options.announces ?? []));
     return peer;
   }
 
@@ -103,9 +103,10 @@ export class ExabgpPeer implements Peer {
     return await Promise.resolve(new Map(this.#sessions));
   }
 
-  async paths(family: Family): Promise<readonly PeerPath[]> {
+  async paths(family: Family, about = ''): Promise<readonly PeerPath[]> {
     const isIpv6 = family === 'ipv6';
-    return await Promise.resolve([...this.#paths.values()].filter(({ prefix }) => prefix.includes(':') === isIpv6));
+    const paths = [...this.#paths.values()];
+    return await Promise.resolve(paths.filter(({ prefix }) => prefix.includes(':') === isIpv6 && prefix.startsWith(about)));
   }
 
   async announce(...prefixes: readonly string[]): Promise<void> {
@@ -127,11 +128,8 @@ export class ExabgpPeer implements Peer {
 
   async #say(verb: 'announce' | 'withdraw', prefixes: readonly string[]): Promise<void> {
     const commands: string[] = [];
-    for (const [isIpv6, nextHop] of [
-      [false, this.options.host.addresses.ipv4],
-      [true, this.options.host.addresses.ipv6],
-    ] as const) {
-      const some = prefixes.filter(prefix => prefix.includes(':') === isIpv6);
+    for (const [family, some] of byFamily(prefixes)) {
+      const nextHop = this.options.host.addresses[family];
       for (let at = 0; at < some.length; at += PREFIXES_PER_COMMAND)
         commands.push(`${verb} attributes next-hop ${nextHop} nlri ${some.slice(at, at + PREFIXES_PER_COMMAND).join(' ')}`);
     }
@@ -184,7 +182,7 @@ function configText(options: PeerOptions): string {
   ].join('\n');
 }
 
-function neighborText({ asn, host, port = BGP_PORT }: PeerOptions, neighbor: PeerNeighbor): string {
+function neighborText({ asn, host, port = BGP_PORT, announces = [] }: PeerOptions, neighbor: PeerNeighbor): string {
   const { address, asn: nodeAsn = NODE_ASN, password, holdSeconds = HOLD_SECONDS } = neighbor;
   const lines = [
     `router-id ${host.addresses.ipv4};`,
@@ -198,6 +196,11 @@ function neighborText({ asn, host, port = BGP_PORT }: PeerOptions, neighbor: Pee
     'family { ipv4 unicast; ipv6 unicast; }',
     'capability { asn4 enable; route-refresh enable; }',
     'api { processes [ relay ]; neighbor-changes; receive { parsed; update; } }',
+    // Here the family is said; of a command it is guessed, and 224.0.0.0/4 becomes a route of multicast.
+    ...byFamily(announces).map(([family, prefixes]) => {
+      const routes = prefixes.map(prefix => `unicast ${prefix} next-hop ${host.addresses[family]};`);
+      return `announce { ${family} { ${routes.join(' ')} } }`;
+    }),
   ];
   return `neighbor ${address} {\n${lines.map(line => `  ${line}`).join('\n')}\n}`;
 }

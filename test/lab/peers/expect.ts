@@ -35,11 +35,7 @@ export function spell({ prefix, nextHop, asPath, communities }: PeerPath): strin
 
 /** All paths of a family as {@link spell} writes them, sorted; with `about` those to prefixes that begin so. */
 export async function spelled(peer: Peer, family: Family, about = ''): Promise<readonly string[]> {
-  const paths = await peer.paths(family);
-  return paths
-    .filter(({ prefix }) => prefix.startsWith(about))
-    .map(spell)
-    .sort();
+  return (await peer.paths(family, about)).map(spell).sort();
 }
 
 /** Waits until a peer has these paths of a family and no others (of those to prefixes that begin with `about`). */

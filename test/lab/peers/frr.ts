@@ -95,10 +95,10 @@ export class FrrPeer implements Peer {
     );
   }
 
-  async paths(family: Family): Promise<readonly PeerPath[]> {
+  async paths(family: Family, about = ''): Promise<readonly PeerPath[]> {
     const table = `show bgp ${family} unicast`;
     const { routes } = JSON.parse(await this.ask(`${table} json`)) as { routes: Record<string, unknown> };
-    const prefixes = Object.keys(routes);
+    const prefixes = Object.keys(routes).filter(prefix => prefix.startsWith(about));
     if (prefixes.length === 0) return [];
     const details = await this.ask(...prefixes.map(prefix => `${table} ${prefix} json`));
     return documentsOf(details).flatMap(document => pathsOf(document as { prefix?: string; paths?: readonly FrrPath[] }));

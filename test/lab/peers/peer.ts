@@ -50,8 +50,8 @@ export interface PeerSession {
 export interface Peer {
   readonly options: PeerOptions;
   sessions(): Promise<ReadonlyMap<string, PeerSession>>;
-  /** Every path it was told and kept, best or not. */
-  paths(family: Family): Promise<readonly PeerPath[]>;
+  /** Every path it was told and kept, best or not; with `about` those to prefixes that begin so. */
+  paths(family: Family, about?: string): Promise<readonly PeerPath[]>;
   announce(...prefixes: readonly string[]): Promise<void>;
   withdraw(...prefixes: readonly string[]): Promise<void>;
   stop(): Promise<void>;

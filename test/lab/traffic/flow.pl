@@ -1,16 +1,16 @@
 #!/usr/bin/perl
 # Flows that go on until standard input ends, each to an echo.pl: `flow.pl MILLISECONDS udp 10.244.2.11 7000 tcp 10.244.3.11 7000 ...`. Of each flow a
 # numbered packet leaves every so many milliseconds. `flowing` is printed when each had its first answer; at the end a line a flow:
-# transport, address, packets sent, packets answered, segments sent again, the longest wait for an answer in milliseconds, and times
-# (milliseconds since the start) of the packets that had no answer.
+# transport, address, packets sent, packets answered, the longest wait for an answer in milliseconds, and times (milliseconds since the start) of
+# the packets that had no answer.
 use strict;
 use warnings;
 use Config;
 use Socket qw(:DEFAULT inet_pton pack_sockaddr_in6 AF_INET6 IPPROTO_TCP TCP_NODELAY);
 
-my ($F_SETFL, $O_NONBLOCK, $TCP_INFO, $TOTAL_RETRANS) = (4, 2048, 11, 100);
+my ($F_SETFL, $O_NONBLOCK) = (4, 2048);
 my $CLOCK_GETTIME = $Config{archname} =~ /aarch64/ ? 113 : 228;
-my ($LENGTH, $PATIENCE) = (200, 3);
+my ($LENGTH, $PATIENCE) = (200, 2);
 
 sub now {
     my @arguments = (1, "\0" x 16);    # CLOCK_MONOTONIC
@@ -29,7 +29,7 @@ while (my ($transport, $address, $port) = splice @targets, 0, 3) {
     connect $socket, $end or die "connect $transport $address: $!\n";
     setsockopt $socket, IPPROTO_TCP, TCP_NODELAY, 1 if $transport eq 'tcp';
     fcntl $socket, $F_SETFL, $O_NONBLOCK;
-    push @flows, { transport => $transport, address => $address, socket => $socket, sent => {}, count => 0, longest => 0, rest => '' };
+    push @flows, { transport => $transport, address => $address, socket => $socket, sent => {}, count => 0, longest => 0, rest => '', queue => '' };
 }
 
 sub hear {
@@ -52,8 +52,15 @@ sub say_next {
     my $number = $flow->{count}++;
     $flow->{sent}{$number} = now();
     my $packet = pack "N x@{[$LENGTH - 4]}", $number;
-    # What could not be written is a packet without an answer.
-    syswrite $flow->{socket}, $packet;
+    # What a datagram socket does not take is a packet without an answer.
+    if ($flow->{transport} eq 'udp') { syswrite $flow->{socket}, $packet }
+    else                             { $flow->{queue} .= $packet; flush($flow) }
+}
+
+sub flush {
+    my ($flow) = @_;
+    my $n = syswrite $flow->{socket}, $flow->{queue} or return;
+    substr($flow->{queue}, 0, $n) = '';
 }
 
 $| = 1;
@@ -74,7 +81,6 @@ while (1) {
     if (!defined $deadline && vec $r, 0, 1) { $deadline = now() + $PATIENCE if !sysread STDIN, my $nothing, 64 }
 }
 for my $flow (@flows) {
-    my $again = $flow->{transport} eq 'tcp' ? unpack 'L', substr getsockopt($flow->{socket}, 6, $TCP_INFO), $TOTAL_RETRANS, 4 : 0;
     my @missing = map { int(($_ - $start) * 1000) } sort { $a <=> $b } values %{ $flow->{sent} };
-    print join(' ', @$flow{qw(transport address count)}, $flow->{answered} // 0, $again, int($flow->{longest} * 1000), @missing), "\n";
+    print join(' ', @$flow{qw(transport address count)}, $flow->{answered} // 0, int($flow->{longest} * 1000), @missing), "\n";
 }

@@ -5,6 +5,7 @@ import { appendFileSync, existsSync, readFileSync, statSync, writeFileSync } fro
 import { mkdir } from 'node:fs/promises';
 import { createServer as createListener } from 'node:net';
 import { join } from 'node:path';
+import { setTimeout as pause } from 'node:timers/promises';
 import { promisify } from 'node:util';
 import { adminHosts } from '../../../daemon/bgp/admin-hosts.ts';
 import { GobgpEndpoint } from '../../../daemon/bgp/endpoint.ts';
@@ -174,6 +175,20 @@ describe('gobgpd as a child', function () {
       assert.equal(at.supervisor.isRestarting, true);
       await at.supervisor.stop('keep routes');
       assert.equal(existsSync(at.socket), false);
+    }));
+
+  it('whose daemon was killed ends when no other comes in time: it would tell neighbours for ever of what nobody looks after', () =>
+    withFolder(async folder => {
+      const main = join(import.meta.dirname, '../../fakes/supervisor-main.ts');
+      const daemon = spawn(process.execPath, [main, folder, '2'], { stdio: ['ignore', 'pipe', 'inherit'] });
+      endings.push(() => Promise.resolve(daemon.kill('SIGKILL')));
+      assert.equal(String((await once(daemon.stdout, 'data'))[0]), 'speaker\n');
+      const { pid } = supervised(folder);
+      endings.push(() => Promise.resolve(isRunning(pid) && process.kill(pid, 'SIGKILL')));
+      await pause(3_000);
+      assert.ok(isRunning(pid), 'it goes on while its daemon lives');
+      daemon.kill('SIGKILL');
+      await seen('gobgpd ends', () => !isRunning(pid));
     }));
 
   it('of an earlier run that was never noted is found by its socket; one that hangs is ended and replaced', () =>

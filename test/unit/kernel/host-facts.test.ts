@@ -44,6 +44,7 @@ async function follow() {
   const heard: HostFacts[] = [];
   const troubles: (string | undefined)[] = [];
   const disturbances: Disturbance[] = [];
+  const gone: (readonly string[] | undefined)[] = [];
   const source = await followHostFacts(
     {
       runner: host,
@@ -52,14 +53,17 @@ async function follow() {
       capabilities,
       isOwnLink: name => name === 'kube-dummy-if' || name.startsWith('tun-'),
       onChange: facts => heard.push(facts),
-      onDisturbance: what => disturbances.push(what),
+      onDisturbance: (what, goneRoutes) => {
+        disturbances.push(what);
+        if (what === 'routes') gone.push(goneRoutes && [...goneRoutes]);
+      },
       onTrouble: error => troubles.push(error?.message),
     },
     new AbortController().signal,
   );
   await clock.advance(1000);
   await clock.advance(100);
-  return { host, clock, heard, troubles, disturbances, source };
+  return { host, clock, heard, troubles, disturbances, gone, source };
 }
 
 describe('what the host is like', () => {
@@ -282,14 +286,30 @@ describe('what happens on the host without a trace in its picture', () => {
     assert.deepEqual(await told(...foreign), []);
   });
 
+  it('is told which routes of ours were deleted, by table and destination', async () => {
+    const { host, clock, gone, source } = await follow();
+    host.say('Deleted 10.1.0.0/24 via 192.0.2.9 dev eth0 proto 70 src 192.0.2.1 metric 32070 ');
+    host.say('Deleted 192.0.2.77 dev tun-0123456789a table 77 proto 70 scope 253 ');
+    host.say('Deleted fd00:1::/64 proto 70 metric 32070 pref medium\\\tnexthop via fd00::9 dev eth0 weight 1');
+    await clock.advance(100);
+    host.say('Deleted 10.2.0.0/24 via 192.0.2.9 dev eth0 proto 70 metric 32070 ');
+    await clock.advance(100);
+    host.say('Deleted 10.3.0.0/24 via 192.0.2.9 dev eth0 proto 70 metric 32070 ');
+    host.say('Deleted something that cannot be read proto 70 ');
+    await clock.advance(100);
+    assert.deepEqual(gone, [['254 10.1.0.0/24', '77 192.0.2.77/32', '254 fd00:1::/64'], ['254 10.2.0.0/24'], undefined]);
+    await source.stop();
+  });
+
   it('is told in full when the monitor was away: anything may have happened', async () => {
-    const { host, clock, disturbances, source } = await follow();
+    const { host, clock, disturbances, gone, source } = await follow();
     host.monitors.at(-1)?.end({ status: 1, stdout: '', stderr: 'killed' });
     await clock.advance(1000);
     assert.equal(host.monitors.length, 2);
     assert.deepEqual(disturbances, []);
     await clock.advance(1100);
     assert.deepEqual(disturbances, ['hostLinks', 'ownLinks', 'routes', 'rules']);
+    assert.deepEqual(gone, [undefined]);
     await source.stop();
   });
 

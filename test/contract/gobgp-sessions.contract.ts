@@ -1,0 +1,184 @@
+// Runs as root in the lab's guest, or in a network namespace of a machine that has gobgpd: `unshare -n` around mocha.
+import assert from 'node:assert/strict';
+import { setTimeout as pause } from 'node:timers/promises';
+import { Secret } from '../../daemon/net/secret.ts';
+import { TABLES } from '../../daemon/reconcile/tables.ts';
+import {
+  configured,
+  exporting,
+  GobgpWorld,
+  never,
+  path,
+  peerAt,
+  secondsSince,
+  statement,
+  TELL_OURS,
+  WE,
+} from '../fakes/gobgp-world.ts';
+import { address } from '../fixtures/bgp.ts';
+import { until } from '../lab/until.ts';
+
+const RESTART = { restartSeconds: 120, deferralSeconds: 360 };
+
+describe('gobgpd 3, with its neighbours,', function () {
+  this.timeout(60_000);
+  const world = new GobgpWorld();
+  before(() => GobgpWorld.prepare());
+  afterEach(() => world.end());
+
+  it('goes on with a session whose hold time changes, and begins another for the rest', async function () {
+    this.timeout(120_000);
+    await world.fresh();
+    await world.neighbor('198.51.100.2');
+    const before = peerAt('198.51.100.2');
+    await world.speaker.addPeer(before, { isRestarting: false }, never);
+    await world.established('198.51.100.2');
+    const uptime = await world.uptimeOf('198.51.100.2');
+    const patient = peerAt('198.51.100.2', { holdSeconds: 60 });
+    await world.speaker.updatePeer(before, patient, never);
+    assert.ok(TABLES.bgpPeer.same((await world.speaker.peers(never))[0]!, patient));
+    assert.equal(await world.uptimeOf('198.51.100.2'), uptime);
+    for (const other of [
+      peerAt('198.51.100.2', { multihopTtl: 9 }),
+      peerAt('198.51.100.2', { families: ['ipv4', 'ipv6'], localAddress: undefined }),
+    ]) {
+      await world.speaker.updatePeer(patient, other, never);
+      assert.ok(TABLES.bgpPeer.same((await world.speaker.peers(never))[0]!, other));
+      // Mostly 5 to 10 s; where we call just as the neighbour ends its idle hold of 5 s, both begin anew.
+      await world.established('198.51.100.2', 45_000);
+      assert.ok(TABLES.bgpPeer.same((await world.speaker.peers(never))[0]!, other), 'also while the session is up');
+    }
+  });
+
+  it('meets a neighbour with a password, and without one after it is taken away', async () => {
+    await world.fresh();
+    const protectedOne = await world.neighbor('198.51.100.2', { password: 's3cret' });
+    const guarded = peerAt('198.51.100.2', { password: new Secret('s3cret') });
+    await world.speaker.addPeer(guarded, { isRestarting: false }, never);
+    await world.established('198.51.100.2');
+    await protectedOne.stop();
+    await world.speaker.deletePeer(guarded.address, never);
+    await protectedOne.start(configured('198.51.100.2'));
+    // It calls us: our listener must not ask for the password any more.
+    await world.speaker.addPeer(peerAt('198.51.100.2', { port: 1 }), { isRestarting: false }, never);
+    await world.established('198.51.100.2');
+  });
+
+  it('takes our routes back at once where a neighbour is deleted or the server stops, graceful restart or not', async () => {
+    await world.fresh();
+    const [one, two] = [
+      await world.neighbor('198.51.100.2', { gracefulRestart: true }),
+      await world.neighbor('198.51.100.3', { gracefulRestart: true }),
+    ];
+    await world.speaker.setPolicy(TELL_OURS, never);
+    await world.speaker.addPaths([path('10.1.0.0/24')], never);
+    for (const at of ['198.51.100.2', '198.51.100.3'])
+      await world.speaker.addPeer(peerAt(at, { gracefulRestart: RESTART }), { isRestarting: false }, never);
+    await one.cli('global', 'rib', 'add', '10.50.0.0/24', 'nexthop', '198.51.100.2');
+    await Promise.all([
+      world.told(one, '10.1.0.0/24 10.50.0.0/24', 'ipv4', 25_000),
+      world.told(two, '10.1.0.0/24', 'ipv4', 25_000),
+    ]);
+    await until(
+      'all is told',
+      () => world.speaker.peerStatus(never),
+      found => found.every(({ isComplete }) => isComplete),
+      3_000,
+    );
+    await world.speaker.deletePeer(address('198.51.100.2'), never);
+    await world.told(one, '10.50.0.0/24', 'ipv4', 1_000);
+    assert.deepEqual(
+      (await world.speaker.bestPaths('all', never)).map(({ prefix }) => prefix),
+      ['10.1.0.0/24'],
+    );
+    await world.speaker.stopServer(never);
+    await world.told(two, '', 'ipv4', 1_000);
+  });
+
+  it('tells live neighbours news soon after a restart, though another is dead', async () => {
+    await world.fresh();
+    const live = await world.neighbor('198.51.100.2', { gracefulRestart: true });
+    const peers = [peerAt('198.51.100.2', { gracefulRestart: RESTART }), peerAt('198.51.100.66', { gracefulRestart: RESTART })];
+    await world.speaker.setPolicy(TELL_OURS, never);
+    await world.speaker.addPaths([path('10.1.0.0/24'), path('10.2.0.0/24')], never);
+    for (const peer of peers) await world.speaker.addPeer(peer, { isRestarting: false }, never);
+    await world.told(live, '10.1.0.0/24 10.2.0.0/24', 'ipv4', 25_000);
+    await world.ours.stop('SIGKILL');
+    await until(
+      'our routes are kept',
+      async () => Object.values(await live.rib()),
+      seen => seen.length === 2 && seen.every(({ isStale }) => isStale),
+      5_000,
+    );
+
+    await world.fresh();
+    await world.speaker.setPolicy(TELL_OURS, never);
+    await world.speaker.addPaths([path('10.1.0.0/24'), path('10.3.0.0/24')], never);
+    for (const peer of peers) await world.speaker.addPeer(peer, { isRestarting: true }, never);
+    const begin = performance.now();
+    let lost = 0;
+    const look = async (): Promise<string> => {
+      const seen = await world.prefixesOf(live);
+      if (!seen.includes('10.1.0.0/24')) lost++;
+      return seen;
+    };
+    await until('the new route is told, the old one taken back', look, seen => seen === '10.1.0.0/24 10.3.0.0/24', 20_000);
+    assert.equal(lost, 0, 'the route that stays was never away');
+    console.log(`      ${secondsSince(begin)} s after peers were added, news at the live neighbour`);
+    await world.speaker.addPaths([path('10.4.0.0/24')], never);
+    await world.told(live, '10.1.0.0/24 10.3.0.0/24 10.4.0.0/24', 'ipv4', 1_000);
+  });
+
+  it('as a restarted route reflector takes no route from a client that another still has', async () => {
+    await world.fresh();
+    const [one, two] = [
+      await world.neighbor('198.51.100.2', { asn: WE.asn, gracefulRestart: true }),
+      await world.neighbor('198.51.100.3', { asn: WE.asn, gracefulRestart: true }),
+    ];
+    const cluster = { asn: WE.asn, gracefulRestart: RESTART, reflectorClusterId: address('1.2.3.4') };
+    const peers = [peerAt('198.51.100.2', cluster), peerAt('198.51.100.3', cluster), peerAt('198.51.100.66', cluster)];
+    const reflect = exporting([statement({ origin: 'local' }), statement({ origin: 'internal' })]);
+    await world.speaker.setPolicy(reflect, never);
+    for (const peer of peers) await world.speaker.addPeer(peer, { isRestarting: false }, never);
+    await one.cli('global', 'rib', 'add', '10.50.0.0/24', 'nexthop', '198.51.100.2');
+    await world.told(two, '10.50.0.0/24', 'ipv4', 25_000);
+    await world.ours.stop('SIGKILL');
+
+    await world.fresh();
+    await world.speaker.setPolicy(reflect, never);
+    for (const peer of peers) await world.speaker.addPeer(peer, { isRestarting: true }, never);
+    const begin = performance.now();
+    let lost = 0;
+    const look = async (): Promise<boolean> => {
+      const seen = (await two.rib())['10.50.0.0/24'];
+      if (seen === undefined) lost++;
+      return (
+        seen?.isStale === false &&
+        (await world.speaker.peerStatus(never)).filter(({ state }) => state === 'established').length === 2
+      );
+    };
+    await until('the route is told anew', look, Boolean, 40_000);
+    console.log(`      ${secondsSince(begin)} s after peers were added, what one client told is new at the other`);
+    assert.equal(lost, 0);
+  });
+
+  it('meets a neighbour that comes up later, calling or called', async () => {
+    await world.fresh();
+    for (const at of ['198.51.100.2', '198.51.100.3', '198.51.100.4'])
+      await world.speaker.addPeer(peerAt(at), { isRestarting: false }, never);
+    await pause(3_000);
+    await world.neighbor('198.51.100.2');
+    await world.neighbor('198.51.100.3', { passive: true });
+    const begin = performance.now();
+    const [called, passive] = [
+      world.established('198.51.100.2').then(() => secondsSince(begin)),
+      world.established('198.51.100.3').then(() => secondsSince(begin)),
+    ];
+    console.log(`      a neighbour 3 s later: ${await called} s after its start; one that only waits: ${await passive} s`);
+    await pause(12_000);
+    await world.neighbor('198.51.100.4', { passive: true });
+    const refused = performance.now();
+    await world.established('198.51.100.4', 15_000);
+    console.log(`      one that refused us for longer and only waits: ${secondsSince(refused)} s after its start`);
+  });
+});
