@@ -54,7 +54,7 @@ export class Bgp implements BgpControl, BgpAccess {
   readonly #options: BgpOptions;
   readonly #process: BgpProcess;
   readonly #rib: RibSource;
-  readonly #answered = Promise.withResolvers<void>();
+  readonly #answered = Promise.withResolvers<'answered'>();
   #isStarted = false;
 
   constructor(options: BgpOptions) {
@@ -74,12 +74,12 @@ export class Bgp implements BgpControl, BgpAccess {
       onSpeaker: speaker => {
         this.#rib.follow(speaker);
         daemon()?.speakerChanged();
-        this.#answered.resolve();
+        this.#answered.resolve('answered');
       },
       onTrouble: error => {
         this.#rib.lost();
         log.error(error.message, { code: error.code });
-        this.#answered.resolve();
+        this.#answered.resolve('answered');
       },
     });
   }
@@ -87,8 +87,10 @@ export class Bgp implements BgpControl, BgpAccess {
   /** Starts gobgpd ahead of the first round; resolves when it answers, or is not to be had soon. */
   async precede(): Promise<void> {
     this.need();
-    const late = Promise.withResolvers<void>();
-    const cancel = this.#options.clock.after(START_MS, late.resolve);
+    const late = Promise.withResolvers<'late'>();
+    const cancel = this.#options.clock.after(START_MS, () => {
+      late.resolve('late');
+    });
     await Promise.race([this.#answered.promise, late.promise]);
     cancel();
   }

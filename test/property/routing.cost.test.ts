@@ -111,7 +111,7 @@ describe('what one event costs among 1,000 nodes, Services and routes', () => {
       ],
     );
     assert.deepEqual(
-      keys.filter(key => /^unicastRoute /.test(key)),
+      keys.filter(key => key.startsWith('unicastRoute ')),
       ['unicastRoute 254 10.102.200.0/24', 'unicastRoute 77 192.168.3.201/32'],
     );
   });
