@@ -144,12 +144,12 @@ function planResults(sizes: readonly number[], figures: readonly EventPlanFigure
 }
 
 function eventResults(sizes: readonly number[], figures: readonly EventFigures[]): readonly Result[] {
-  const cpu = figures.map(({ cpu: times, atRest }) => Math.max(0, median(times.map(({ daemon }) => daemon)) - atRest.daemon));
+  const cpu = figures.map(({ cpu: times, atRest }) => median(times.map(({ daemon }) => daemon)) - atRest.daemon);
   return [
-    ...sizes.flatMap((nodes, index) => {
-      const { took = [], cpu: times = [], atRest, spawned = {}, written = {} } = figures[index] ?? {};
-      const [processes, entries] = [spawned, written].map(counts => new Map(Object.entries(counts)));
-      const gobgpd = median(times.map(time => time.gobgpd)) - (atRest?.gobgpd ?? 0);
+    ...figures.flatMap(({ took, cpu: times, atRest, spawned, written }, index) => {
+      const nodes = sizes[index];
+      const [processes, entries] = [new Map(Object.entries(spawned)), new Map(Object.entries(written))];
+      const gobgpd = median(times.map(time => time.gobgpd)) - atRest.gobgpd;
       return [
         ...(took.length === 0
           ? []
@@ -160,11 +160,19 @@ function eventResults(sizes: readonly number[], figures: readonly EventFigures[]
                 `the fastest ${milliseconds(quantile(took, 0))}`,
               ),
             ]),
-        atMost(`${nodes} Nodes: processor time of the daemon`, cpu[index] ?? Number.NaN, EVENT_CPU_MS, milliseconds),
-        plain('  at rest it would have used besides', milliseconds(atRest?.daemon ?? 0)),
-        plain('  processor time of gobgpd, less that at rest', milliseconds(Math.max(0, gobgpd || 0))),
-        plain('  entries written', String(total(entries ?? new Map()) / times.length), counted(entries ?? new Map())),
-        plain('  processes', String(total(processes ?? new Map()) / times.length), counted(processes ?? new Map())),
+        ownTime(`${nodes} Nodes: processor time of the daemon`, cpu[index] ?? Number.NaN),
+        plain('  at rest it would have used besides', milliseconds(atRest.daemon)),
+        ...(atRest.gobgpd === 0
+          ? []
+          : [
+              plain(
+                '  processor time of gobgpd, less that at rest',
+                milliseconds(gobgpd),
+                `at rest ${milliseconds(atRest.gobgpd)}`,
+              ),
+            ]),
+        plain('  entries written', String(total(entries) / times.length), counted(entries)),
+        plain('  processes', String(total(processes) / times.length), counted(processes)),
       ];
     }),
     ...flatness(sizes, cpu),
@@ -175,10 +183,17 @@ function eventResults(sizes: readonly number[], figures: readonly EventFigures[]
   ];
 }
 
+/** What is lost in the unrest of the rest proves nothing. */
+function ownTime(what: string, ms: number): Result {
+  return ms > 0 ? atMost(what, ms, EVENT_CPU_MS, milliseconds) : plain(what, milliseconds(ms), 'lost in what is used at rest');
+}
+
 function flatness(sizes: readonly number[], cpu: readonly number[]): readonly Result[] {
-  const ratio = (cpu.at(-1) ?? 0) / (cpu[0] ?? 0);
+  const [fewest, most] = [cpu[0] ?? 0, cpu.at(-1) ?? 0];
   if (sizes.length < 2) return [];
-  return [atMost(`processor time at ${sizes.at(-1)} Nodes by that at ${sizes[0]}`, ratio, FLAT, value => value.toFixed(2))];
+  const what = `processor time at ${sizes.at(-1)} Nodes by that at ${sizes[0]}`;
+  if (fewest <= 0 || most <= 0) return [plain(what, 'not to be told', 'one of them is lost in what is used at rest')];
+  return [atMost(what, most / fewest, FLAT, value => value.toFixed(2))];
 }
 
 function sameWrites(sizes: readonly number[], written: readonly number[]): readonly Result[] {

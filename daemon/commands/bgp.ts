@@ -11,14 +11,13 @@ import { GobgpdSupervisor } from '../bgp/supervisor.ts';
 import { type LearnedRoute, NO_RIB, type Rib } from '../cluster/snapshot.ts';
 import type { OptionValues } from '../config/options.ts';
 import type { BgpControl, Daemon } from '../daemon.ts';
+
 import { FairwayError } from '../errors.ts';
 import { serviceStarter } from '../kernel/service-process.ts';
 import type { Clock } from '../net/clock.ts';
 import { hashedName } from '../net/names.ts';
 import type { Log } from '../observe/log.ts';
-
-/** The folders of all nodes. */
-export const RUN_FOLDER = '/run/fairway';
+import { type BgpAccess, NO_BGP, RUN_FOLDER } from './bgp-access.ts';
 
 /** Socket, pid and log of our gobgpd, for root alone. By the name of the node: namespaces of one host may be nodes of their own, with one /run. */
 function runFolderOf(nodeName: string): string {
@@ -149,24 +148,6 @@ function openProcess(options: BgpOptions, events: BgpProcessEvents): BgpProcess 
     timings,
   });
 }
-
-/** What the drivers of the BGP tables talk through. */
-export interface BgpAccess {
-  /** Throws FW_BGP_UNREACHABLE while there is none. */
-  speaker(): Speaker;
-  isRestarting(): boolean;
-  /** The server was stopped and started. */
-  restarted(): void;
-}
-
-/** Of a command that speaks no BGP, and of a daemon before it does. */
-export const NO_BGP: BgpAccess = {
-  speaker: () => {
-    throw new FairwayError('FW_BGP_UNREACHABLE', 'nobody speaks BGP here');
-  },
-  isRestarting: () => false,
-  restarted: () => undefined,
-};
 
 /** What a command that changes nothing sees of BGP. */
 export interface BgpView {

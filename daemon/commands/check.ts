@@ -1,7 +1,7 @@
 /** `fairway check`: which tools and kernel facilities this host has, with a remedy for each that it lacks. */
 
 import { systemClock } from '../net/clock.ts';
-import { NO_BGP } from './bgp.ts';
+import { NO_BGP } from './bgp-access.ts';
 import { openHost } from './host.ts';
 import type { Invocation } from './invocation.ts';
 

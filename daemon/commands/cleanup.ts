@@ -8,7 +8,7 @@ import { exponentialBackoff } from '../reconcile/backoff.ts';
 import type { Failure } from '../reconcile/outcome.ts';
 import { type Drivers, type ReconcileObserver, Reconciler } from '../reconcile/reconciler.ts';
 import { type IptablesEntry, STAGES } from '../reconcile/tables.ts';
-import { NO_BGP, RUN_FOLDER } from './bgp.ts';
+import { NO_BGP, RUN_FOLDER } from './bgp-access.ts';
 import { openHost } from './host.ts';
 import type { Invocation } from './invocation.ts';
 import { withoutKubeRouters } from './ours.ts';

@@ -24,7 +24,7 @@ import { unicastRouteDriver } from '../kernel/unicast-route.ts';
 import type { Clock } from '../net/clock.ts';
 import type { Drivers } from '../reconcile/reconciler.ts';
 import { isOverlayLink } from '../reconcile/routing-tables.ts';
-import type { BgpAccess } from './bgp.ts';
+import type { BgpAccess } from './bgp-access.ts';
 
 /** Links, chains and sets that are ours by name, whichever process of ours made them. */
 const OWN_LINKS: ReadonlySet<string> = new Set(['kube-dummy-if']);

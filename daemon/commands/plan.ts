@@ -8,7 +8,6 @@ import { FairwayError } from '../errors.ts';
 import { type Clock, systemClock } from '../net/clock.ts';
 import { exponentialBackoff } from '../reconcile/backoff.ts';
 import { type ReconcileObserver, Reconciler } from '../reconcile/reconciler.ts';
-import { lookAtBgp } from './bgp.ts';
 import { followHost, openHost } from './host.ts';
 import type { Invocation } from './invocation.ts';
 import { enabledModules } from './modules.ts';
@@ -25,6 +24,7 @@ export async function plan(invocation: Invocation): Promise<number> {
   const modules = await enabledModules(invocation);
   const kinds = kindsRead(modules);
   const source = await openSource({ config, environment, kinds, clock, observer: UNOBSERVED });
+  const { lookAtBgp } = await import('./bgp.ts');
   const bgp = await lookAtBgp(config, nodeName, clock, signal);
   const host = await openHost(
     { config, environment, clock, bgp: bgp.access, sharedSetsOf: modules.map(({ name }) => name), onSpawn: () => undefined },

@@ -10,7 +10,8 @@ import { createLog, type Log } from '../observe/log.ts';
 import { Metrics } from '../observe/metrics.ts';
 import { exponentialBackoff } from '../reconcile/backoff.ts';
 import { VERSION } from '../version.ts';
-import { Bgp, NO_BGP } from './bgp.ts';
+import type { Bgp } from './bgp.ts';
+import { NO_BGP } from './bgp-access.ts';
 import { followHost, type Host, openHost } from './host.ts';
 import type { Invocation } from './invocation.ts';
 import { enabledModules } from './modules.ts';
@@ -67,7 +68,9 @@ export async function run(invocation: Invocation): Promise<number> {
     stopping.signal,
   );
 
-  if (modules.some(({ writes }) => writes.includes('bgpServer')))
+  if (modules.some(({ writes }) => writes.includes('bgpServer'))) {
+    // gRPC is a tenth of the program's memory.
+    const { Bgp } = await import('./bgp.ts');
     bgp = new Bgp({
       config,
       nodeName,
@@ -77,6 +80,7 @@ export async function run(invocation: Invocation): Promise<number> {
       daemon: () => daemon,
       hadRoutes: await hasRoutes(host, stopping.signal),
     });
+  }
   daemon = new Daemon({
     nodeName,
     modules,

@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { nodeWithPeers, peersLists, peersYaml, serviceOn, slicesOn } from './cases/interop-cluster.ts';
+import { type AnnouncedPeer, nodeWithPeers, peersLists, peersYaml, serviceOn, slicesOn } from './cases/interop-cluster.ts';
 import type { Lab } from './lab.ts';
 import { type ApiObject, service } from './objects.ts';
 import { BirdPeer } from './peers/bird.ts';
@@ -24,9 +24,11 @@ interface Peers {
   readonly bird: BirdPeer;
 }
 
+const PASSWORD = 'lupin-of-the-router';
+
 /** The router as a node's peer. */
-function frrOf(lan: 1 | 3): { readonly address: string; readonly asn: number } {
-  return { address: `192.168.${lan}.254`, asn: FRR_ASN };
+function frrOf(lan: 1 | 3): AnnouncedPeer {
+  return { address: `192.168.${lan}.254`, asn: FRR_ASN, password: PASSWORD };
 }
 
 /** node1 and node3 by YAML, node2 by the older annotations. */
@@ -76,7 +78,7 @@ describeInterop<Peers>(
       const frr = await FrrPeer.start(lab, {
         host: lab.router,
         asn: FRR_ASN,
-        neighbors: ['192.168.1.11', OTHER_ADDRESS, '192.168.3.13'].map(address => ({ address })),
+        neighbors: ['192.168.1.11', OTHER_ADDRESS, '192.168.3.13'].map(address => ({ address, password: PASSWORD })),
       });
       const bird = await BirdPeer.start(lab, {
         host: lab.ext,
@@ -188,6 +190,14 @@ describeInterop<Peers>(
       assert.deepEqual(await incarnations(frr()), before);
     });
 
+    it('no password of an annotation is in any log', () => {
+      const { lab, fleet } = suite();
+      for (const node of lab.nodes) {
+        const said = fleet.daemon(node).output;
+        for (const secret of [PASSWORD, Buffer.from(PASSWORD).toString('base64')]) assert.ok(!said.includes(secret), node.name);
+      }
+    });
+
     it('an address of a Service with externalTrafficPolicy Local, from nodes with a ready endpoint only', async () => {
       const { lab, cluster } = suite();
       const spec = { clusterIP: '10.96.1.2', externalIPs: ['203.0.113.20'], externalTrafficPolicy: 'Local' };
@@ -263,7 +273,7 @@ describeInterop<FrrPeer>(
       await FrrPeer.start(lab, {
         host: lab.router,
         asn: FRR_ASN,
-        neighbors: lab.nodes.map(({ addresses }) => ({ address: addresses.ipv4, asn: 64_600 })),
+        neighbors: lab.nodes.map(({ addresses }) => ({ address: addresses.ipv4, asn: 64_600, password: PASSWORD })),
       }),
   },
   suite => {

@@ -10,7 +10,15 @@ import { addLanHost } from './peers/hosts.ts';
 import { untilRoutes } from './peers/kernel-routes.ts';
 import { NODE_ASN, type Peer } from './peers/peer.ts';
 
-const PASSWORDS = { frr: 'tulip-of-frr', bird: 'daisy-of-bird', exabgp: 'poppy-of-exabgp', wrong: 'rose-of-node' } as const;
+const PASSWORDS = {
+  frr: 'tulip-of-frr',
+  bird: 'daisy-of-bird',
+  exabgp: 'poppy-of-exabgp',
+  caller: 'aster-of-caller',
+  wrong: 'rose-of-node',
+} as const;
+/** Where the node listens. */
+const NODE_PORT = 1179;
 const PASSWORD_FILE = '/run/peer-passwords';
 const [FRR_ASN, BIRD_ASN, EXABGP_ASN, OTHER_ASN] = [131_072, 4_200_000_001, 65_010, 65_011];
 
@@ -20,6 +28,8 @@ interface Peers {
   readonly exabgp: ExabgpPeer;
   /** Has another password than the node. */
   readonly stranger: FrrPeer;
+  /** Calls the node, which is told a port where nobody listens. */
+  readonly caller: BirdPeer;
   /** Runs nothing at first. */
   readonly late: LabHost;
 }
@@ -30,9 +40,16 @@ describeInterop<Peers>(
     routers: [1],
     peers: async lab => {
       const { ipv4, ipv6 } = lab.node(1).addresses;
-      const hosts = [101, 102, 103, 104].map(number => addLanHost(lab, `peer${number}`, 1, number));
-      const [onFrr, onBird, onStranger, late] = (await Promise.all(hosts)) as [LabHost, LabHost, LabHost, LabHost];
-      const encoded = [PASSWORDS.frr, PASSWORDS.bird, PASSWORDS.bird, PASSWORDS.exabgp, PASSWORDS.wrong, ''].map(password =>
+      const hosts = [101, 102, 103, 104, 105].map(number => addLanHost(lab, `peer${number}`, 1, number));
+      const [onFrr, onBird, onStranger, late, onCaller] = (await Promise.all(hosts)) as [
+        LabHost,
+        LabHost,
+        LabHost,
+        LabHost,
+        LabHost,
+      ];
+      const { frr: ofFrr, bird: ofBird, exabgp: ofExabgp, caller: ofCaller, wrong } = PASSWORDS;
+      const encoded = [ofFrr, ofBird, ofBird, ofExabgp, wrong, '', ofCaller].map(password =>
         Buffer.from(password).toString('base64'),
       );
       await lab.writeFile(lab.node(1), PASSWORD_FILE, `${encoded.join(',')}\n`);
@@ -64,12 +81,19 @@ describeInterop<Peers>(
         asn: OTHER_ASN,
         neighbors: [{ address: ipv4, password: 'rose-of-someone-else' }],
       });
-      return { frr, bird, exabgp, stranger, late };
+      const caller = await BirdPeer.start(lab, {
+        host: onCaller,
+        asn: OTHER_ASN,
+        // It listens elsewhere than on the port that the node is told.
+        neighbors: [{ address: ipv4, password: PASSWORDS.caller, callsOn: NODE_PORT }],
+      });
+      return { frr, bird, exabgp, stranger, caller, late };
     },
     flags: [
-      '--peer-router-ips=192.168.1.101,192.168.1.102,fd00:192:168:1::102,10.10.1.200,192.168.1.103,192.168.1.104',
-      `--peer-router-asns=${[FRR_ASN, BIRD_ASN, BIRD_ASN, EXABGP_ASN, OTHER_ASN, OTHER_ASN].join(',')}`,
-      '--peer-router-ports=1790,179,179,1800,179,179',
+      '--peer-router-ips=192.168.1.101,192.168.1.102,fd00:192:168:1::102,10.10.1.200,192.168.1.103,192.168.1.104,192.168.1.105',
+      `--peer-router-asns=${[FRR_ASN, BIRD_ASN, BIRD_ASN, EXABGP_ASN, OTHER_ASN, OTHER_ASN, OTHER_ASN].join(',')}`,
+      '--peer-router-ports=1790,179,179,1800,179,179,9',
+      `--bgp-port=${NODE_PORT}`,
       `--peer-router-passwords-file=${PASSWORD_FILE}`,
       '--peer-router-multihop-ttl=4',
       '--bgp-holdtime=12s',
@@ -84,6 +108,10 @@ describeInterop<Peers>(
       await Promise.all([established(frr, [ipv4]), established(bird, [ipv4, ipv6]), established(exabgp, [ipv4])]);
       const { remoteAs, hostLocal, portLocal, authenticationEnabled } = await frr.neighbor(ipv4);
       assert.deepEqual([remoteAs, hostLocal, portLocal, authenticationEnabled], [NODE_ASN, '192.168.1.101', 1790, 1]);
+    });
+
+    it('are taken in from a peer that calls on the port of --bgp-port, with its password', async () => {
+      await established(suite().peers.caller, [node().addresses.ipv4]);
     });
 
     it('carry both families over one session of IPv4, with a next hop of each', async () => {

@@ -58,27 +58,49 @@ export async function routesTo(lab: Lab, node: LabHost, prefix: string): Promise
     .filter(line => line !== '');
 }
 
-/** Links, addresses, rules and routes of both families, rules of netfilter and sets: what `cleanup` must leave as it was. */
+/** The name of the link by which packets to this address leave. */
+export async function linkTo(lab: Lab, node: LabHost, address: string): Promise<string> {
+  const [route] = JSON.parse(await lab.expectRun(node, ['ip', '-j', 'route', 'get', address])) as readonly {
+    readonly dev: string;
+  }[];
+  return route?.dev ?? '';
+}
+
+const SHOWN: readonly string[] = [
+  'ip -o -d link show',
+  'ip -4 rule show',
+  'ip -6 rule show',
+  'ip -o -4 route show table all',
+  'ip -o -6 route show table all',
+  'ip fou show',
+];
+
+/** Tunnels, rules, routes of both families and ports of tunnels of a node, by the command that shows them, sorted. */
 export async function routingFootprint(lab: Lab, node: LabHost): Promise<string> {
-  const input = ['link show', '-4 rule show', '-6 rule show', '-4 route show table all', '-6 route show table all', 'fou show']
-    .map(line => `${line}\n`)
-    .join('');
-  const commands = input.split('\n').filter(Boolean);
-  const outputs = await Promise.all(
-    commands.map(async command => {
-      const words = command.split(' ');
-      const { stdout } = await lab.run(node, ['ip', '-o', ...words]);
-      return `$ ip ${command}\n${stdout}`;
+  const sections = await Promise.all(
+    SHOWN.map(async command => {
+      const { stdout } = await lab.run(node, command.split(' '));
+      const lines = stdout.split('\n').flatMap(line => (isIncidental(line) ? [] : [withoutIncidents(line)]));
+      return [`$ ${command}`, ...lines.sort()];
     }),
   );
+  return sections.flat().join('\n');
+}
+
+/** Links with an Ethernet address are not ours to make; link-local addresses and multicast are the kernel's business. */
+function isIncidental(line: string): boolean {
   return (
-    outputs
-      .join('')
-      .split('\n')
-      // Times to live and states of neighbours change by themselves.
-      .filter(line => !/ (fe80|ff00)::/.test(line))
-      .map(line => line.replace(/ (expires|used|age) \S+/g, '').trim())
-      .filter(line => line !== '')
-      .join('\n')
+    line.trim() === '' || line.includes(' link/ether ') || line.includes(' link/loopback ') || /^(\S+ )?(fe80:|ff00:)/.test(line)
   );
+}
+
+/** A link or rule that is made anew has another number. */
+function withoutIncidents(line: string): string {
+  return line
+    .replaceAll('\\', ' ')
+    .replace(/^\d+:\s/, '')
+    .replace(/ permaddr \S+/, '')
+    .replace(/ numtxqueues .*/, '')
+    .replaceAll(/ +/g, ' ')
+    .trim();
 }

@@ -11,17 +11,23 @@ export interface AnnouncedPeer {
   readonly asn: number;
   readonly port?: number;
   readonly localAddress?: string;
+  readonly password?: string;
+}
+
+function base64(text: string): string {
+  return Buffer.from(text).toString('base64');
 }
 
 /** `kube-router.io/peers` of these. */
 export function peersYaml(peers: readonly AnnouncedPeer[]): string {
   return peers
-    .map(({ address, asn, port, localAddress }) =>
+    .map(({ address, asn, port, localAddress, password }) =>
       [
         `- remoteip: ${address}`,
         `  remoteasn: ${asn}`,
         ...(port === undefined ? [] : [`  port: ${port}`]),
         ...(localAddress === undefined ? [] : [`  localip: ${localAddress}`]),
+        ...(password === undefined ? [] : [`  password: ${base64(password)}`]),
         '',
       ].join('\n'),
     )
@@ -34,6 +40,7 @@ export function peersLists(peers: readonly AnnouncedPeer[]): Readonly<Record<str
     'peer.ips': peers.map(({ address }) => address).join(','),
     'peer.asns': peers.map(({ asn }) => asn).join(','),
     'peer.ports': peers.map(({ port }) => port ?? 179).join(','),
+    'peer.passwords': peers.map(({ password = '' }) => base64(password)).join(','),
     'peer.localips': peers.map(({ localAddress }) => localAddress ?? '').join(','),
   };
 }

@@ -1,4 +1,7 @@
-/** How pods' packets travel with each overlay: what an operator says, and what is to come of it. Underneath everything is Ethernet's MTU of 1500. */
+/**
+ * How pods' packets travel with each overlay: what an operator says, and what is to come of it. Underneath everything is Ethernet's MTU of 1500. Each is
+ * what the daemons are restarted with after the one before, so that GUE gives its UDP port up to VXLAN, and VXLAN to GUE.
+ */
 import type { LabNode } from '../addresses.ts';
 import { type ApiObject, type Family, nodeObject } from '../objects.ts';
 import { annotated } from '../peers/describe-interop.ts';
@@ -50,6 +53,14 @@ export const OVERLAY_CASES: readonly OverlayCase[] = [
     hasTunnelTo: [3],
   },
   {
+    title: 'VXLAN between subnets, from Node objects',
+    source: 'api',
+    flags: [SUBNET, '--overlay-encap=vxlan'],
+    podMtu: 1444,
+    ways: { ipv4: { toNode2: 'eth0', toNode3: 'vxlan gpe' }, ipv6: { toNode2: 'eth0', toNode3: 'vxlan gpe' } },
+    hasTunnelTo: [3],
+  },
+  {
     title: 'GUE between all, from Node objects',
     source: 'api',
     flags: [FULL, '--overlay-encap=fou'],
@@ -59,14 +70,6 @@ export const OVERLAY_CASES: readonly OverlayCase[] = [
       ipv6: { toNode2: 'ip6tnl in gue', toNode3: 'ip6tnl in gue' },
     },
     hasTunnelTo: [2, 3],
-  },
-  {
-    title: 'VXLAN between subnets, from Node objects',
-    source: 'api',
-    flags: [SUBNET, '--overlay-encap=vxlan'],
-    podMtu: 1444,
-    ways: { ipv4: { toNode2: 'eth0', toNode3: 'vxlan gpe' }, ipv6: { toNode2: 'eth0', toNode3: 'vxlan gpe' } },
-    hasTunnelTo: [3],
   },
   {
     title: 'VXLAN between all, by a mesh',

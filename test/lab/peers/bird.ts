@@ -116,11 +116,11 @@ function configText(options: PeerOptions, announced: readonly string[]): string 
 }
 
 function neighborText({ asn, port = BGP_PORT }: PeerOptions, neighbor: PeerNeighbor, index: number): string {
-  const { address, asn: nodeAsn = NODE_ASN, password, multihopTtl, holdSeconds = HOLD_SECONDS } = neighbor;
+  const { address, asn: nodeAsn = NODE_ASN, password, multihopTtl, callsOn, holdSeconds = HOLD_SECONDS } = neighbor;
   return block(`protocol bgp ${nameOf(index)}`, [
     `local port ${port} as ${asn};`,
-    `neighbor ${address} as ${nodeAsn};`,
-    'passive on;',
+    `neighbor ${address} port ${callsOn ?? BGP_PORT} as ${nodeAsn};`,
+    callsOn === undefined ? 'passive on;' : 'connect delay time 1; connect retry time 1;',
     `hold time ${holdSeconds};`,
     ...(password === undefined ? [] : [`password "${password}";`]),
     multihopTtl === undefined ? 'direct;' : `multihop ${multihopTtl};`,

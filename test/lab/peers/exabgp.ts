@@ -183,15 +183,14 @@ function configText(options: PeerOptions): string {
 }
 
 function neighborText({ asn, host, port = BGP_PORT, announces = [] }: PeerOptions, neighbor: PeerNeighbor): string {
-  const { address, asn: nodeAsn = NODE_ASN, password, holdSeconds = HOLD_SECONDS } = neighbor;
+  const { address, asn: nodeAsn = NODE_ASN, password, callsOn, holdSeconds = HOLD_SECONDS } = neighbor;
   const lines = [
     `router-id ${host.addresses.ipv4};`,
     `local-address ${address.includes(':') ? host.addresses.ipv6 : host.addresses.ipv4};`,
     `local-as ${asn};`,
     `peer-as ${nodeAsn};`,
     `hold-time ${holdSeconds};`,
-    'passive true;',
-    `listen ${port};`,
+    ...(callsOn === undefined ? ['passive true;', `listen ${port};`] : [`connect ${callsOn};`]),
     ...(password === undefined ? [] : [`md5-password "${password}";`]),
     'family { ipv4 unicast; ipv6 unicast; }',
     'capability { asn4 enable; route-refresh enable; }',

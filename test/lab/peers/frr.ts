@@ -9,6 +9,7 @@ import {
   HOLD_SECONDS,
   NODE_ASN,
   type Peer,
+  type PeerNeighbor,
   type PeerOptions,
   type PeerPath,
   type PeerSession,
@@ -147,15 +148,7 @@ function zebraConfig(): string {
 
 function bgpdConfig({ asn, host, neighbors, announces = [] }: PeerOptions): string {
   const ofFamily = new Map(byFamily(announces));
-  const neighborLines = neighbors.flatMap(
-    ({ address, asn: nodeAsn = NODE_ASN, password, multihopTtl, holdSeconds = HOLD_SECONDS }) => [
-      ` neighbor ${address} remote-as ${nodeAsn}`,
-      ` neighbor ${address} passive`,
-      ` neighbor ${address} timers ${Math.floor(holdSeconds / 3)} ${holdSeconds}`,
-      ...(password === undefined ? [] : [` neighbor ${address} password ${password}`]),
-      ...(multihopTtl === undefined ? [] : [` neighbor ${address} ebgp-multihop ${multihopTtl}`]),
-    ],
-  );
+  const neighborLines = neighbors.flatMap(neighborConfig);
   const familyLines = FAMILIES.flatMap(family => [
     ` address-family ${family} unicast`,
     '  maximum-paths 8',
@@ -174,6 +167,19 @@ function bgpdConfig({ asn, host, neighbors, announces = [] }: PeerOptions): stri
     ...familyLines,
     '',
   ].join('\n');
+}
+
+function neighborConfig(neighbor: PeerNeighbor): readonly string[] {
+  const { address, asn = NODE_ASN, password, multihopTtl, callsOn, holdSeconds = HOLD_SECONDS } = neighbor;
+  return [
+    ` neighbor ${address} remote-as ${asn}`,
+    ` neighbor ${address} timers ${Math.floor(holdSeconds / 3)} ${holdSeconds}`,
+    ...(callsOn === undefined
+      ? [` neighbor ${address} passive`]
+      : [` neighbor ${address} port ${callsOn}`, ` neighbor ${address} timers connect 1`]),
+    ...(password === undefined ? [] : [` neighbor ${address} password ${password}`]),
+    ...(multihopTtl === undefined ? [] : [` neighbor ${address} ebgp-multihop ${multihopTtl}`]),
+  ];
 }
 
 /** vtysh prints the answers one after the other. */

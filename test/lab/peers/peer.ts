@@ -11,6 +11,8 @@ export interface PeerNeighbor {
   readonly password?: string;
   /** For a node behind a router. */
   readonly multihopTtl?: number;
+  /** The peer calls the node on this TCP port; otherwise it waits for the node's call, so that it is the node that finds the port. */
+  readonly callsOn?: number;
   /** Offered to the node; 9 unless told, so that a dead session is seen soon. */
   readonly holdSeconds?: number;
 }
@@ -20,7 +22,6 @@ export interface PeerOptions {
   readonly asn: number;
   /** TCP port it listens on; 179 unless told. */
   readonly port?: number;
-  /** They are waited for, never called, so that it is the node that finds the port. */
   readonly neighbors: readonly PeerNeighbor[];
   /** Announced from the start. */
   readonly announces?: readonly string[];
