@@ -18,6 +18,8 @@ export interface RibOptions {
   readonly onChange: (changes: RouteChanges, isSettled: boolean) => void;
   /** Why a speaker is not followed at the moment; it is tried again until another is given. Once for failures in a row. */
   readonly onTrouble: (error: FairwayError) => void;
+  /** A session came or went, or is tried. */
+  readonly onSession: () => void;
   /** How many neighbours are to be there before all is told; Infinity where that is not known yet. */
   readonly expectedPeers: () => number;
   /** Milliseconds that a new speaker's neighbours have to tell all. */
@@ -30,6 +32,8 @@ const COALESCE_MS = 10;
 const MANY = 500;
 /** After a reading of all, the next comes after this many times what it took: a flood of updates costs a third of the time. */
 const REST = 2;
+/** Sooner where nothing was told for so many milliseconds: the flood is over. */
+const QUIET_MS = 50;
 /** Milliseconds after which a watch that was begun tells of everything, however busy the machine. */
 const LISTENING_MS = 1_000;
 /** Milliseconds between two looks at whether all is told: the end of a neighbour's routes may come without an event. */
@@ -150,7 +154,7 @@ class Following {
   async #once(): Promise<unknown> {
     const { inner: over, release } = nestedAbort(this.#ending.signal);
     const { signal } = over;
-    const due = new Due();
+    const due = new Due(this.#options.onSession);
     // Begun before the first reading, so that no change falls between them.
     const watching = this.#speaker.watch(due.events, signal).then(() => {
       if (!signal.aborted) throw new FairwayError('FW_BGP_UNREACHABLE', 'gobgpd ended the watch over its routes');
@@ -183,7 +187,9 @@ class Following {
         const asked = isNowTold ? 'all' : named;
         const tookMs = await this.#read(asked, signal);
         if (isNowTold) this.#known.settle();
-        await wait(clock, asked === 'all' ? Math.max(COALESCE_MS, tookMs * REST) : COALESCE_MS, signal);
+        await (asked === 'all'
+          ? this.#untilQuiet(due, Math.max(COALESCE_MS, tookMs * REST), signal)
+          : wait(clock, COALESCE_MS, signal));
         await this.#untilDue(due, signal);
       }
     } catch (thrown) {
@@ -202,6 +208,16 @@ class Following {
     signal.throwIfAborted();
     this.#known.take(this.#known.routes.take(asked, paths));
     return clock.now() - since;
+  }
+
+  /** Until nothing was told for a while, for so many milliseconds at the most. */
+  async #untilQuiet(due: Due, longestMs: number, signal: AbortSignal): Promise<void> {
+    const { clock } = this.#options;
+    const end = clock.now() + longestMs;
+    for (let told = -1; told !== due.told && clock.now() < end && !signal.aborted; ) {
+      told = due.told;
+      await wait(clock, Math.min(QUIET_MS, end - clock.now()), signal);
+    }
   }
 
   /** Until there is something to read or, while unsettled, it is time for another look. */
@@ -239,16 +255,25 @@ class Due {
   /** A session changed: only a look at whether all is told is due. */
   #isLook = false;
   #wake: () => void = () => undefined;
+  readonly #onSession: () => void;
+  /** How often prefixes were told of. */
+  told = 0;
   readonly events: SpeakerEvents = {
     changed: prefixes => {
       for (const prefix of prefixes) this.#prefixes.add(prefix);
+      this.told++;
       this.#wake();
     },
     session: () => {
+      this.#onSession();
       this.#isLook = true;
       this.#wake();
     },
   };
+
+  constructor(onSession: () => void) {
+    this.#onSession = onSession;
+  }
 
   all(): void {
     this.#isAll = true;

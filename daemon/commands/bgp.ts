@@ -6,6 +6,7 @@ import { LearnedRoutes } from '../bgp/learned-routes.ts';
 import { BGP_PROCESS_TIMINGS, type BgpProcess, type BgpProcessEvents } from '../bgp/process.ts';
 import { RibSource } from '../bgp/rib.ts';
 import { RunFolder } from '../bgp/run-folder.ts';
+import { SessionLog } from '../bgp/session-log.ts';
 import type { Speaker } from '../bgp/speaker.ts';
 import { GobgpdSupervisor } from '../bgp/supervisor.ts';
 import { type LearnedRoute, NO_RIB, type Rib } from '../cluster/snapshot.ts';
@@ -53,14 +54,19 @@ export class Bgp implements BgpControl, BgpAccess {
   readonly #options: BgpOptions;
   readonly #process: BgpProcess;
   readonly #rib: RibSource;
+  readonly #sessions: SessionLog;
   readonly #answered = Promise.withResolvers<'answered'>();
   #isStarted = false;
 
   constructor(options: BgpOptions) {
     this.#options = options;
     const { config, clock, log, daemon } = options;
+    this.#sessions = new SessionLog({ clock, log, speaker: () => this.#process.speaker() });
     this.#rib = new RibSource({
       clock,
+      onSession: () => {
+        this.#sessions.notice();
+      },
       onChange: (changes, isSettled) => daemon()?.ribChanged(changes, isSettled),
       onTrouble: error => {
         log.warn(`routes of BGP are not followed: ${error.message}`, { code: error.code });
@@ -116,6 +122,7 @@ export class Bgp implements BgpControl, BgpAccess {
 
   /** With graceful restart neighbours go on sending us packets, which the kernel's routes still carry; without, they are told that we go. */
   async stop(): Promise<void> {
+    this.#sessions.stop();
     await this.#rib.stop();
     if (this.#isStarted) await this.#process.stop(this.#options.config.bgpGracefulRestart ? 'keep routes' : 'withdraw');
   }

@@ -9,6 +9,7 @@ import { earliest, type Instant, instantOf } from '../net/instant.ts';
 import type { Backoff } from './backoff.ts';
 import type { Claim, Claims } from './claims.ts';
 import type { Change, TableDriver } from './driver.ts';
+import { Leftovers } from './leftovers.ts';
 import type { Applied, Drift, Failure } from './outcome.ts';
 import { type Part, readyChanges, type Surroundings } from './readiness.ts';
 import type { Requirement, TableDefinition, TableName, TableTypes } from './tables.ts';
@@ -24,7 +25,7 @@ export interface TableOptions<K extends TableName> {
   readonly breathe: () => Promise<void>;
   /** How long, in milliseconds, what nobody wants or uses any more may stay until other changes of the table take it along. */
   readonly lingerMs: number;
-  /** Whether it is not known in full yet what is wanted here: nothing is deleted then, and nothing waits for that. */
+  /** Whether it is not known in full yet what is wanted here: what was found then and nobody wanted yet stays, and nothing waits for its end. */
   readonly isUndecided: () => boolean;
 }
 
@@ -40,7 +41,6 @@ export class Table<K extends TableName> {
   readonly #backoff: Backoff;
   readonly #breathe: () => Promise<void>;
   readonly #lingerMs: number;
-  readonly #isUndecided: () => boolean;
   /** What an entry requires, remembered as long as the entry is the same. */
   readonly #requirements = new WeakMap<object, readonly Requirement[]>();
   /** When what lingers is to go at the latest. */
@@ -52,6 +52,7 @@ export class Table<K extends TableName> {
   readonly #failures = new Map<string, Failure>();
   /** Keys whose time to be tried again has come, but whose change waits for something else: no time makes them due. */
   readonly #waiting = new Set<string>();
+  readonly #leftovers: Leftovers;
   #unreadable: Failure | undefined;
   #readAt: Instant | undefined;
   #readMs = 0;
@@ -65,13 +66,14 @@ export class Table<K extends TableName> {
     this.#backoff = options.backoff;
     this.#breathe = options.breathe;
     this.#lingerMs = options.lingerMs;
-    this.#isUndecided = options.isUndecided;
+    this.#leftovers = new Leftovers(options.isUndecided);
   }
 
   /** The wanted entries of these keys changed: they are looked at in the next round, whatever failed before. */
   mark(keys: Iterable<string>): void {
     for (const key of keys) {
       this.#dirty.add(key);
+      if (this.#wanted(key) !== undefined) this.#leftovers.claim(key);
       this.#forgetFailure(key);
     }
   }
@@ -158,8 +160,10 @@ export class Table<K extends TableName> {
     this.#unreadable = undefined;
     this.#readAt = now;
     this.#isDoubted = false;
-    const isFirst = this.#believed === undefined;
+    const before = this.#believed;
+    const isFirst = before === undefined;
     this.#believed = new Map(actual);
+    this.#leftovers.noteFound(actual.keys(), key => before?.has(key) === true || this.#wanted(key) !== undefined);
     const differences = await this.#compare(this.#believed);
     this.#readMs = this.#clock.now() - now;
     return isFirst ? [] : differences;
@@ -214,7 +218,7 @@ export class Table<K extends TableName> {
         if (from === undefined) this.#settle(key);
         else if (
           part !== 'upserts' &&
-          !this.#isUndecided() &&
+          !this.#leftovers.has(key) &&
           this.#mayGo(key, from, surroundings) &&
           this.#isPartOf(part, from, surroundings)
         ) {
@@ -267,7 +271,7 @@ export class Table<K extends TableName> {
   #mayLinger(changes: readonly Change<TableTypes[K]>[], { isRequired }: Surroundings): boolean {
     const { use } = this.#definition;
     const isClearing = (change: Change<TableTypes[K]>): boolean => {
-      const handle = use?.handle(entryOf(change)) ?? change.key;
+      const handle = use?.handle(change.op === 'delete' ? change.from : change.to) ?? change.key;
       if (change.op === 'create' || (use !== undefined && isRequired(handle))) return false;
       // What is stale in a set that is wanted is gone before something uses that.
       if (handle !== change.key && this.#wanted(handle) !== undefined) return false;
@@ -292,7 +296,11 @@ export class Table<K extends TableName> {
     for (const key of this.#due()) {
       const from = this.#believed?.get(key);
       const wanted = this.#wanted(key);
-      if (from === undefined ? wanted !== undefined : !this.#isInert(key, from) && !(wanted === undefined && this.#isUndecided()))
+      if (
+        from === undefined
+          ? wanted !== undefined
+          : !this.#isInert(key, from) && !(wanted === undefined && this.#leftovers.has(key))
+      )
         return true;
     }
     return false;
@@ -302,9 +310,8 @@ export class Table<K extends TableName> {
   pending(): string {
     const changes: Change<TableTypes[K]>[] = [];
     for (const key of this.#dirty) {
-      const from = this.#believed?.get(key);
-      const to = this.#wanted(key);
-      if (to === undefined && from !== undefined && !this.#isUndecided()) changes.push({ op: 'delete', key, from });
+      const [from, to] = [this.#believed?.get(key), this.#wanted(key)];
+      if (to === undefined && from !== undefined && !this.#leftovers.has(key)) changes.push({ op: 'delete', key, from });
       else if (to !== undefined && from === undefined) changes.push({ op: 'create', key, to });
       else if (to !== undefined && from !== undefined && !this.#definition.same(from, to))
         changes.push({ op: 'update', key, from, to });
@@ -387,10 +394,6 @@ export class Table<K extends TableName> {
     const retryAt = instantOf(this.#clock.now() + this.#backoff.delay(count));
     return { table: this.name, key, claim, error: asFairwayError(thrown), count, retryAt };
   }
-}
-
-function entryOf<T>(change: Change<T>): T {
-  return change.op === 'delete' ? change.from : change.to;
 }
 
 function asFairwayError(thrown: unknown): FairwayError {

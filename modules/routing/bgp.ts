@@ -3,7 +3,7 @@ import type { Node } from '../../daemon/cluster/kinds.ts';
 import { type AnnotatedPeer, peersOfAnnotations } from '../../daemon/cluster/peer-annotations.ts';
 import { type Family, familyOf, HOST_BITS, type IpAddress, mustParseAddress } from '../../daemon/net/address.ts';
 import { identifierOf } from '../../daemon/net/names.ts';
-import { type IpPrefix, prefixFamily, prefixLength } from '../../daemon/net/prefix.ts';
+import { type IpPrefix, mustParsePrefix, prefixFamily, prefixLength } from '../../daemon/net/prefix.ts';
 import type {
   BgpActions,
   BgpPeer,
@@ -161,6 +161,10 @@ function peersAsked(annotations: Node['annotations'], { peers }: RoutingOptions,
 }
 
 const ANY = { neighbors: undefined, prefixes: undefined, origin: undefined, audience: undefined } as const;
+const EVERY: Readonly<Record<Family, PrefixRange>> = {
+  ipv4: { prefix: mustParsePrefix('0.0.0.0/0'), minLength: 0, maxLength: HOST_BITS.ipv4 },
+  ipv6: { prefix: mustParsePrefix('::/0'), minLength: 0, maxLength: HOST_BITS.ipv6 },
+};
 const UNCHANGED: BgpActions = { setCommunities: undefined, prepend: undefined, nextHopSelf: false };
 
 /**
@@ -202,13 +206,25 @@ function exportPolicy(
     ...conditions,
   });
   const neighbors = external.toSorted();
+  // Our end of a session has an address of one family: a route of the other keeps its next hop, this node's address of its own family.
+  const told = (conditions: Partial<BgpStatement>): readonly BgpStatement[] =>
+    actions.nextHopSelf
+      ? FAMILIES.flatMap(family => {
+          const some = neighbors.filter(address => familyOf(address) === family);
+          if (some.length === 0) return [];
+          return [
+            statement({ ...conditions, neighbors: some, prefixes: [EVERY[family]] }, actions),
+            statement({ ...conditions, neighbors: some }, { ...actions, nextHopSelf: false }),
+          ];
+        })
+      : [statement({ ...conditions, neighbors }, actions)];
   const toFabric: readonly BgpStatement[] =
     neighbors.length === 0
       ? []
       : [
-          statement({ neighbors, origin: 'local', audience: 'fabric' }, actions),
-          ...(advertisePodCidr ? [statement({ neighbors, origin: 'local', audience: 'everyone' }, actions)] : []),
-          ...(advertisePodCidr && isReflector ? [statement({ neighbors, origin: 'internal' }, actions)] : []),
+          ...told({ origin: 'local', audience: 'fabric' }),
+          ...(advertisePodCidr ? told({ origin: 'local', audience: 'everyone' }) : []),
+          ...(advertisePodCidr && isReflector ? told({ origin: 'internal' }) : []),
           statement({ neighbors, verdict: 'reject' }),
         ];
   return {

@@ -19,6 +19,7 @@ export class RibWorld {
 
   constructor() {
     this.rib = new RibSource({
+      onSession: () => undefined,
       clock: this.clock,
       onChange: (changes, isSettled) => {
         for (const [prefix, route] of changes) {

@@ -1,6 +1,5 @@
 import assert from 'node:assert/strict';
 import { createHash } from 'node:crypto';
-import { flagsOf } from './cases/routing-overlays.ts';
 import { describeRouting, sourceSeen } from './describe-routing.ts';
 import { footprint } from './fleet.ts';
 import type { Lab } from './lab.ts';
@@ -70,7 +69,7 @@ describeRouting(
   'what others and earlier runs left',
   {
     runs: ['router', 'firewall'],
-    flags: [...flagsOf('api'), ...OVERLAY],
+    flags: OVERLAY,
     objects: lab => [namespaceObject(NAMESPACE), ...lab.pods.map(pod => podObject(pod, { labels: { pod: pod.name } }))],
   },
   suite => {
@@ -98,7 +97,7 @@ describeRouting(
         'node1 has nothing of an earlier run',
         async () => await routingFootprint(lab(), lab().node(1)),
         text => !new RegExp(`${KUBE_ROUTERS}|tun-0123456789a|tun-fedcba98765|proto 17|:77|\\.7[789]\\.`).test(text),
-        10_000,
+        20_000,
       );
       const lines = shown.split('\n');
       const foreign = found.split('\n').filter(line => /^(corp0|tun-vpn|10\.(97|98|99|100)\.)|lookup 100/.test(line));

@@ -1,10 +1,12 @@
 import assert from 'node:assert/strict';
+import { setTimeout as pause } from 'node:timers/promises';
 import { IPV4_LENGTH, IPV6_LENGTH, type LabNode, type LabPod, routerOn } from './addresses.ts';
 import { deadNode, flagsOf, sessionsOf } from './cases/routing-overlays.ts';
 import { describeRouting, sourceSeen } from './describe-routing.ts';
 import type { Lab } from './lab.ts';
 import { FAMILIES, nodeObject } from './objects.ts';
 import { annotated } from './peers/describe-interop.ts';
+import { signalOnly } from './peers/node-processes.ts';
 import { bgpNeighbours, routesTo } from './routing-state.ts';
 import { Flows, type FlowTarget, lossesOf } from './traffic/traffic.ts';
 import { until } from './until.ts';
@@ -115,8 +117,18 @@ for (const mode of MODES) {
       for (const { flow, missingAtMs } of await flows.end()) {
         const silence = (missingAtMs.at(-1) ?? 0) - (missingAtMs[0] ?? 0);
         console.log(`      ${flow} was silent for ${silence} ms`);
+        assert.ok(missingAtMs.length > 0, `${flow} did not notice`);
         assert.ok(silence < mode.flapMs, `${flow}: ${silence} ms`);
       }
+    });
+
+    it('no packet is lost when the daemon is killed and started again', async () => {
+      const [flows, node] = [await Flows.begin(lab(), pods().one, udpTo(pods().two)), lab().node(1)];
+      await signalOnly(lab(), node, 'fairway', 'KILL');
+      await suite().fleet.daemon(node).exited;
+      await suite().startAgain(node);
+      await pause(1000);
+      assert.deepEqual(lossesOf(await flows.end()), []);
     });
 
     it('a node whose pod CIDRs are overridden by an annotation is reached there, and no longer at the former ones', async () => {

@@ -20,8 +20,6 @@ export interface OverlayCase {
   readonly podMtu: number;
   /** From node1 to node2, on its subnet, and to node3, behind the router. */
   readonly ways: Readonly<Record<Family, { readonly toNode2: Way; readonly toNode3: Way }>>;
-  /** Nodes that packets of node1's pods get to through a tunnel. */
-  readonly hasTunnelTo: readonly (2 | 3)[];
 }
 
 const SUBNET = '--overlay-type=subnet';
@@ -34,7 +32,6 @@ export const OVERLAY_CASES: readonly OverlayCase[] = [
     flags: [],
     podMtu: 1460,
     ways: { ipv4: { toNode2: 'eth0', toNode3: 'ipip' }, ipv6: { toNode2: 'eth0', toNode3: 'ip6tnl' } },
-    hasTunnelTo: [3],
   },
   {
     title: 'IPIP between all, from Node objects',
@@ -42,7 +39,6 @@ export const OVERLAY_CASES: readonly OverlayCase[] = [
     flags: [FULL],
     podMtu: 1460,
     ways: { ipv4: { toNode2: 'ipip', toNode3: 'ipip' }, ipv6: { toNode2: 'ip6tnl', toNode3: 'ip6tnl' } },
-    hasTunnelTo: [2, 3],
   },
   {
     title: 'GUE between subnets, by a reflector',
@@ -50,7 +46,6 @@ export const OVERLAY_CASES: readonly OverlayCase[] = [
     flags: [SUBNET, '--overlay-encap=fou'],
     podMtu: 1448,
     ways: { ipv4: { toNode2: 'eth0', toNode3: 'ipip in gue' }, ipv6: { toNode2: 'eth0', toNode3: 'ip6tnl in gue' } },
-    hasTunnelTo: [3],
   },
   {
     title: 'VXLAN between subnets, from Node objects',
@@ -58,7 +53,6 @@ export const OVERLAY_CASES: readonly OverlayCase[] = [
     flags: [SUBNET, '--overlay-encap=vxlan'],
     podMtu: 1444,
     ways: { ipv4: { toNode2: 'eth0', toNode3: 'vxlan gpe' }, ipv6: { toNode2: 'eth0', toNode3: 'vxlan gpe' } },
-    hasTunnelTo: [3],
   },
   {
     title: 'GUE between all, from Node objects',
@@ -69,7 +63,6 @@ export const OVERLAY_CASES: readonly OverlayCase[] = [
       ipv4: { toNode2: 'ipip in gue', toNode3: 'ipip in gue' },
       ipv6: { toNode2: 'ip6tnl in gue', toNode3: 'ip6tnl in gue' },
     },
-    hasTunnelTo: [2, 3],
   },
   {
     title: 'VXLAN between all, by a mesh',
@@ -77,7 +70,6 @@ export const OVERLAY_CASES: readonly OverlayCase[] = [
     flags: [FULL, '--overlay-encap=vxlan', '--overlay-encap-port=4790'],
     podMtu: 1444,
     ways: { ipv4: { toNode2: 'vxlan gpe', toNode3: 'vxlan gpe' }, ipv6: { toNode2: 'vxlan gpe', toNode3: 'vxlan gpe' } },
-    hasTunnelTo: [2, 3],
   },
 ];
 

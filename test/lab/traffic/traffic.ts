@@ -34,11 +34,9 @@ export interface Transfer {
   readonly arrived: number;
   /** The sender's address as the receiver saw it. */
   readonly source: string;
-  readonly tookMs: number;
   /** Bytes of data in each segment, and of a whole packet, as TCP found out. */
   readonly segment: number;
   readonly pathMtu: number;
-  readonly resent: number;
 }
 
 /** Sends so many bytes by TCP to each address, one after the other. Rejects where one does not get through. */
@@ -54,9 +52,9 @@ export async function transfers(
   return addresses.map((address, index) => {
     const line = lines[index] ?? '';
     const [arrived = '', source = '', ...numbers] = line.split(' ');
-    if (numbers.length !== 4 || arrived === 'failed') throw new Error(`${bytes} bytes from ${from.name} to ${address}: ${line}`);
-    const [tookMs = 0, segment = 0, pathMtu = 0, resent = 0] = numbers.map(Number);
-    return { address, arrived: Number(arrived), source, tookMs, segment, pathMtu, resent };
+    if (numbers.length !== 2 || arrived === 'failed') throw new Error(`${bytes} bytes from ${from.name} to ${address}: ${line}`);
+    const [segment = 0, pathMtu = 0] = numbers.map(Number);
+    return { address, arrived: Number(arrived), source, segment, pathMtu };
   });
 }
 

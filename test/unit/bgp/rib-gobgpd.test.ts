@@ -96,6 +96,7 @@ describe('what the real gobgpd learns', function () {
       let calls = 0;
       const troubles: string[] = [];
       const rib = new RibSource({
+        onSession: () => undefined,
         clock: systemClock(),
         onChange: (changes, settled) => {
           calls++;
