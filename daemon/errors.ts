@@ -36,3 +36,8 @@ export function messageOf(thrown: unknown): string {
   const text = thrown instanceof Error ? thrown.message : String(thrown);
   return text.replace(/\s*\n\s*/g, '; ').trim();
 }
+
+/** An error of the catalogue as it is; anything else thrown under this code. */
+export function asFairwayError(thrown: unknown, code: ErrorCode): FairwayError {
+  return thrown instanceof FairwayError ? thrown : new FairwayError(code, messageOf(thrown), { cause: thrown });
+}

@@ -1,5 +1,5 @@
 /** The drivers of the tables behind BGP: server, policies, paths, peers. Each change is a call or two to the speaker. */
-import { FairwayError, messageOf } from '../errors.ts';
+import { asFairwayError, FairwayError } from '../errors.ts';
 import { prefixFamily } from '../net/prefix.ts';
 import type { ApplyResult, Change, TableDriver } from '../reconcile/driver.ts';
 import type { BgpActions, BgpPath, BgpPeer, BgpPolicy, BgpServer, PrefixRange } from '../reconcile/routing-tables.ts';
@@ -203,7 +203,7 @@ async function oneByOne<T>(
       else failed.set(change.key, silence);
     } catch (thrown) {
       if (signal.aborted) throw thrown;
-      const error = asFairwayError(thrown);
+      const error = asFairwayError(thrown, 'FW_BGP_REFUSED');
       failed.set(change.key, error);
       if (isUnreachable(error)) silence = error;
     }
@@ -213,13 +213,9 @@ async function oneByOne<T>(
 
 function failedWith<T>(changes: readonly Change<T>[], thrown: unknown, signal: AbortSignal): ApplyResult {
   if (signal.aborted) throw thrown;
-  return { failed: new Map(changes.map(({ key }) => [key, asFairwayError(thrown)])) };
+  return { failed: new Map(changes.map(({ key }) => [key, asFairwayError(thrown, 'FW_BGP_REFUSED')])) };
 }
 
 function isUnreachable(thrown: unknown): boolean {
   return thrown instanceof FairwayError && thrown.code === 'FW_BGP_UNREACHABLE';
-}
-
-function asFairwayError(thrown: unknown): FairwayError {
-  return thrown instanceof FairwayError ? thrown : new FairwayError('FW_BGP_REFUSED', messageOf(thrown), { cause: thrown });
 }

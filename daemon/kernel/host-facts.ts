@@ -1,7 +1,7 @@
 /** What the host is like, followed: read once, then again whenever `ip monitor` tells of a change. */
 import type { Disturbance } from '../cluster/disturbance.ts';
 import type { Capabilities, HostAddress, HostFacts, HostLink } from '../cluster/snapshot.ts';
-import { FairwayError, messageOf } from '../errors.ts';
+import { asFairwayError, FairwayError } from '../errors.ts';
 import { parseAddress } from '../net/address.ts';
 import type { Clock } from '../net/clock.ts';
 import type { CommandRunner } from './command.ts';
@@ -114,7 +114,7 @@ class Follower implements HostFactsSource {
       this.#options.onChange(next);
     } catch (thrown) {
       if (this.#isStopped()) return;
-      this.#trouble(asFairwayError(thrown));
+      this.#trouble(asFairwayError(thrown, 'FW_COMMAND_FAILED'));
     }
   }
 
@@ -186,7 +186,7 @@ class Follower implements HostFactsSource {
         const reason = result.stderr.trim() || `exit status ${result.status}`;
         this.#trouble(new FairwayError('FW_COMMAND_FAILED', `'${argv.join(' ')}' ended: ${reason}; it is started again`));
       } catch (thrown) {
-        if (!this.#isStopped()) this.#trouble(asFairwayError(thrown));
+        if (!this.#isStopped()) this.#trouble(asFairwayError(thrown, 'FW_COMMAND_FAILED'));
       }
       cancelRefresh();
       this.#isMonitored = false;
@@ -301,8 +301,4 @@ function listOf(value: unknown): readonly Readonly<Record<string, unknown>>[] {
 
 function isRecord(value: unknown): value is Readonly<Record<string, unknown>> {
   return typeof value === 'object' && value !== null;
-}
-
-function asFairwayError(thrown: unknown): FairwayError {
-  return thrown instanceof FairwayError ? thrown : new FairwayError('FW_COMMAND_FAILED', messageOf(thrown), { cause: thrown });
 }

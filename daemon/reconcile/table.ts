@@ -3,7 +3,7 @@
  *
  * Believed state is the whole cache policy: unknown (`undefined`) at the start, after a failure and at an audit, and then read back.
  */
-import { FairwayError, messageOf } from '../errors.ts';
+import { asFairwayError } from '../errors.ts';
 import type { Clock } from '../net/clock.ts';
 import { earliest, type Instant, instantOf } from '../net/instant.ts';
 import type { Backoff } from './backoff.ts';
@@ -348,7 +348,7 @@ export class Table<K extends TableName> {
     const start = this.#clock.now();
     const { failed } = await this.#driver.apply(changes, signal).catch((thrown: unknown) => {
       if (signal.aborted) throw thrown;
-      return { failed: new Map(changes.map(change => [change.key, asFairwayError(thrown)])) };
+      return { failed: new Map(changes.map(change => [change.key, asFairwayError(thrown, 'FW_COMMAND_FAILED')])) };
     });
     const failures: Failure[] = [];
     for (const change of changes) {
@@ -392,10 +392,6 @@ export class Table<K extends TableName> {
   #failure(key: string, claim: Claim | undefined, thrown: unknown, former: Failure | undefined): Failure {
     const count = (former?.count ?? 0) + 1;
     const retryAt = instantOf(this.#clock.now() + this.#backoff.delay(count));
-    return { table: this.name, key, claim, error: asFairwayError(thrown), count, retryAt };
+    return { table: this.name, key, claim, error: asFairwayError(thrown, 'FW_COMMAND_FAILED'), count, retryAt };
   }
-}
-
-function asFairwayError(thrown: unknown): FairwayError {
-  return thrown instanceof FairwayError ? thrown : new FairwayError('FW_COMMAND_FAILED', messageOf(thrown), { cause: thrown });
 }
