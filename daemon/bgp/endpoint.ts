@@ -1,10 +1,11 @@
 /** A gobgpd that others start and stop (`--gobgp-endpoint`): it is called, and called again when it was away. */
 import { FairwayError } from '../errors.ts';
 import type { Clock } from '../net/clock.ts';
+import { pause } from '../net/pause.ts';
 import type { BgpProcess, BgpProcessEvents, BgpProcessTimings } from './process.ts';
 import { askOnce, Pulse } from './pulse.ts';
 import type { Speaker } from './speaker.ts';
-import { nestedAbort, Waits, wait } from './wait.ts';
+import { nestedAbort, Waits } from './wait.ts';
 
 export interface EndpointOptions extends BgpProcessEvents {
   /** `HOST:PORT` or `unix:/PATH`. */
@@ -62,7 +63,7 @@ export class GobgpEndpoint implements BgpProcess {
       if (!this.#isTroubled) this.#options.onTrouble(this.#unreachable(`${reason}; it is called again`));
       this.#isTroubled = true;
       if (clock.now() - since >= timings.settledMs) this.#waits.reset();
-      await wait(clock, this.#waits.next(), signal);
+      await pause(clock, this.#waits.next(), signal);
     }
   }
 

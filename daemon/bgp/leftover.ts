@@ -3,8 +3,8 @@ import { readdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { kill } from 'node:process';
 import type { Clock } from '../net/clock.ts';
+import { pause } from '../net/pause.ts';
 import { RunFolder } from './run-folder.ts';
-import { wait } from './wait.ts';
 
 /** Milliseconds it has to end by itself, and between two looks at whether it has. */
 const END = { limitMs: 3_000, lookMs: 50 };
@@ -24,7 +24,7 @@ async function endLeftover(path: string, clock: Clock, signal: AbortSignal): Pro
   const begin = clock.now();
   while (await folder.isOurGobgpd(pid)) {
     if (clock.now() - begin > END.limitMs) signalTo(pid, 'SIGKILL');
-    await wait(clock, END.lookMs, signal);
+    await pause(clock, END.lookMs, signal);
   }
   await folder.clear();
   return 'ended';

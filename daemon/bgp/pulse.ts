@@ -1,9 +1,10 @@
 /** Whether a gobgpd still answers: a process that is there may hang all the same. */
 import { messageOf } from '../errors.ts';
 import type { Clock } from '../net/clock.ts';
+import { pause } from '../net/pause.ts';
 import type { BgpProcessTimings } from './process.ts';
 import type { Speaker } from './speaker.ts';
-import { limited, nestedAbort, wait } from './wait.ts';
+import { limited, nestedAbort } from './wait.ts';
 
 export interface PulseOptions {
   readonly clock: Clock;
@@ -47,7 +48,7 @@ export class Pulse {
       this.#hasten = () => {
         inner.abort();
       };
-      await wait(clock, timings.probeEveryMs, inner.signal);
+      await pause(clock, timings.probeEveryMs, inner.signal);
       release();
       const reason = await askOnce(this.#speaker, this.#options, signal);
       if (signal.aborted) return undefined;

@@ -7,10 +7,11 @@
 import { FairwayError, messageOf } from '../errors.ts';
 import type { Clock } from '../net/clock.ts';
 import type { Instant } from '../net/instant.ts';
+import { pause } from '../net/pause.ts';
 import type { IpPrefix } from '../net/prefix.ts';
 import { LearnedRoutes, type RouteChanges } from './learned-routes.ts';
 import type { PeerStatus, Speaker, SpeakerEvents } from './speaker.ts';
-import { aborted, limited, nestedAbort, Waits, wait } from './wait.ts';
+import { aborted, limited, nestedAbort, Waits } from './wait.ts';
 
 export interface RibOptions {
   readonly clock: Clock;
@@ -146,7 +147,7 @@ class Following {
       this.#known.doubt();
       if (!this.#isTroubled) onTrouble(asTrouble(failure));
       this.#isTroubled = true;
-      await wait(clock, this.#waits.next(), this.#ending.signal);
+      await pause(clock, this.#waits.next(), this.#ending.signal);
     }
   }
 
@@ -189,7 +190,7 @@ class Following {
         if (isNowTold) this.#known.settle();
         await (asked === 'all'
           ? this.#untilQuiet(due, Math.max(COALESCE_MS, tookMs * REST), signal)
-          : wait(clock, COALESCE_MS, signal));
+          : pause(clock, COALESCE_MS, signal));
         await this.#untilDue(due, signal);
       }
     } catch (thrown) {
@@ -216,7 +217,7 @@ class Following {
     const end = clock.now() + longestMs;
     for (let told = -1; told !== due.told && clock.now() < end && !signal.aborted; ) {
       told = due.told;
-      await wait(clock, Math.min(QUIET_MS, end - clock.now()), signal);
+      await pause(clock, Math.min(QUIET_MS, end - clock.now()), signal);
     }
   }
 
@@ -229,10 +230,10 @@ class Following {
       inner.abort();
     });
     if (this.#known.isSettled()) await aborted(inner.signal);
-    else await wait(clock, SETTLE_LOOK_MS, inner.signal);
+    else await pause(clock, SETTLE_LOOK_MS, inner.signal);
     release();
     // Those that come along with the first one.
-    if (due.isAny()) await wait(clock, COALESCE_MS, signal);
+    if (due.isAny()) await pause(clock, COALESCE_MS, signal);
   }
 
   async #isAllTold(signal: AbortSignal): Promise<boolean> {

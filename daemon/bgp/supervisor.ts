@@ -6,12 +6,13 @@ import { kill } from 'node:process';
 import { FairwayError, messageOf } from '../errors.ts';
 import type { Clock } from '../net/clock.ts';
 import type { Instant } from '../net/instant.ts';
+import { pause } from '../net/pause.ts';
 import { GobgpdLineTeller, GobgpdLogFile } from './gobgpd-log.ts';
 import type { BgpProcess, BgpProcessEvents, BgpProcessTimings, ProcessLog, StopManner } from './process.ts';
 import { askOnce, Pulse } from './pulse.ts';
 import { gobgpdCommand, RunFolder } from './run-folder.ts';
 import type { Speaker } from './speaker.ts';
-import { limited, nestedAbort, Waits, wait } from './wait.ts';
+import { limited, nestedAbort, Waits } from './wait.ts';
 import { widowCommand } from './widow.ts';
 
 /** A process that was started (`daemon/kernel/service-process.ts`). */
@@ -130,7 +131,7 @@ export class GobgpdSupervisor implements BgpProcess {
         pauseMs = this.#pauseAfter(thrown);
       }
       next = () => Promise.resolve(undefined);
-      await wait(this.#options.clock, pauseMs, this.#stopping.signal);
+      await pause(this.#options.clock, pauseMs, this.#stopping.signal);
     }
   }
 
@@ -260,7 +261,7 @@ export class GobgpdSupervisor implements BgpProcess {
     for (const since = clock.now(); !signal.aborted; ) {
       if (await this.#folder.isServed()) return undefined;
       if (clock.now() - since > timings.startLimitMs) return `it did not answer within ${timings.startLimitMs} ms`;
-      await wait(clock, SERVED_EVERY_MS, signal);
+      await pause(clock, SERVED_EVERY_MS, signal);
     }
     return undefined;
   }
@@ -283,7 +284,7 @@ export class GobgpdSupervisor implements BgpProcess {
 
   async #readLog(signal: AbortSignal): Promise<void> {
     while (!signal.aborted) {
-      await wait(this.#options.clock, LOG_EVERY_MS, signal);
+      await pause(this.#options.clock, LOG_EVERY_MS, signal);
       await this.#lines.read();
     }
   }
@@ -318,7 +319,7 @@ export class GobgpdSupervisor implements BgpProcess {
   /** How it ended; undefined where it does not. */
   async #endedInTime({ ended }: Gobgpd): Promise<string | undefined> {
     const limit = new AbortController();
-    const never = wait(this.#options.clock, this.#options.timings.endLimitMs, limit.signal).then(() => undefined);
+    const never = pause(this.#options.clock, this.#options.timings.endLimitMs, limit.signal).then(() => undefined);
     const how = await Promise.race([ended, never]);
     limit.abort();
     return how;
@@ -338,7 +339,7 @@ export class GobgpdSupervisor implements BgpProcess {
     const isThere = (): Promise<boolean> => this.#folder.isOurGobgpd(pid);
     const untilGone = async (): Promise<string> => {
       const never = new AbortController().signal;
-      while (await isThere()) await wait(this.#options.clock, GONE_EVERY_MS, never);
+      while (await isThere()) await pause(this.#options.clock, GONE_EVERY_MS, never);
       return 'a status that only its parent heard';
     };
     return { pid, isThere, ended: untilGone() };

@@ -1,23 +1,6 @@
 /** Waiting and limits by the clock that is given, cut short by a signal. */
 import type { Clock } from '../net/clock.ts';
 
-/** Resolves after the given milliseconds, or at once when the signal aborts. Never rejects. */
-export function wait(clock: Clock, milliseconds: number, signal: AbortSignal): Promise<void> {
-  return new Promise(resolve => {
-    if (signal.aborted) {
-      resolve();
-      return;
-    }
-    const wake = (): void => {
-      cancel();
-      signal.removeEventListener('abort', wake);
-      resolve();
-    };
-    const cancel = clock.after(milliseconds, wake);
-    signal.addEventListener('abort', wake, { once: true });
-  });
-}
-
 /** Resolves when the signal aborts. */
 export function aborted(signal: AbortSignal): Promise<void> {
   return new Promise(resolve => {

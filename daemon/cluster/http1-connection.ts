@@ -7,9 +7,9 @@ import {
   type RequestOptions,
 } from 'node:http';
 import { Agent as HttpsAgent, request as httpsRequest } from 'node:https';
+import { reasonOf } from '../net/pause.ts';
 import type { Connection } from './connection.ts';
 import type { Credentials } from './credentials.ts';
-import { reasonOf } from './pause.ts';
 import { hostOf, KEEPALIVE_MS, tlsOptions, unreachable } from './tls-socket.ts';
 import type { ApiRequest, ApiResponse } from './transport.ts';
 

@@ -2,9 +2,9 @@
 import { type ClientHttp2Session, type ClientHttp2Stream, connect, constants, type IncomingHttpHeaders } from 'node:http2';
 import type { TLSSocket } from 'node:tls';
 import type { Clock } from '../net/clock.ts';
+import { reasonOf } from '../net/pause.ts';
 import type { Connection } from './connection.ts';
 import type { Credentials } from './credentials.ts';
-import { reasonOf } from './pause.ts';
 import { unreachable } from './tls-socket.ts';
 import type { ApiRequest, ApiResponse } from './transport.ts';
 

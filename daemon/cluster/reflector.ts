@@ -8,11 +8,11 @@
 import { setImmediate as turnOfLoop } from 'node:timers/promises';
 import { type ErrorCode, messageOf } from '../errors.ts';
 import type { Clock } from '../net/clock.ts';
+import { jittered, pause } from '../net/pause.ts';
 import { Deadline } from './deadline.ts';
 import { FirstList, readPages } from './first-list.ts';
 import type { Kind, SourceEvents } from './kinds.ts';
 import { LineSplitter } from './line-splitter.ts';
-import { jittered, pause } from './pause.ts';
 import type { Projector } from './project.ts';
 import { type Query, ResourceRequests } from './resource-requests.ts';
 import { RESOURCES, type Resource } from './resources.ts';

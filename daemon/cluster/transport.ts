@@ -4,12 +4,12 @@
  */
 import { FairwayError } from '../errors.ts';
 import type { Clock } from '../net/clock.ts';
+import { reasonOf } from '../net/pause.ts';
 import { statusOf } from './api-status.ts';
 import type { Connection } from './connection.ts';
 import { type CredentialSource, type Credentials, connectionFingerprint } from './credentials.ts';
 import { openHttp1 } from './http1-connection.ts';
 import { Http2Connection, type PingTimings } from './http2-connection.ts';
-import { reasonOf } from './pause.ts';
 import { connectTls } from './tls-socket.ts';
 
 export interface ApiRequest {

@@ -1,5 +1,5 @@
 /** Waiting that a stop cuts short, and waits that differ from node to node. */
-import type { Clock } from '../net/clock.ts';
+import type { Clock } from './clock.ts';
 
 /** Resolves after the given milliseconds, or at once when the signal aborts. Never rejects. */
 export function pause(clock: Clock, milliseconds: number, signal: AbortSignal): Promise<void> {
