@@ -47,7 +47,12 @@ export const ROUTING_OPTIONS = {
     'ipip',
     'Encapsulation of tunnels: ipip is IP in IP, fou is GUE over UDP, vxlan is VXLAN over UDP.',
   ),
-  'overlay-encap-port': option('routing', uint(16, { min: 1024 }), 5555, 'UDP port of fou and vxlan tunnels.'),
+  'overlay-encap-port': option(
+    'routing',
+    uint(16, { min: 1024 }),
+    5555,
+    'UDP port of fou tunnels, and where it is given of vxlan ones, which else have 4790.',
+  ),
   'routes-sync-period': option('routing', period, 5 * MINUTE, 'Time between two full passes over routes and peers.', {
     withoutEffect: AUDITED,
   }),

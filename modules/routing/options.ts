@@ -73,7 +73,7 @@ export function routingOptionsOf(config: Config, explicit: ReadonlySet<FlagName>
     families: { ipv4: switchOf('enable-ipv4', config.enableIpv4), ipv6: switchOf('enable-ipv6', config.enableIpv6) },
     podRoutes: config.podRoutes,
     overlay: config.enableOverlay
-      ? { reach: config.overlayType, encapsulation: config.overlayEncap, port: config.overlayEncapPort }
+      ? { reach: config.overlayType, encapsulation: config.overlayEncap, port: overlayPort(config, explicit) }
       : undefined,
     autoMtu: config.autoMtu,
     egress: config.enablePodEgress,
@@ -111,4 +111,11 @@ export function routingOptionsOf(config: Config, explicit: ReadonlySet<FlagName>
     clusterIpRanges: config.serviceClusterIpRange,
     strictExternalIpValidation: config.strictExternalIpValidation,
   };
+}
+
+/** IANA's port of VXLAN-GPE. FoU's default is another, so that a node can go from one encapsulation to the other: both would want the same socket. */
+const VXLAN_GPE_PORT = 4790;
+
+function overlayPort({ overlayEncap, overlayEncapPort }: Config, explicit: ReadonlySet<FlagName>): number {
+  return overlayEncap === 'vxlan' && !explicit.has('overlay-encap-port') ? VXLAN_GPE_PORT : overlayEncapPort;
 }

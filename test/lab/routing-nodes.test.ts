@@ -73,6 +73,8 @@ for (const mode of MODES) {
     it('what the fabric carries is left to it', async () => {
       const nodes = [lab().node(1), lab().node(3)];
       await suite().start([], nodes);
+      // Without BGP the tables behind it are as wanted, too.
+      for (const node of nodes) assert.match(suite().fleet.daemon(node).output, /ready: the first round is in .* failing=0\n/);
       await suite().reached(suite().pairs(1, nodes));
       for (const family of FAMILIES) assert.deepEqual(await routesTo(lab(), lab().node(1), lab().node(3).podCidrs[family]), []);
     });
@@ -83,7 +85,7 @@ for (const mode of MODES) {
       await suite().start([], [lab().node(2)]);
       const took = await suite().reached();
       console.log(`      reached ${took} ms after it was ready`);
-      assert.ok(took < mode.comesWithinMs, `${took} ms`);
+      assert.ok(took < inTime(lab(), mode.comesWithinMs), `${took} ms`);
       assert.deepEqual(lossesOf(await flows.end()), []);
       for (const family of FAMILIES) {
         const [route, ...more] = await routesTo(lab(), lab().node(1), lab().node(2).podCidrs[family]);
@@ -110,7 +112,7 @@ for (const mode of MODES) {
       }
     });
 
-    it(`routes are back within ${mode.flapMs / 1000} s when a node's link goes down and comes back`, async () => {
+    it(`packets pass again within ${mode.flapMs / 1000} s when a node's link goes down and comes back`, async () => {
       const flows = await Flows.begin(lab(), pods().one, udpTo(pods().two));
       await flapLink(lab(), lab().node(1));
       await suite().reached(suite().pairs(), SESSION_LIMIT_MS);
@@ -118,7 +120,7 @@ for (const mode of MODES) {
         const silence = (missingAtMs.at(-1) ?? 0) - (missingAtMs[0] ?? 0);
         console.log(`      ${flow} was silent for ${silence} ms`);
         assert.ok(missingAtMs.length > 0, `${flow} did not notice`);
-        assert.ok(silence < mode.flapMs, `${flow}: ${silence} ms`);
+        assert.ok(silence < inTime(lab(), mode.flapMs), `${flow}: ${silence} ms`);
       }
     });
 
@@ -137,34 +139,34 @@ for (const mode of MODES) {
       const began = performance.now();
       await suite().cluster.publish({ put: [overridden] });
       const moved = { ...lab().pod(2, 2), addresses: OTHER_POD };
-      await suite().reached([{ from: pods().one, to: moved }], PROMPT_MS);
+      await suite().reached([{ from: pods().one, to: moved }], inTime(lab(), PROMPT_MS));
       console.log(`      reached after ${Math.round(performance.now() - began)} ms`);
-      await routesGone(lab(), lab().node(1), lab().node(2), PROMPT_MS);
+      await routesGone(lab(), lab().node(1), lab().node(2), inTime(lab(), PROMPT_MS));
       await suite().reached([{ from: pods().three, to: moved }]);
     });
 
     it('one whose spec has others again is reached at those', async () => {
       const began = performance.now();
       await suite().cluster.publish({ put: [nodeObject(lab().node(2))] });
-      await suite().reached(suite().pairs(), PROMPT_MS);
+      await suite().reached(suite().pairs(), inTime(lab(), PROMPT_MS));
       console.log(`      reached after ${Math.round(performance.now() - began)} ms`);
       const others = async (): Promise<readonly string[]> =>
         (await Promise.all(FAMILIES.map(family => routesTo(lab(), lab().node(1), OTHER_CIDRS[family])))).flat();
-      await until('the routes to the former pod CIDRs are gone', others, routes => routes.length === 0, PROMPT_MS);
+      await until('the routes to the former pod CIDRs are gone', others, routes => routes.length === 0, inTime(lab(), PROMPT_MS));
     });
 
     it('of a node that is removed, routes and sessions go at once, and no other notices', async () => {
       const flows = await Flows.begin(lab(), pods().one, udpTo(pods().three));
       const began = performance.now();
       await suite().cluster.publish({ remove: [nodeObject(lab().node(2))] });
-      await routesGone(lab(), lab().node(1), lab().node(2), PROMPT_MS);
+      await routesGone(lab(), lab().node(1), lab().node(2), inTime(lab(), PROMPT_MS));
       const gone = lab().node(2).addresses.ipv4;
       for (const number of [1, 3]) {
         await until(
           `node${number} has no session with node2`,
           async () => await bgpNeighbours(lab(), lab().node(number)),
           seen => !seen.includes(gone),
-          PROMPT_MS,
+          inTime(lab(), PROMPT_MS),
         );
       }
       console.log(`      gone after ${Math.round(performance.now() - began)} ms`);
@@ -223,7 +225,7 @@ for (const source of ['mesh', 'api'] as const) {
         `node2 has ${count} routes to node1's further pod CIDR`,
         async () => await routesTo(lab(), lab().node(2), further),
         routes => routes.length === count,
-        PROMPT_MS,
+        inTime(lab(), PROMPT_MS),
       );
       console.log(`      after ${Math.round(performance.now() - began)} ms`);
     };
@@ -257,9 +259,14 @@ for (const source of ['mesh', 'api'] as const) {
 
     it('routes to a node that is removed go at once', async () => {
       await suite().cluster.publish({ remove: [nodeObject(lab().node(2))] });
-      await routesGone(lab(), lab().node(1), lab().node(2), PROMPT_MS);
+      await routesGone(lab(), lab().node(1), lab().node(2), inTime(lab(), PROMPT_MS));
     });
   });
+}
+
+/** Three nodes of a guest share one CPU. */
+function inTime(lab: Lab, milliseconds: number): number {
+  return lab.place === 'guest' ? 3 * milliseconds : milliseconds;
 }
 
 function udpTo({ addresses }: LabPod): readonly FlowTarget[] {
