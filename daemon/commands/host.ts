@@ -46,7 +46,7 @@ export interface Host {
 }
 
 export interface HostOptions {
-  readonly config: Pick<OptionValues, 'excludedCidrs'>;
+  readonly config: Pick<OptionValues, 'excludedCidrs' | 'overlayEncapPort'>;
   readonly environment: Readonly<Record<string, string | undefined>>;
   readonly clock: Clock;
   readonly bgp: BgpAccess;
@@ -84,7 +84,7 @@ export async function openHost(options: HostOptions, signal: AbortSignal): Promi
       ipset: ipsetDriver({ runner, owns: name => OWN_SETS.test(name) || sharedSets.has(name.replace(/^inet6:/, '')) }),
       iptables: iptablesOf(probe.iptables),
       virtualServer: ipvsDriver({ runner, readLines: procLines(() => clock.now()), excludedCidrs: config.excludedCidrs }),
-      fouPort: fouDriver({ runner }),
+      fouPort: fouDriver({ runner, configuredPort: config.overlayEncapPort }),
       unicastRoute: unicastRouteDriver({ runner }),
       rule: ruleDriver({ runner }),
       cniConfig: cniConfigDriver({ files: cniFiles({ pluginFolders: PLUGIN_FOLDERS }) }),

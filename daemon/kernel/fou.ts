@@ -6,14 +6,20 @@ import type { CommandRunner } from './command.ts';
 import { applyBatch, textOf } from './ip-batch.ts';
 import { loadModules } from './kernel-modules.ts';
 
-/** kube-router's port and our default: whoever made it, it is ours. Others are ours where they are expected. */
+/** kube-router's port and our default: whoever made it, it is ours. */
 const WELL_KNOWN_PORT = 5555;
+
+export interface FouDriverOptions {
+  readonly runner: CommandRunner;
+  /** What the flag says: ours too, in whichever run it was made. Others are ours where they are expected. */
+  readonly configuredPort: number;
+}
 
 /** What ip says where the kernel has no FoU at all. */
 const ABSENT = /Error talking to the kernel|No such file or directory|not supported/;
 
 /** A kernel without FoU has no such ports; making one is refused with the remedy, after its modules were asked for. */
-export function fouDriver({ runner }: { readonly runner: CommandRunner }): TableDriver<FouPort> {
+export function fouDriver({ runner, configuredPort }: FouDriverOptions): TableDriver<FouPort> {
   const read = async (expected: ReadonlyMap<string, FouPort>, signal: AbortSignal): Promise<ReadonlyMap<string, FouPort>> => {
     const argv = ['ip', '-j', 'fou', 'show'] as const;
     const result = await runner.run({ argv }, signal);
@@ -23,7 +29,8 @@ export function fouDriver({ runner }: { readonly runner: CommandRunner }): Table
     for (const port of guePortsOf(result.stdout)) {
       const key = fouPortKey(port.family, port.port);
       const known = expected.get(key);
-      if (known !== undefined || port.port === WELL_KNOWN_PORT) found.set(key, known ?? port);
+      const isOurs = port.port === WELL_KNOWN_PORT || port.port === configuredPort;
+      if (known !== undefined || isOurs) found.set(key, known ?? port);
     }
     return found;
   };

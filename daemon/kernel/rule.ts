@@ -60,7 +60,9 @@ export function ruleDriver({ runner }: { readonly runner: CommandRunner }): Tabl
   return {
     async read(expected, signal) {
       const counts = await count(FAMILIES, signal);
-      return new Map([...counts].map(([key, { rule }]) => [key, expected.get(key) ?? rule]));
+      // A wanted one that is there twice counts as missing: making it leaves one.
+      const once = [...counts].filter(([key, { times }]) => times === 1 || !expected.has(key));
+      return new Map(once.map(([key, { rule }]) => [key, expected.get(key) ?? rule]));
     },
     async apply(changes, signal) {
       const failed = new Map<string, FairwayError>();

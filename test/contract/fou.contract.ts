@@ -10,7 +10,7 @@ import { type FouPort, ROUTING_TABLES } from '../../daemon/reconcile/routing-tab
 const never = new AbortController().signal;
 const spawned: (readonly string[])[] = [];
 const runner = processRunner({ environment: process.env, clock: systemClock(), onSpawn: argv => spawned.push(argv) });
-const ports = fouDriver({ runner });
+const ports = fouDriver({ runner, configuredPort: 5555 });
 const keyOf = ROUTING_TABLES.fouPort.key;
 const create = (to: FouPort): Change<FouPort> => ({ op: 'create', key: keyOf(to), to });
 const remove = (from: FouPort): Change<FouPort> => ({ op: 'delete', key: keyOf(from), from });

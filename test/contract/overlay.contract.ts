@@ -20,7 +20,7 @@ import { TABLES } from '../../daemon/reconcile/tables.ts';
 const never = new AbortController().signal;
 const runner = processRunner({ environment: process.env, clock: systemClock(), onSpawn: () => undefined });
 const links = linkDriver({ runner, owns: isPodRoutingLink });
-const ports = fouDriver({ runner });
+const ports = fouDriver({ runner, configuredPort: 5555 });
 const routes = unicastRouteDriver({ runner });
 const PROBE = fileURLToPath(new URL('../fixtures/full-size-probe.pl', import.meta.url));
 /** Where node 2 lives; node 1 is here. */

@@ -23,12 +23,12 @@ async function lossesDuring(suite: RoutingSuite, action: () => Promise<void>): P
   const flows = await Flows.begin(lab, lab.pod(1, 1), targets);
   await action();
   const reports = await flows.end();
-  for (const { flow, sent, longestWaitMs } of reports) {
-    assert.ok(sent > 200, `${flow}: only ${sent} packets`);
-    // A retransmission by timeout would take longer.
-    assert.ok(longestWaitMs < 1000, `${flow}: an answer took ${longestWaitMs} ms`);
-  }
-  return lossesOf(reports);
+  for (const { flow, sent } of reports) assert.ok(sent > 200, `${flow}: only ${sent} packets`);
+  // A retransmission after a timeout, or two.
+  const late = reports
+    .filter(({ longestWaitMs }) => longestWaitMs > 1000)
+    .map(({ flow, longestWaitMs }) => `${flow}: an answer after ${longestWaitMs} ms`);
+  return [...lossesOf(reports), ...late];
 }
 
 /** Until a node has its sessions, and time for what comes of them. */

@@ -20,7 +20,7 @@ function answering(result: CommandResult, asked: string[] = []): CommandRunner {
 
 describe('GUE ports', () => {
   it('are rendered with the family of outer packets', () => {
-    const ports = fouDriver({ runner: answering({ status: 0, stdout: '', stderr: '' }) });
+    const ports = fouDriver({ runner: answering({ status: 0, stdout: '', stderr: '' }), configuredPort: 5555 });
     const v4: FouPort = { family: 'ipv4', port: 5556 };
     assert.equal(
       ports.render([
@@ -36,7 +36,7 @@ describe('GUE ports', () => {
     const asked: string[] = [];
     // As iproute2 6.1 says it on a kernel 6.18 without the module.
     const stderr = 'RTNETLINK answers: No such file or directory\nError talking to the kernel\n';
-    const ports = fouDriver({ runner: answering({ status: 1, stdout: '', stderr }, asked) });
+    const ports = fouDriver({ runner: answering({ status: 1, stdout: '', stderr }, asked), configuredPort: 5555 });
     assert.deepEqual(await ports.read(new Map([[key, port]]), never), new Map());
     const { failed } = await ports.apply([{ op: 'create', key, to: port }], never);
     const { code, message } = failed.get(key) ?? assert.fail();
@@ -50,12 +50,12 @@ describe('GUE ports', () => {
 
   it('bound to an address, or of another kind of tunnel, are not ours', async () => {
     const stdout = '[{"port":5555,"ipproto":4,"family":"inet"},{"port":5555,"gue":null,"family":"inet6","local":"fd00::1"}]\n';
-    const ports = fouDriver({ runner: answering({ status: 0, stdout, stderr: '' }) });
+    const ports = fouDriver({ runner: answering({ status: 0, stdout, stderr: '' }), configuredPort: 5555 });
     assert.deepEqual(await ports.read(new Map(), never), new Map());
   });
 
   it('that ip prints as no list are unreadable, which is no empty list', async () => {
-    const ports = fouDriver({ runner: answering({ status: 0, stdout: 'port 5555 gue\n', stderr: '' }) });
+    const ports = fouDriver({ runner: answering({ status: 0, stdout: 'port 5555 gue\n', stderr: '' }), configuredPort: 5555 });
     await assert.rejects(ports.read(new Map(), never), { code: 'FW_READ_UNPARSABLE' });
   });
 });
