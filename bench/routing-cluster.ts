@@ -14,7 +14,6 @@ import type { ApiMetadata, ApiObject } from './cluster.ts';
 export const NODE_NAME = 'node1';
 export const NODE_ADDRESS = nodeAddress(1);
 export const FABRIC_ADDRESS = '172.20.255.254';
-const NODE_NETWORK = '172.20.0.0/16';
 export const NETWORK_BITS = 16;
 export const FABRIC_ASN = 65_001;
 /** What the daemon takes where it is told none. */
