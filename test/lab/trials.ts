@@ -26,7 +26,7 @@ const TUNNELS: Trial = {
     'fou add port 5555 gue -6',
     'link add tunnel-4 type ipip local 10.77.0.1 remote 10.77.0.2 encap gue encap-sport auto encap-dport 5555',
     'link add tunnel-6 type ip6tnl mode ip6ip6 local fd00:77::1 remote fd00:77::2 encap gue encap-sport auto encap-dport 5555 encap-udp6-csum',
-    'link add tunnel-x type vxlan external gpe dstport 5555',
+    'link add tunnel-x type vxlan external gpe dstport 4790',
     'link set tunnel-x up',
     'route add 10.77.3.0/24 encap ip id 1 dst 10.77.0.3 dev tunnel-x',
     'route add fd00:77:3::/64 encap ip6 id 1 dst fd00:77::3 dev tunnel-x',
