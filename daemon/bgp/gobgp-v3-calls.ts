@@ -162,3 +162,8 @@ export function isNotStarted(thrown: unknown): boolean {
 function reasonOf(signal: AbortSignal): Error {
   return signal.reason instanceof Error ? signal.reason : new Error(messageOf(signal.reason));
 }
+
+function remedyOf(details: string): string {
+  if (!details.includes('bind: address already in use')) return '';
+  return ' (another program speaks BGP there: give one of them another port, --bgp-port, or other addresses, the annotation kube-router.io/bgp-local-addresses)';
+}
