@@ -150,7 +150,7 @@ export class GobgpCalls {
       error.code === status.UNIMPLEMENTED
         ? 'it does not speak the API of GoBGP 3: use the Debian package gobgpd 3.x'
         : error.details;
-    return new FairwayError('FW_BGP_REFUSED', `gobgpd refused ${what}: ${said}`);
+    return new FairwayError('FW_BGP_REFUSED', `gobgpd refused ${what}: ${said}${remedyOf(said)}`);
   }
 }
 
