@@ -80,6 +80,7 @@ describeLab('daemons on an API server', {}, lab => {
       '--run-router=true',
       '--run-firewall=true',
       '--run-service-proxy=true',
+      '--run-loadbalancer=true',
       '--bgp-graceful-restart=true',
       ...RANGES,
     ];
@@ -109,7 +110,7 @@ describeLab('daemons on an API server', {}, lab => {
   });
 
   it('modules that are not built yet are said at start', () => {
-    for (const node of nodes()) assert.match(daemonOf(node).output, /--run-router/);
+    for (const node of nodes()) assert.match(daemonOf(node).output, /--run-loadbalancer/);
   });
 
   it('an endpoint that goes or comes is followed', async () => {
