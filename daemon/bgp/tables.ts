@@ -19,7 +19,7 @@ export interface BgpTablesOptions {
 export function bgpServerDriver(options: BgpTablesOptions): TableDriver<BgpServer> {
   return {
     async read(expected, signal) {
-      const found = await options.speaker().server(signal);
+      const found = await heard(expected, undefined, () => options.speaker().server(signal));
       if (found === undefined) return new Map();
       const key = TABLES.bgpServer.key(found);
       const wanted = expected.get(key);
@@ -51,7 +51,7 @@ function renderedServer(change: Change<BgpServer>): string {
 export function bgpPolicyDriver(options: BgpTablesOptions): TableDriver<BgpPolicy> {
   return {
     async read(expected, signal) {
-      const found = await options.speaker().policies(signal);
+      const found = await heard(expected, [], () => options.speaker().policies(signal));
       return new Map(
         found.map(policy => {
           const key = TABLES.bgpPolicy.key(policy);
@@ -116,7 +116,7 @@ export function bgpPathDriver(options: BgpTablesOptions): TableDriver<BgpPath> {
   };
   return {
     async read(expected, signal) {
-      const found = await options.speaker().localPaths(signal);
+      const found = await heard(expected, [], () => options.speaker().localPaths(signal));
       return new Map(
         found.map(path => {
           const wanted = expected.get(path.prefix);
@@ -147,7 +147,7 @@ function renderedPath(change: Change<BgpPath>): string {
 export function bgpPeerDriver(options: BgpTablesOptions): TableDriver<BgpPeer> {
   return {
     async read(expected, signal) {
-      const found = await options.speaker().peers(signal);
+      const found = await heard(expected, [], () => options.speaker().peers(signal));
       return new Map(
         found.map(peer => {
           const wanted = expected.get(peer.address);
@@ -187,6 +187,16 @@ function renderedPeer(change: Change<BgpPeer>): string {
 
 function lines<T>(changes: readonly Change<T>[], line: (change: Change<T>) => string): string {
   return changes.map(change => `${line(change)}\n`).join('');
+}
+
+/** What the speaker says; where there is none, and nothing is wanted of it, there is nothing: a node without BGP starts none. */
+async function heard<T>(expected: ReadonlyMap<string, unknown>, nothing: T, ask: () => Promise<T>): Promise<T> {
+  try {
+    return await ask();
+  } catch (thrown) {
+    if (expected.size === 0 && isUnreachable(thrown)) return nothing;
+    throw thrown;
+  }
 }
 
 /** One refused entry never stops another; where nobody answers, none is waited for after the first. */

@@ -151,7 +151,7 @@ export class Table<K extends TableName> {
     if (!this.#isDoubted || (this.#unreadable !== undefined && this.#unreadable.retryAt > now)) return [];
     let actual: ReadonlyMap<string, TableTypes[K]>;
     try {
-      actual = await this.#driver.read(this.#believed ?? this.#wishes(), signal);
+      actual = await this.#driver.read(this.#expected(), signal);
     } catch (thrown) {
       if (signal.aborted) throw thrown;
       this.#unreadable = this.#failure('', undefined, thrown, this.#unreadable);
@@ -169,14 +169,17 @@ export class Table<K extends TableName> {
     return isFirst ? [] : differences;
   }
 
-  /** All that is wanted: what a daemon that starts again most likely finds. */
-  #wishes(): ReadonlyMap<string, TableTypes[K]> {
-    const wishes = new Map<string, TableTypes[K]>();
-    for (const key of this.#claims.keys(this.name)) {
+  /** What is wanted; all in which that differs from belief is dirty. Drivers judge by it: a link that is wanted is there only if it is up, another in any state. */
+  #expected(): ReadonlyMap<string, TableTypes[K]> {
+    const believed = this.#believed;
+    if (believed !== undefined && this.#dirty.size === 0) return believed;
+    const expected = new Map(believed);
+    for (const key of believed === undefined ? this.#claims.keys(this.name) : this.#dirty) {
       const wanted = this.#wanted(key);
-      if (wanted !== undefined) wishes.set(key, wanted);
+      if (wanted === undefined) expected.delete(key);
+      else expected.set(key, wanted);
     }
-    return wishes;
+    return expected;
   }
 
   /** Marks every key whose actual entry is not the wanted one; tells those that no pending change explains. */

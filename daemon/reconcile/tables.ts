@@ -7,7 +7,7 @@ import { familyOf, withPort } from '../net/address.ts';
 import type { Protocol } from '../net/port.ts';
 import { type IpPrefix, prefixAddress } from '../net/prefix.ts';
 import { type Link, sameLink } from './link.ts';
-import { fouPortKey, ROUTING_TABLES, type RoutingTableTypes } from './routing-tables.ts';
+import { ROUTING_TABLES, type RoutingTableTypes } from './routing-tables.ts';
 
 /** One file below /proc/sys. */
 export interface Sysctl {
@@ -217,10 +217,7 @@ export const TABLES: { readonly [K in TableName]: TableDefinition<TableTypes[K]>
     key: entry => entry.name,
     // A link of our name but another type is not ours: the driver does not see it, and creating ours is refused with the reason.
     same: sameLink,
-    requires: entry =>
-      (entry.type === 'ipip' || entry.type === 'ip6tnl') && entry.guePort !== undefined
-        ? [{ table: 'fouPort', key: fouPortKey(familyOf(entry.local), entry.guePort) }]
-        : NOTHING,
+    requires: () => NOTHING,
   },
   address: {
     key: entry => `${entry.address} ${entry.link}`,

@@ -39,10 +39,7 @@ describe('gobgpd 3, with its neighbours,', function () {
     await world.speaker.updatePeer(before, patient, never);
     assert.ok(TABLES.bgpPeer.same((await world.speaker.peers(never))[0]!, patient));
     assert.equal(await world.uptimeOf('198.51.100.2'), uptime);
-    for (const other of [
-      peerAt('198.51.100.2', { multihopTtl: 9 }),
-      peerAt('198.51.100.2', { families: ['ipv4', 'ipv6'], localAddress: undefined }),
-    ]) {
+    for (const other of [peerAt('198.51.100.2', { multihopTtl: 9 }), peerAt('198.51.100.2', { families: ['ipv4', 'ipv6'] })]) {
       await world.speaker.updatePeer(patient, other, never);
       assert.ok(TABLES.bgpPeer.same((await world.speaker.peers(never))[0]!, other));
       // The neighbour holds idle for 5 s after a session that ended.

@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
 import { createHash } from 'node:crypto';
+import { flagsOf } from './cases/routing-overlays.ts';
 import { describeRouting, sourceSeen } from './describe-routing.ts';
 import { footprint } from './fleet.ts';
 import type { Lab } from './lab.ts';
@@ -58,18 +59,13 @@ async function wholeFootprint(lab: Lab): Promise<string> {
   return both.join('\n');
 }
 
-const OVERLAY: readonly string[] = [
-  '--overlay-type=full',
-  '--overlay-encap=fou',
-  '--overlay-encap-port=5556',
-  '--audit-period=5s',
-];
+const OVERLAY: readonly string[] = ['--overlay-type=full', '--overlay-encap=fou', '--overlay-encap-port=5556'];
 
 describeRouting(
   'what others and earlier runs left',
   {
     runs: ['router', 'firewall'],
-    flags: OVERLAY,
+    flags: [...flagsOf('api'), ...OVERLAY],
     objects: lab => [namespaceObject(NAMESPACE), ...lab.pods.map(pod => podObject(pod, { labels: { pod: pod.name } }))],
   },
   suite => {

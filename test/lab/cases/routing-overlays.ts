@@ -50,7 +50,7 @@ export const OVERLAY_CASES: readonly OverlayCase[] = [
   {
     title: 'VXLAN between subnets, from Node objects',
     source: 'api',
-    flags: [SUBNET, '--overlay-encap=vxlan'],
+    flags: [SUBNET, '--overlay-encap=vxlan', '--overlay-encap-port=5555'],
     podMtu: 1444,
     ways: { ipv4: { toNode2: 'eth0', toNode3: 'vxlan gpe' }, ipv6: { toNode2: 'eth0', toNode3: 'vxlan gpe' } },
   },
@@ -67,7 +67,7 @@ export const OVERLAY_CASES: readonly OverlayCase[] = [
   {
     title: 'VXLAN between all, by a mesh',
     source: 'mesh',
-    flags: [FULL, '--overlay-encap=vxlan', '--overlay-encap-port=4790'],
+    flags: [FULL, '--overlay-encap=vxlan'],
     podMtu: 1444,
     ways: { ipv4: { toNode2: 'vxlan gpe', toNode3: 'vxlan gpe' }, ipv6: { toNode2: 'vxlan gpe', toNode3: 'vxlan gpe' } },
   },
