@@ -14,6 +14,8 @@ export interface BgpTablesOptions {
   isRestarting(): boolean;
   /** The server was stopped and started: it has neither policies nor paths nor peers now. */
   restarted(): void;
+  /** Of the port that neighbours call: closed, nobody new is heard. */
+  readonly gate: { close(): Promise<void>; open(): Promise<void> };
 }
 
 export function bgpServerDriver(options: BgpTablesOptions): TableDriver<BgpServer> {
@@ -30,6 +32,8 @@ export function bgpServerDriver(options: BgpTablesOptions): TableDriver<BgpServe
         const speaker = options.speaker();
         try {
           if (change.op !== 'create') await speaker.stopServer(signal);
+          // A gobgpd hangs up on neighbours that it does not know yet, and a GoBGP that is hung up on drops what it kept of us (RFC 4724).
+          if (options.isRestarting()) await options.gate.close();
           if (change.op !== 'delete') await speaker.startServer(change.to, signal);
         } finally {
           if (change.op !== 'create') options.restarted();
@@ -155,17 +159,22 @@ export function bgpPeerDriver(options: BgpTablesOptions): TableDriver<BgpPeer> {
         }),
       );
     },
-    apply: (changes, signal) =>
-      oneByOne(changes, signal, change => {
-        switch (change.op) {
-          case 'create':
-            return options.speaker().addPeer(change.to, { isRestarting: options.isRestarting() }, signal);
-          case 'update':
-            return options.speaker().updatePeer(change.from, change.to, signal);
-          case 'delete':
-            return options.speaker().deletePeer(change.from.address, signal);
-        }
-      }),
+    async apply(changes, signal) {
+      try {
+        return await oneByOne(changes, signal, change => {
+          switch (change.op) {
+            case 'create':
+              return options.speaker().addPeer(change.to, { isRestarting: options.isRestarting() }, signal);
+            case 'update':
+              return options.speaker().updatePeer(change.from, change.to, signal);
+            case 'delete':
+              return options.speaker().deletePeer(change.from.address, signal);
+          }
+        });
+      } finally {
+        await options.gate.open();
+      }
+    },
     render: changes => lines(changes, renderedPeer),
   };
 }

@@ -36,6 +36,7 @@ export async function cleanup({ config, environment }: Invocation): Promise<numb
   });
   // Before the sets: rules of either flavour hold them.
   await sweep(host.otherIptables, observer, signal);
+  await host.bgpGate.clear();
   observer.removed('gobgpd', await endLeftovers(RUN_FOLDER, clock, signal));
   await reconciler.converge(signal);
   const left = reconciler.status().flatMap(({ failures }) => failures);

@@ -15,6 +15,7 @@ import { iptablesDriver } from '../kernel/iptables.ts';
 import { type IptablesTools, toolOf } from '../kernel/iptables-flavour.ts';
 import { ipvsDriver } from '../kernel/ipvsadm.ts';
 import { isPodRoutingLink, linkDriver } from '../kernel/link.ts';
+import { type PortGate, portGate } from '../kernel/port-gate.ts';
 import { processRunner } from '../kernel/process-runner.ts';
 import { routeDriver } from '../kernel/route.ts';
 import { ruleDriver } from '../kernel/rule.ts';
@@ -43,10 +44,12 @@ export interface Host {
   readonly drivers: Drivers;
   /** Our chains in the rule set of the iptables flavour that is not used now: an earlier run may have used it. */
   readonly otherIptables: Drivers['iptables'];
+  /** Of the port that BGP listens on. */
+  readonly bgpGate: PortGate;
 }
 
 export interface HostOptions {
-  readonly config: Pick<OptionValues, 'excludedCidrs' | 'overlayEncapPort'>;
+  readonly config: Pick<OptionValues, 'excludedCidrs' | 'overlayEncapPort' | 'bgpPort'>;
   readonly environment: Readonly<Record<string, string | undefined>>;
   readonly clock: Clock;
   readonly bgp: BgpAccess;
@@ -67,10 +70,19 @@ export async function openHost(options: HostOptions, signal: AbortSignal): Promi
   const probe = await probeHost({ runner, files }, signal);
   const iptablesOf = (tools: IptablesTools): Drivers['iptables'] =>
     iptablesDriver({ runner, tools, ownsChain: name => name.startsWith(OWN_CHAINS) });
+  const bgpGate = portGate({
+    runner,
+    tools: probe.iptables,
+    clock,
+    port: config.bgpPort,
+    reason: 'fairway: gobgpd does not know its neighbours yet',
+  });
+  const speaking = { ...bgp, gate: bgpGate };
   const ip = { runner, ownLinks: OWN_LINKS };
   return {
     runner,
     probe,
+    bgpGate,
     otherIptables: iptablesOf(otherFlavour(probe.iptables)),
     drivers: {
       sysctl: sysctlDriver({ files }),
@@ -88,10 +100,10 @@ export async function openHost(options: HostOptions, signal: AbortSignal): Promi
       unicastRoute: unicastRouteDriver({ runner }),
       rule: ruleDriver({ runner }),
       cniConfig: cniConfigDriver({ files: cniFiles({ pluginFolders: PLUGIN_FOLDERS }) }),
-      bgpServer: bgpServerDriver(bgp),
-      bgpPolicy: bgpPolicyDriver(bgp),
-      bgpPath: bgpPathDriver(bgp),
-      bgpPeer: bgpPeerDriver(bgp),
+      bgpServer: bgpServerDriver(speaking),
+      bgpPolicy: bgpPolicyDriver(speaking),
+      bgpPath: bgpPathDriver(speaking),
+      bgpPeer: bgpPeerDriver(speaking),
     },
   };
 }

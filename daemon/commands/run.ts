@@ -69,6 +69,8 @@ export async function run(invocation: Invocation): Promise<number> {
   );
 
   if (modules.some(({ writes }) => writes.includes('bgpServer'))) {
+    // An earlier run may have been killed while it was closed.
+    await host.bgpGate.clear();
     // gRPC is a tenth of the program's memory.
     const { Bgp } = await import('./bgp.ts');
     bgp = new Bgp({
@@ -108,6 +110,7 @@ export async function run(invocation: Invocation): Promise<number> {
   await stopped;
   await Promise.all([daemon.stop(), follower.stop()]);
   await bgp?.stop();
+  await host.bgpGate.open();
   stopping.abort();
   await Promise.all(listeners.map(listener => listener.close()));
   log.info('stopped; what is programmed stays in force');

@@ -1,6 +1,12 @@
 // Runs as root in the lab's guest, or in a network namespace of a machine that has gobgpd: `unshare -n` around mocha.
 import assert from 'node:assert/strict';
+import { readFile } from 'node:fs/promises';
 import { setTimeout as pause } from 'node:timers/promises';
+import { bgpPeerDriver, bgpServerDriver } from '../../daemon/bgp/tables.ts';
+import { probeIptables } from '../../daemon/kernel/iptables-flavour.ts';
+import { portGate } from '../../daemon/kernel/port-gate.ts';
+import { processRunner } from '../../daemon/kernel/process-runner.ts';
+import { systemClock } from '../../daemon/net/clock.ts';
 import { Secret } from '../../daemon/net/secret.ts';
 import { TABLES } from '../../daemon/reconcile/tables.ts';
 import {
@@ -10,14 +16,19 @@ import {
   never,
   path,
   peerAt,
+  SERVER,
   secondsSince,
   statement,
   TELL_OURS,
   WE,
 } from '../fakes/gobgp-world.ts';
+import { BGP_PORT } from '../fakes/gobgpd.ts';
 import { address } from '../fixtures/bgp.ts';
 import { until } from '../lab/until.ts';
 
+const clock = systemClock();
+const runner = processRunner({ environment: process.env, clock, onSpawn: () => undefined });
+const files = { readFile: (file: string): Promise<string> => readFile(file, 'utf8') };
 const RESTART = { restartSeconds: 120, deferralSeconds: 360 };
 
 describe('gobgpd 3, with its neighbours,', function () {
@@ -125,6 +136,45 @@ describe('gobgpd 3, with its neighbours,', function () {
     console.log(`      ${secondsSince(begin)} s after peers were added, news at the live neighbour`);
     await world.speaker.addPaths([path('10.4.0.0/24')], never);
     await world.told(live, '10.1.0.0/24 10.3.0.0/24 10.4.0.0/24', 'ipv4', 1_000);
+  });
+
+  it('keeps a neighbour that calls before it is known from dropping our routes', async function () {
+    this.timeout(120_000);
+    const tools = await probeIptables({ runner, files }, never);
+    const tables = {
+      speaker: () => world.speaker,
+      isRestarting: () => true,
+      restarted: () => undefined,
+      gate: portGate({ runner, tools, clock, port: BGP_PORT, reason: 'a test' }),
+    };
+    await world.fresh();
+    const live = await world.neighbor('198.51.100.2', { gracefulRestart: true });
+    const peer = peerAt('198.51.100.2', { gracefulRestart: RESTART });
+    await world.speaker.setPolicy(TELL_OURS, never);
+    await world.speaker.addPaths([path('10.1.0.0/24')], never);
+    await world.speaker.addPeer(peer, { isRestarting: false }, never);
+    await world.told(live, '10.1.0.0/24', 'ipv4', 25_000);
+    await world.ours.stop('SIGKILL');
+    await world.empty();
+    await bgpServerDriver(tables).apply([{ op: 'create', key: 'global', to: SERVER }], never);
+    await world.speaker.setPolicy(TELL_OURS, never);
+    // It calls every 5 to 10 s, after an idle hold of 5 s.
+    const begin = performance.now();
+    while (performance.now() - begin < 20_000) {
+      assert.equal(await world.prefixesOf(live), '10.1.0.0/24', `after ${secondsSince(begin)} s`);
+      await pause(100);
+    }
+    await world.speaker.addPaths([path('10.1.0.0/24')], never);
+    await bgpPeerDriver(tables).apply([{ op: 'create', key: peer.address, to: peer }], never);
+    const { stdout } = await runner.run({ argv: ['iptables-save'] }, never);
+    assert.doesNotMatch(stdout, /a test/);
+    const look = async (): Promise<string> => {
+      assert.equal(await world.prefixesOf(live), '10.1.0.0/24');
+      return Object.values(await live.rib())
+        .map(({ isStale }) => (isStale ? 'stale' : 'fresh'))
+        .join(' ');
+    };
+    await until('the route is told anew', look, seen => seen === 'fresh', 20_000);
   });
 
   it('as a restarted route reflector takes no route from a client that another still has', async () => {

@@ -19,7 +19,7 @@ import {
   TELL_OURS,
   WE,
 } from '../fakes/gobgp-world.ts';
-import { address } from '../fixtures/bgp.ts';
+import { address, NO_GATE } from '../fixtures/bgp.ts';
 
 const RESTART = { restartSeconds: 120, deferralSeconds: 360 };
 
@@ -190,7 +190,7 @@ describe('gobgpd 3', function () {
     it('has every entry but the refused one', async () => {
       await world.fresh();
       let restarts = 0;
-      const access = { speaker: () => world.speaker, isRestarting: () => false, restarted: () => (restarts += 1) };
+      const access = { speaker: () => world.speaker, isRestarting: () => false, restarted: () => (restarts += 1), gate: NO_GATE };
       const [servers, policies, paths, peers] = [
         bgpServerDriver(access),
         bgpPolicyDriver(access),
@@ -264,7 +264,7 @@ describe('gobgpd 3', function () {
     it('waits for a speaker that does not answer once, not once an entry', async () => {
       await world.fresh();
       await world.ours.stop();
-      const access = { speaker: () => world.speaker, isRestarting: () => false, restarted: () => undefined };
+      const access = { speaker: () => world.speaker, isRestarting: () => false, restarted: () => undefined, gate: NO_GATE };
       const many = Array.from({ length: 50 }, (_, index) => peerAt(`127.0.2.${index + 1}`));
       const begin = performance.now();
       const result = await bgpPeerDriver(access).apply(

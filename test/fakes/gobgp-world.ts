@@ -84,6 +84,12 @@ export class GobgpWorld {
 
   /** A gobgpd of ours with nothing but its server. */
   async fresh(server: BgpServer = SERVER): Promise<void> {
+    await this.empty();
+    await this.speaker.startServer(server, never);
+  }
+
+  /** A gobgpd of ours that was told nothing yet. */
+  async empty(): Promise<void> {
     const ours = new Gobgpd();
     this.#ours = ours;
     this.#endings.push(() => ours.end());
@@ -91,7 +97,6 @@ export class GobgpWorld {
     const speaker = gobgpV3({ endpoint: ours.endpoint, clock: systemClock() });
     this.#speaker = speaker;
     this.#endings.push(() => speaker.close());
-    await speaker.startServer(server, never);
   }
 
   async neighbor(at: string, overrides: Partial<NeighborSettings> = {}): Promise<Gobgpd> {

@@ -11,13 +11,14 @@ import { mustParsePrefix } from '../../../daemon/net/prefix.ts';
 import { Secret } from '../../../daemon/net/secret.ts';
 import type { BgpPath, BgpPolicy } from '../../../daemon/reconcile/routing-tables.ts';
 import { FakeSpeaker } from '../../fakes/speaker.ts';
-import { address, bgpPeer, bgpServer } from '../../fixtures/bgp.ts';
+import { address, bgpPeer, bgpServer, NO_GATE } from '../../fixtures/bgp.ts';
 
 const never = new AbortController().signal;
 const access = (speaker: FakeSpeaker, overrides: Partial<BgpTablesOptions> = {}): BgpTablesOptions => ({
   speaker: () => speaker,
   isRestarting: () => false,
   restarted: () => undefined,
+  gate: NO_GATE,
   ...overrides,
 });
 const path = (prefix: string, overrides: Partial<BgpPath> = {}): BgpPath => ({
@@ -75,6 +76,35 @@ describe('the tables of BGP', () => {
     const result = await driver.apply([{ op: 'update', key: 'global', from: to, to: from }], never);
     assert.equal(result.failed.get('global')?.message, 'the port is taken');
     assert.equal(restarts, 2);
+  });
+
+  it('let nobody call a server that is started again before it knows its neighbours, also where one is refused', async () => {
+    const speaker = new FakeSpeaker();
+    let isOpen = true;
+    const gate = {
+      ...NO_GATE,
+      close: async (): Promise<void> => {
+        isOpen = false;
+      },
+      open: async (): Promise<void> => {
+        isOpen = true;
+      },
+    };
+    const seen: boolean[] = [];
+    const { startServer } = speaker;
+    speaker.startServer = (...parameters): Promise<void> => {
+      seen.push(isOpen);
+      return startServer.apply(speaker, parameters);
+    };
+    const started = { op: 'create', key: 'global', to: bgpServer() } as const;
+    await bgpServerDriver(access(speaker, { gate })).apply([started], never);
+    await bgpServerDriver(access(speaker, { gate, isRestarting: () => true })).apply([started], never);
+    assert.deepEqual(seen, [true, false], 'at a first start no neighbour keeps anything');
+    assert.equal(isOpen, false);
+    speaker.addPeer = () => Promise.reject(new FairwayError('FW_BGP_REFUSED', 'no'));
+    const to = bgpPeer('192.0.2.2');
+    await bgpPeerDriver(access(speaker, { gate })).apply([{ op: 'create', key: to.address, to }], never);
+    assert.equal(isOpen, true);
   });
 
   it('take a policy for the same whatever the order within its sets', async () => {
