@@ -17,6 +17,7 @@ import {
 } from './addresses.ts';
 import { type Agent, LabError } from './agent.ts';
 import { runProgram } from './process.ts';
+import { until } from './until.ts';
 
 /** Builds it in the agent's place. Rejects with LabError, naming the namespace and what `ip` said. */
 export async function buildTopology(agent: Agent, options: TopologyOptions = {}): Promise<AddressPlan> {
@@ -36,7 +37,20 @@ export async function buildTopology(agent: Agent, options: TopologyOptions = {})
     ...plan.nodes.map(node => batch(agent, node.name, nodeLines(node, plan, options))),
     ...plan.nodes.flatMap(node => node.pods.map(pod => batch(agent, pod.name, podLines(pod, node)))),
   ]);
+  await Promise.all([...plan.nodes, plan.outside, ...plan.nodes.flatMap(({ pods }) => pods)].map(host => hasIpv6(agent, host)));
   return plan;
+}
+
+/**
+ * The kernel notices once a second at most that links came up (net/core/link_watch.c), later the more of them: until then eth0 has neither a
+ * link-local address nor a route for multicast, and no neighbour solicitation gets through.
+ */
+async function hasIpv6(agent: Agent, host: LabHost): Promise<void> {
+  const look = async (): Promise<string> => {
+    const [addresses] = await agent.ask('read', host.name, '/proc/net/if_inet6');
+    return String(addresses);
+  };
+  await until(`IPv6 works at eth0 of ${host.name}`, look, addresses => /^fe80.* eth0$/m.test(addresses));
 }
 
 async function batch(agent: Agent, namespace: string, lines: readonly string[]): Promise<void> {
