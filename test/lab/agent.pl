@@ -62,7 +62,8 @@ sub one_turn {
         }
     }
     reap() if %child;
-    $time = now();
+    # What has come while the actions took their time is looked at before a timer says that it did not.
+    $time = now() if $ready <= 0;
     for my $number (keys %timers) {
         my $timer = $timers{$number} or next;
         next if $timer->[0] > $time;
