@@ -86,6 +86,13 @@ async function showRouting(lab: Lab, bird: BirdPeer): Promise<void> {
     [lab.pod(1, 1), lab.pod(3, 1)],
     [lab.pod(3, 2), lab.pod(1, 1)],
   ] as const;
+  // The router has the pod CIDRs by BGP too, so that pods meet over it before the nodes know of each other.
+  await until(
+    'node1 leads to the pods of node3 by a tunnel',
+    async () => (await lab.run(lab.node(1), ['ip', 'route', 'show', lab.node(3).podCidrs.ipv4])).stdout,
+    route => route.includes(' dev tun-'),
+    60_000,
+  );
   for (const [from, to] of pairs) await awaited(lab, from, to.addresses.ipv4, 8080, new RegExp(`web@${to.name}`), 60_000);
   const waited = Math.round((performance.now() - begin) / 100) / 10;
   say(`   every pair meets${waited > 0 ? `, ${waited} s later` : ''}`);
