@@ -1,4 +1,5 @@
 /** What of pod routing a node's kernel holds. */
+import { addressOfBytes } from '../../daemon/net/address.ts';
 import type { LabHost } from './addresses.ts';
 import type { Lab } from './lab.ts';
 import type { Family } from './objects.ts';
@@ -32,10 +33,10 @@ function kindOf({ ifname = '', linkinfo }: ShownLink): string {
 const BGP_PORT = 179;
 const ESTABLISHED = '01';
 
-/** Addresses of the neighbours that a node has a BGP connection with, sorted: by the kernel's table of IPv4 connections, from either end. */
-export async function bgpNeighbours(lab: Lab, node: LabHost): Promise<readonly string[]> {
-  const table = await lab.readFile(node, '/proc/net/tcp');
-  const lines = table.matchAll(/^ *\d+: ([0-9A-F]{8}):([0-9A-F]{4}) ([0-9A-F]{8}):([0-9A-F]{4}) (\d\d) /gm);
+/** Addresses of the neighbours that a node has a BGP connection with, sorted: by the kernel's table of a family's connections, from either end. */
+export async function bgpNeighbours(lab: Lab, node: LabHost, family: Family = 'ipv4'): Promise<readonly string[]> {
+  const table = await lab.readFile(node, family === 'ipv4' ? '/proc/net/tcp' : '/proc/net/tcp6');
+  const lines = table.matchAll(/^ *\d+: ([0-9A-F]+):([0-9A-F]{4}) ([0-9A-F]+):([0-9A-F]{4}) (\d\d) /gm);
   const found = [...lines].flatMap(([, , localPort = '', remote = '', remotePort = '', state]) => {
     const ports = [localPort, remotePort].map(port => Number.parseInt(port, 16));
     return state === ESTABLISHED && ports.includes(BGP_PORT) ? [addressOf(remote)] : [];
@@ -43,9 +44,9 @@ export async function bgpNeighbours(lab: Lab, node: LabHost): Promise<readonly s
   return [...new Set(found)].sort();
 }
 
-/** As /proc/net writes it: a 32-bit number in the order of the machine's bytes. */
+/** As /proc/net writes it: one or four 32-bit numbers in the order of the machine's bytes. */
 function addressOf(hexadecimal: string): string {
-  return [...Buffer.from(hexadecimal, 'hex')].reverse().join('.');
+  return addressOfBytes(Buffer.from(hexadecimal, 'hex').swap32());
 }
 
 /** Lines of `ip route` about one prefix in the main table. */
