@@ -12,7 +12,6 @@ import { GobgpdSupervisor } from '../bgp/supervisor.ts';
 import { type LearnedRoute, NO_RIB, type Rib } from '../cluster/snapshot.ts';
 import type { OptionValues } from '../config/options.ts';
 import type { BgpControl, Daemon } from '../daemon.ts';
-
 import { FairwayError } from '../errors.ts';
 import { serviceStarter } from '../kernel/service-process.ts';
 import type { Clock } from '../net/clock.ts';

@@ -4,7 +4,6 @@
  * Planning is incremental: one event plans what it touches, a Node, a Service or a learned route, and everything only when what all
  * depend on has changed.
  */
-
 import type { EndpointSlice, Node, ObjectKey, Service } from '../../daemon/cluster/kinds.ts';
 import { differingKeys, patched } from '../../daemon/cluster/patched-map.ts';
 import type { LearnedRoute, Rib, Snapshot } from '../../daemon/cluster/snapshot.ts';
