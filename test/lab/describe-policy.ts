@@ -5,6 +5,7 @@ import { Cluster } from './cluster.ts';
 import { describeLab } from './describe-lab.ts';
 import { SILENCE_MS } from './describe-services.ts';
 import { Fleet } from './fleet.ts';
+import { liftIcmpLimits } from './icmp-limits.ts';
 import type { Lab, LabOptions } from './lab.ts';
 import { type ApiObject, FAMILIES, type Family, manifest, NAMESPACE, namespaceObject, podObject } from './objects.ts';
 import { policyBeacon } from './policy-beacon.ts';
@@ -145,19 +146,6 @@ async function serveAtEveryPort(lab: Lab): Promise<readonly Transport[]> {
     ),
   );
   return transports;
-}
-
-/**
- * By default the kernel sends one host no more than six ICMP errors at once and one a second then, and all hosts together no more than a
- * thousand a second: a watched pair is refused more often.
- */
-export async function liftIcmpLimits(lab: Lab): Promise<void> {
-  await Promise.all(
-    [...lab.nodes, lab.router].flatMap(host => [
-      lab.writeFile(host, '/proc/sys/net/ipv4/icmp_ratemask', '0'),
-      lab.writeFile(host, '/proc/sys/net/ipv6/icmp/ratemask', '\n'),
-    ]),
-  );
 }
 
 async function hasSctp(lab: Lab): Promise<boolean> {

@@ -3,6 +3,7 @@ import type { LabHost } from './addresses.ts';
 import { Cluster } from './cluster.ts';
 import { describeLab } from './describe-lab.ts';
 import { Fleet } from './fleet.ts';
+import { liftIcmpLimits } from './icmp-limits.ts';
 import type { Lab, LabOptions } from './lab.ts';
 import { type ApiObject, FAMILIES, manifest } from './objects.ts';
 import { type Reply, type Target, tally } from './probe.ts';
@@ -101,16 +102,6 @@ export async function routeToNode1(lab: Lab): Promise<void> {
     `route add 2001:db8:203::/64 via ${ipv6}`,
   ];
   await lab.expectRun(lab.router, ['ip', '-batch', '-'], { input: `${routes.join('\n')}\n` });
-}
-
-/** By default the kernel sends one host no more than six ICMP errors at once and one a second then: a test asks faster whether it is refused. */
-export async function liftIcmpLimits(lab: Lab): Promise<void> {
-  await Promise.all(
-    [...lab.nodes, lab.router].flatMap(host => [
-      lab.writeFile(host, '/proc/sys/net/ipv4/icmp_ratelimit', '0'),
-      lab.writeFile(host, '/proc/sys/net/ipv6/icmp/ratelimit', '0'),
-    ]),
-  );
 }
 
 /**

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { describeLab } from './describe-lab.ts';
-import { liftIcmpLimits } from './describe-policy.ts';
+import { liftIcmpLimits } from './icmp-limits.ts';
 import { FAMILIES } from './objects.ts';
 import { between, history } from './watch.ts';
 
