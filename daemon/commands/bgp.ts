@@ -56,6 +56,7 @@ export class Bgp implements BgpControl, BgpAccess {
   readonly #sessions: SessionLog;
   readonly #answered = Promise.withResolvers<'answered'>();
   #isStarted = false;
+  #isSettled = false;
 
   constructor(options: BgpOptions) {
     this.#options = options;
@@ -66,7 +67,10 @@ export class Bgp implements BgpControl, BgpAccess {
       onSession: () => {
         this.#sessions.notice();
       },
-      onChange: (changes, isSettled) => daemon()?.ribChanged(changes, isSettled),
+      onChange: (changes, isSettled) => {
+        this.#noteSettled(isSettled);
+        daemon()?.ribChanged(changes, isSettled);
+      },
       onTrouble: error => {
         log.warn(`routes of BGP are not followed: ${error.message}`, { code: error.code });
         this.#process.doubt();
@@ -117,6 +121,12 @@ export class Bgp implements BgpControl, BgpAccess {
 
   restarted(): void {
     this.#options.daemon()?.speakerChanged();
+  }
+
+  #noteSettled(isSettled: boolean): void {
+    if (isSettled && !this.#isSettled)
+      this.#options.log.info('BGP: neighbours have told all, or had their time to; routes that nobody told again go');
+    this.#isSettled = isSettled;
   }
 
   /** With graceful restart neighbours go on sending us packets, which the kernel's routes still carry; without, they are told that we go. */

@@ -5,7 +5,7 @@ import { describeRouting, type RoutingSuite, sourceSeen } from './describe-routi
 import { CNI_FILE } from './fleet.ts';
 import type { Lab } from './lab.ts';
 import { FAMILIES, type Family } from './objects.ts';
-import { bgpNeighbours, waysTo } from './routing-state.ts';
+import { bgpNeighbours, tunnelsOf, waysTo } from './routing-state.ts';
 import { bigPings, transfers } from './traffic/traffic.ts';
 import { until } from './until.ts';
 
@@ -62,7 +62,7 @@ describeRouting('overlays between pods', { prepare: refusePods }, suite => {
   for (const one of OVERLAY_CASES) {
     describe(one.title, () => {
       before('daemons', async function () {
-        this.timeout(60_000);
+        this.timeout(120_000);
         await restartAs(suite(), one);
       });
       overlayTests(suite, one);
@@ -70,12 +70,27 @@ describeRouting('overlays between pods', { prepare: refusePods }, suite => {
   }
 });
 
-async function restartAs(suite: RoutingSuite, { source, flags }: OverlayCase): Promise<void> {
-  await suite.fleet.stop();
-  await suite.cluster.publish({ put: suite.lab.nodes.map(node => nodeFor(source, node)) });
+/** Also waits until what the case before left is gone: where one node still sends through a tunnel that another has no more, packets are lost. */
+async function restartAs(suite: RoutingSuite, { source, flags, ways }: OverlayCase): Promise<void> {
+  const { fleet, cluster, lab } = suite;
+  await fleet.stop();
+  await cluster.publish({ put: lab.nodes.map(node => nodeFor(source, node)) });
   const began = performance.now();
   await suite.start([...flagsOf(source), ...flags]);
   const started = performance.now();
+  if (source !== 'api')
+    await Promise.all(lab.nodes.map(node => fleet.daemon(node).waitForLine(/BGP: neighbours have told all/, 60_000)));
+  for (const node of lab.nodes) {
+    const wanted = lab.nodes
+      .filter(other => other !== node)
+      .flatMap(other => FAMILIES.map(family => (other.lan === node.lan ? ways[family].toNode2 : ways[family].toNode3)))
+      .filter(way => way !== 'eth0' && way !== 'vxlan gpe').length;
+    await until(
+      `${node.name} has ${wanted} tunnels`,
+      async () => await tunnelsOf(lab, node),
+      count => count === wanted,
+    );
+  }
   await suite.reached();
   const [start, all] = [started - began, performance.now() - began].map(Math.round);
   console.log(`      ready after ${start} ms, all pods reached after ${all} ms`);

@@ -30,6 +30,12 @@ function kindOf({ ifname = '', linkinfo }: ShownLink): string {
   return encap?.type === undefined || encap.type === 'none' ? kind : `${kind} in ${encap.type}`;
 }
 
+/** How many tunnels to other nodes a node has. */
+export async function tunnelsOf(lab: Lab, node: LabHost): Promise<number> {
+  const links = await lab.expectRun(node, ['ip', '-o', 'link', 'show']);
+  return [...links.matchAll(/^[0-9]+: tun-/gm)].length;
+}
+
 const BGP_PORT = 179;
 const ESTABLISHED = '01';
 
