@@ -1,5 +1,7 @@
 /** Suites about pods reaching each other: nodes that know no way to each other's pods, a daemon on each that routes, and a cluster whose Nodes a test changes. */
+import { messageOf } from '../../daemon/errors.ts';
 import type { LabHost, LabNode, LabPod } from './addresses.ts';
+import { LabError } from './agent.ts';
 import { Cluster } from './cluster.ts';
 import { describeLab } from './describe-lab.ts';
 import { type Duty, Fleet } from './fleet.ts';
@@ -104,13 +106,28 @@ export class RoutingSuite {
     families: readonly Family[] = FAMILIES,
   ): Promise<number> {
     const began = performance.now();
-    await until(
-      'pods reach each other',
-      async () => await unreached(this.lab, pairs, families),
-      missing => missing.length === 0,
-      limitMs,
-    );
+    try {
+      await until(
+        'pods reach each other',
+        async () => await unreached(this.lab, pairs, families),
+        missing => missing.length === 0,
+        limitMs,
+      );
+    } catch (thrown) {
+      throw new LabError(`${messageOf(thrown)}\nThe daemons complain of:\n${this.#complaints()}`, { cause: thrown });
+    }
     return Math.round(performance.now() - began);
+  }
+
+  /** Warnings and errors in the logs of all daemons. */
+  #complaints(): string {
+    const complaints = this.fleet.nodes.flatMap(node =>
+      this.fleet
+        .daemon(node)
+        .lines.filter(({ text }) => /^\S+ [EW] /.test(text))
+        .map(({ text }) => `${node.name} ${text}`),
+    );
+    return complaints.join('\n') || 'nothing';
   }
 }
 
