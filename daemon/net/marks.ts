@@ -3,11 +3,19 @@
  *
  * | bits | whose |
  * |---|---|
- * | 0x0001 - 0x3fff | kube-router's marks of direct server return; left free |
+ * | 0x0001 - 0x1fff | {@link SERVICE_MARKS}: virtual services that are found by mark; kube-router's marks of direct server return lie here too |
+ * | 0x2000 | the reference CNI plugin portmap's; never touched |
  * | 0x4000, 0x8000 | kube-proxy's "masquerade" and "drop"; never touched |
  * | 0x10000 | {@link POLICY_ALLOWED} |
  * | 0x20000 | {@link POLICY_BALANCED} |
  */
+
+/**
+ * A virtual service of IPVS that is found by mark is found by the whole mark, so that a packet on which other software has set further bits misses
+ * it. 0 is no mark; with {@link DIRECT_RETURN} set it is one of direct server return, else one of a Service's clients on this node.
+ */
+export const SERVICE_MARKS = 0x1fff;
+export const DIRECT_RETURN = 0x1000;
 
 /**
  * A policy allows the packet in the direction that is being judged. Set by a policy's chain, read and cleared by the chain of the pod's

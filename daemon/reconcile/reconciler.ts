@@ -9,7 +9,7 @@ import { earliest, type Instant } from '../net/instant.ts';
 import type { Backoff } from './backoff.ts';
 import { Claims } from './claims.ts';
 import type { TableDriver } from './driver.ts';
-import type { Diagnostic, Fragment } from './fragment.ts';
+import type { Diagnostic, Fragment, ObjectRef } from './fragment.ts';
 import type { Module } from './module.ts';
 import type { Applied, Drift, Failure } from './outcome.ts';
 import type { Part } from './readiness.ts';
@@ -97,6 +97,10 @@ export class Reconciler {
       unicastRoute: table('unicastRoute'),
       rule: table('rule'),
       cniConfig: table('cniConfig'),
+      bridgePort: table('bridgePort'),
+      markDelivery: table('markDelivery'),
+      podTunnel: table('podTunnel'),
+      healthPort: table('healthPort'),
       bgpServer: table('bgpServer'),
       bgpPolicy: table('bgpPolicy'),
       bgpPath: table('bgpPath'),
@@ -238,6 +242,11 @@ export class Reconciler {
       readAt: table.readAt,
       readMs: table.readMs,
     };
+  }
+
+  /** Whose entry is wanted under this key. */
+  ownerOf(table: TableName, key: string): ObjectRef | undefined {
+    return this.#claims.wanted(table, key)?.owner;
   }
 
   planErrors(): ReadonlyMap<string, FairwayError> {

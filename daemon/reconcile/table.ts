@@ -9,6 +9,7 @@ import { earliest, type Instant, instantOf } from '../net/instant.ts';
 import type { Backoff } from './backoff.ts';
 import type { Claim, Claims } from './claims.ts';
 import type { Change, TableDriver } from './driver.ts';
+import { FailedKeys } from './failed-keys.ts';
 import { Leftovers } from './leftovers.ts';
 import type { Applied, Drift, Failure } from './outcome.ts';
 import { type Part, readyChanges, type Surroundings } from './readiness.ts';
@@ -49,9 +50,7 @@ export class Table<K extends TableName> {
   /** Belief goes on until the next round reads the table back: so a failure never holds up what has nothing to do with it. */
   #isDoubted = true;
   readonly #dirty = new Set<string>();
-  readonly #failures = new Map<string, Failure>();
-  /** Keys whose time to be tried again has come, but whose change waits for something else: no time makes them due. */
-  readonly #waiting = new Set<string>();
+  readonly #failures = new FailedKeys();
   readonly #leftovers: Leftovers;
   #unreadable: Failure | undefined;
   #readAt: Instant | undefined;
@@ -74,7 +73,7 @@ export class Table<K extends TableName> {
     for (const key of keys) {
       this.#dirty.add(key);
       if (this.#wanted(key) !== undefined) this.#leftovers.claim(key);
-      this.#forgetFailure(key);
+      this.#failures.forget(key);
     }
   }
 
@@ -87,7 +86,7 @@ export class Table<K extends TableName> {
   renew(): void {
     this.#isDoubted = true;
     this.#unreadable = undefined;
-    for (const key of [...this.#failures.keys()]) this.#forgetFailure(key);
+    for (const { key } of this.#failures.all()) this.#failures.forget(key);
   }
 
   /** Whether the table was ever read. */
@@ -115,7 +114,7 @@ export class Table<K extends TableName> {
   }
 
   failures(): readonly Failure[] {
-    return [...this.#failures.values()];
+    return this.#failures.all();
   }
 
   has(key: string): boolean {
@@ -139,10 +138,8 @@ export class Table<K extends TableName> {
 
   /** When something of this table is due without an event. */
   dueAt(): Instant | undefined {
-    const failed = [...this.#failures.values()].filter(({ key }) => !this.#waiting.has(key));
-    const failures = [...failed, ...(this.#unreadable ? [this.#unreadable] : [])];
-    const sweep = this.#sweepAt === undefined ? [] : [this.#sweepAt];
-    return earliest([...failures.map(failure => failure.retryAt), ...sweep]);
+    const others = [this.#unreadable?.retryAt, this.#sweepAt].filter(at => at !== undefined);
+    return earliest([...this.#failures.retryTimes(), ...others]);
   }
 
   /** Reads the table back where it is in doubt. What differs from both belief and wish without our doing is drift. */
@@ -214,9 +211,10 @@ export class Table<K extends TableName> {
     if (believed === undefined) return undefined;
     const changes: Change<TableTypes[K]>[] = [];
     for (const key of this.#due()) {
-      if (this.#failures.has(key)) this.#waiting.add(key);
       const from = believed.get(key);
       const wanted = this.#wanted(key);
+      // Whose time came after its part of the round was over has the next round.
+      if (part !== 'deletes' || wanted === undefined) this.#failures.took(key);
       if (wanted === undefined) {
         if (from === undefined) this.#settle(key);
         else if (
@@ -337,12 +335,7 @@ export class Table<K extends TableName> {
 
   #settle(key: string): void {
     this.#dirty.delete(key);
-    this.#forgetFailure(key);
-  }
-
-  #forgetFailure(key: string): void {
-    this.#failures.delete(key);
-    this.#waiting.delete(key);
+    this.#failures.forget(key);
   }
 
   async #apply(changes: readonly Change<TableTypes[K]>[], signal: AbortSignal): Promise<Applied | undefined> {
@@ -354,6 +347,7 @@ export class Table<K extends TableName> {
       return { failed: new Map(changes.map(change => [change.key, asFairwayError(thrown, 'FW_COMMAND_FAILED')])) };
     });
     const failures: Failure[] = [];
+    const hasRecovered = changes.some(({ key }) => this.#failures.get(key) !== undefined && !failed.has(key));
     for (const change of changes) {
       const error = failed.get(change.key);
       if (error !== undefined) {
@@ -363,8 +357,7 @@ export class Table<K extends TableName> {
           error,
           this.#failures.get(change.key),
         );
-        this.#failures.set(change.key, failure);
-        this.#waiting.delete(change.key);
+        this.#failures.note(failure);
         failures.push(failure);
       } else {
         if (change.op === 'delete') believed.delete(change.key);
@@ -375,6 +368,7 @@ export class Table<K extends TableName> {
       }
     }
     if (failures.length > 0) this.doubt();
+    if (hasRecovered) this.#failures.retrySoon(this.#clock.now(), failures);
     const count = (op: Change<unknown>['op']): number =>
       changes.reduce((sum, change) => sum + (change.op === op && !failed.has(change.key) ? 1 : 0), 0);
     return {

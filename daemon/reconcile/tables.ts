@@ -8,6 +8,7 @@ import type { Protocol } from '../net/port.ts';
 import { type IpPrefix, prefixAddress } from '../net/prefix.ts';
 import { type Link, sameLink } from './link.ts';
 import { ROUTING_TABLES, type RoutingTableTypes } from './routing-tables.ts';
+import { SERVICE_TABLES, type ServiceTableTypes } from './service-tables.ts';
 
 /** One file below /proc/sys. */
 export interface Sysctl {
@@ -50,7 +51,7 @@ export interface Route {
   readonly standsFor: 'address' | 'nothing';
 }
 
-export type IpSetType = 'hash:ip' | 'hash:ip,port' | 'hash:ip,port,ip' | 'hash:net';
+export type IpSetType = 'hash:ip' | 'hash:ip,port' | 'hash:ip,port,ip' | 'hash:ip,port,net' | 'hash:net';
 
 /** A set (ipset(8)) and, as entries of their own, its elements: an event that adds one element writes one. */
 export type IpSetEntry =
@@ -60,10 +61,12 @@ export type IpSetEntry =
       readonly type: IpSetType;
       readonly family: Family;
       readonly maxElements: number;
+      /** Whether elements carry firewall marks (ipset's `skbinfo`), for `-j SET --map-set NAME dst,dst --map-mark`. False unless told. */
+      readonly carriesMarks?: boolean;
     }
   /**
-   * `value` as `ipset save` prints it: `10.0.0.1`, `10.0.0.1,tcp:80`, `10.0.0.1,tcp:80,10.0.0.1`, `10.0.0.0/8`, and `10.1.0.0/16 nomatch`
-   * for what is taken out of a larger one.
+   * `value` as `ipset save` prints it: `10.0.0.1`, `10.0.0.1,tcp:80`, `10.0.0.1,tcp:80,10.0.0.1`, `10.0.0.1,tcp:80,10.0.0.0/8`, `10.0.0.0/8`, then
+   * maybe what is said of it: `10.1.0.0/16 nomatch` for what is taken out of a larger one, `10.0.0.1,tcp:80 skbmark 0x5/0xfff` for its mark.
    */
   | {
       readonly kind: 'element';
@@ -122,10 +125,15 @@ export interface Destination {
   readonly forwarding: Forwarding;
 }
 
+export interface AddressListener {
+  readonly by: 'address';
+  readonly protocol: Protocol;
+  readonly address: IpAddress;
+  readonly port: number;
+}
+
 /** What an IPVS virtual service listens on: address, port and protocol, or a firewall mark of one family. */
-export type Listener =
-  | { readonly by: 'address'; readonly protocol: Protocol; readonly address: IpAddress; readonly port: number }
-  | { readonly by: 'mark'; readonly mark: number; readonly family: Family };
+export type Listener = AddressListener | { readonly by: 'mark'; readonly mark: number; readonly family: Family };
 
 /** One IPVS virtual service with all its destinations (ipvsadm(8)). */
 export interface VirtualServer {
@@ -137,9 +145,11 @@ export interface VirtualServer {
   readonly persistenceSeconds: number;
   /** Keyed by {@link destinationKey}; order has no meaning, keys are unique. */
   readonly destinations: readonly Destination[];
+  /** Where packets that bear the listener's mark are addressed to. Only ever told, never read back nor compared. */
+  readonly addressedTo?: readonly AddressListener[];
 }
 
-export interface TableTypes extends RoutingTableTypes {
+export interface TableTypes extends RoutingTableTypes, ServiceTableTypes {
   readonly sysctl: Sysctl;
   readonly link: Link;
   readonly address: LinkAddress;
@@ -159,11 +169,15 @@ export const STAGES: readonly TableName[] = [
   'sysctl',
   'fouPort',
   'link',
+  'bridgePort',
   'address',
   'route',
+  'markDelivery',
   'ipset',
   'iptables',
+  'podTunnel',
   'virtualServer',
+  'healthPort',
   'unicastRoute',
   'rule',
   'cniConfig',
@@ -231,7 +245,7 @@ export const TABLES: { readonly [K in TableName]: TableDefinition<TableTypes[K]>
     requires: entry => [{ table: 'address', key: `${prefixAddress(entry.destination)} ${entry.link}` }],
   },
   ipset: {
-    // `nomatch` is a property of an element that can be changed in place, and no part of what `del` names.
+    // `nomatch` and a mark are properties of an element that can be changed in place, and no part of what `del` names.
     key: entry => (entry.kind === 'set' ? entry.name : `${entry.set} ${elementName(entry.value)}`),
     same: sameIpSetEntry,
     use: {
@@ -260,6 +274,7 @@ export const TABLES: { readonly [K in TableName]: TableDefinition<TableTypes[K]>
     requires: () => NOTHING,
   },
   ...ROUTING_TABLES,
+  ...SERVICE_TABLES,
 };
 
 /** {@link TableDefinition.same} of a table named at run time. */
@@ -310,14 +325,14 @@ function sameVirtualServer(actual: VirtualServer, desired: VirtualServer): boole
 
 /** What `ipset del` takes for an element. */
 export function elementName(value: string): string {
-  return value.endsWith(NOMATCH) ? value.slice(0, -NOMATCH.length) : value;
+  const end = value.indexOf(' ');
+  return end < 0 ? value : value.slice(0, end);
 }
-
-const NOMATCH = ' nomatch';
 
 function sameIpSetEntry(actual: IpSetEntry, desired: IpSetEntry): boolean {
   if (actual.kind === 'element' && desired.kind === 'element') return actual.value === desired.value;
   if (actual.kind !== 'set' || desired.kind !== 'set') return false;
+  if ((actual.carriesMarks ?? false) !== (desired.carriesMarks ?? false)) return false;
   return actual.type === desired.type && actual.family === desired.family && actual.maxElements >= desired.maxElements;
 }
 
@@ -365,7 +380,7 @@ function sameOrder(actual: readonly string[], wanted: readonly string[]): boolea
 
 function requirementsOf(text: string, { family, table }: IptablesEntry): readonly Requirement[] {
   const found: Requirement[] = [];
-  for (const [, set] of text.matchAll(/--match-set (\S+)/g)) found.push({ table: 'ipset', key: set ?? '' });
+  for (const [, set] of text.matchAll(/--(?:match|map)-set (\S+)/g)) found.push({ table: 'ipset', key: set ?? '' });
   for (const [, target] of text.matchAll(/ ?-[jg] (FAIRWAY-\S+)/g)) {
     found.push({ table: 'iptables', key: chainKey(family, table, target ?? '') });
   }

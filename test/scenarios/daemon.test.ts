@@ -118,6 +118,22 @@ describe('an entry that the tool refuses', () => {
     await world.daemon.stop();
   });
 
+  it('takes others with it when it goes in at last: what was in the way may have been in theirs', async () => {
+    const world = startWorld();
+    const API = 'TCP 10.96.0.11:80';
+    for (const key of [WEB, API]) world.tables.virtualServer.refused.set(key, 'the runtime does not answer');
+    list(world);
+    await world.clock.advance(40_000);
+    // Half a minute later than the other, so that its next turn is nearer.
+    world.source.put(service('api', { clusterIPs: ips('10.96.0.11') }), slice('api', ['10.244.1.7']));
+    await world.clock.advance(100);
+    world.tables.virtualServer.refused.clear();
+    await world.clock.advance(1000);
+    assert.deepEqual(destinations(world, API), ['10.244.1.7:8080']);
+    assert.deepEqual(destinations(world, WEB), ['10.244.1.5:8080', '10.244.2.5:8080']);
+    await world.daemon.stop();
+  });
+
   it('does not hold up deletes of the same table', async () => {
     const world = await worldWithWeb();
     world.tables.virtualServer.refused.set('TCP 10.96.0.11:80', 'no');
@@ -174,6 +190,31 @@ describe('the host gets another address', () => {
     world.daemon.hostChanged(hostFacts({ addresses: [...hostFacts().addresses, hostAddress('eth1', '192.168.9.9/24')] }));
     await world.clock.advance(60);
     assert.deepEqual(destinations(world, 'TCP 192.168.9.9:30080'), ['10.244.1.5:8080', '10.244.2.5:8080']);
+    await world.daemon.stop();
+  });
+});
+
+describe('a node that is about to leave the cluster', () => {
+  it('is told by health, stays ready, and keeps its data path as it is', async () => {
+    const world = await worldWithWeb();
+    assert.equal(world.daemon.health().isNodeLeaving, false);
+    world.tables.virtualServer.written.length = 0;
+    world.source.put(node(1, { isLeaving: true }), node(2, { isLeaving: true }));
+    assert.equal(world.daemon.health().isNodeLeaving, true);
+    await world.clock.advance(1000);
+    assert.equal(world.daemon.health().isNodeLeaving, true);
+    assert.equal(isReady(world.daemon.health()), true);
+    assert.deepEqual(world.tables.virtualServer.written, []);
+    world.source.put(node(1));
+    assert.equal(world.daemon.health().isNodeLeaving, false, 'the autoscaler may change its mind');
+    await world.daemon.stop();
+  });
+
+  it('is no other node', async () => {
+    const world = await worldWithWeb();
+    world.source.put(node(2, { isLeaving: true }));
+    await world.clock.advance(100);
+    assert.equal(world.daemon.health().isNodeLeaving, false);
     await world.daemon.stop();
   });
 });

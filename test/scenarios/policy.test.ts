@@ -111,6 +111,13 @@ describe('one event costs what it changed', () => {
     await world.daemon.stop();
   });
 
+  it('a node that is about to leave the cluster: no write', async () => {
+    const world = await atRest();
+    world.source.put(node(1, { isLeaving: true }), node(2, { isLeaving: true }));
+    assert.deepEqual(await written(world), []);
+    await world.daemon.stop();
+  });
+
   it('a pod elsewhere that changes nothing of what is matched: no write', async () => {
     const world = await atRest();
     world.source.put(pod('client', '10.244.2.5', { labels: { app: 'client', version: '2' } }));
