@@ -103,6 +103,8 @@ export interface Node {
   readonly internalIPs: readonly IpAddress[];
   readonly externalIPs: readonly IpAddress[];
   readonly podCIDRs: readonly IpPrefix[];
+  /** Being deleted (`metadata.deletionTimestamp`), or tainted `ToBeDeletedByClusterAutoscaler`: load balancers are to leave it (KEP-3836). */
+  readonly isLeaving: boolean;
 }
 
 /** A port that a container declares under a name. */
@@ -126,6 +128,8 @@ export interface Pod {
   readonly finished: boolean;
   /** `status.podIPs`, or `status.podIP`. */
   readonly addresses: readonly IpAddress[];
+  /** `spec.terminationGracePeriodSeconds`; 30 where absent, as the API has it. */
+  readonly terminationGracePeriodSeconds: number;
   /** Of containers and of init containers that keep running (`restartPolicy: Always`); ports without a name are left out. */
   readonly namedPorts: readonly ContainerPort[];
 }

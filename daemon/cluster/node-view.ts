@@ -39,6 +39,7 @@ function viewOfNode(node: Node): NodeView {
     addresses: primaryFirst(primary, [...node.internalIPs, ...node.externalIPs]),
     podCIDRs: node.podCIDRs,
     zone: node.labels[ZONE_LABEL] ?? '',
+    isLeaving: node.isLeaving,
   };
 }
 
@@ -48,7 +49,15 @@ function viewOfHost(name: string, host: HostFacts): NodeView {
     .filter(({ link, address }) => !/dummy|kube|docker/.test(link) && !isLoopback(address) && !isLinkLocal(address))
     .map(({ address }) => address);
   const primary = primaryOf(addresses);
-  return { name, fromCluster: false, primary, addresses: primaryFirst(primary, addresses), podCIDRs: [], zone: '' };
+  return {
+    name,
+    fromCluster: false,
+    primary,
+    addresses: primaryFirst(primary, addresses),
+    podCIDRs: [],
+    zone: '',
+    isLeaving: false,
+  };
 }
 
 function primaryOf(addresses: readonly IpAddress[]): NodeView['primary'] {

@@ -7,6 +7,9 @@ import { type FieldReader, isAbsent, type RawObject } from './raw-object.ts';
 const POD_CIDRS = 'kube-router.io/pod-cidrs';
 const POD_CIDR = 'kube-router.io/pod-cidr';
 
+/** The cluster autoscaler's, on a node that it is about to drain and delete. */
+const TO_BE_DELETED = 'ToBeDeletedByClusterAutoscaler';
+
 /** Never undefined: a Node with a name is a Node. */
 export function projectNode(meta: ObjectMeta, raw: RawObject, read: FieldReader): Node {
   const rawMeta = read.object(raw['metadata'], 'metadata');
@@ -20,7 +23,14 @@ export function projectNode(meta: ObjectMeta, raw: RawObject, read: FieldReader)
     internalIPs: read.addresses(byType.InternalIP, 'status.addresses[].address'),
     externalIPs: read.addresses(byType.ExternalIP, 'status.addresses[].address'),
     podCIDRs: podCIDRsOf(annotations, raw, read),
+    isLeaving: !isAbsent(rawMeta['deletionTimestamp']) || isToBeDeleted(raw, read),
   };
+}
+
+/** Whatever the taint's effect. */
+function isToBeDeleted(raw: RawObject, read: FieldReader): boolean {
+  const spec = read.object(raw['spec'], 'spec');
+  return read.objects(spec['taints'], 'spec.taints').some(taint => taint['key'] === TO_BE_DELETED);
 }
 
 /** Host names and other types are none of our business, whatever their text. */

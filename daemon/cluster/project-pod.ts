@@ -19,8 +19,13 @@ export function projectPod(meta: ObjectMeta, raw: RawObject, read: FieldReader):
     hostNetwork: read.boolean(spec['hostNetwork'], 'spec.hostNetwork') ?? false,
     finished: phase === 'Succeeded' || phase === 'Failed',
     addresses: addressesOf(status, 'podIPs', 'podIP', read),
+    terminationGracePeriodSeconds: graceOf(spec['terminationGracePeriodSeconds']),
     namedPorts: namedPortsOf(spec, read),
   };
+}
+
+function graceOf(value: unknown): number {
+  return typeof value === 'number' && Number.isFinite(value) && value >= 0 ? value : 30;
 }
 
 /** The list is the field of dual stack; the single one is what old API servers and people write. */

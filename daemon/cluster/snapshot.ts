@@ -15,6 +15,8 @@ export interface NodeView {
   readonly addresses: readonly IpAddress[];
   readonly podCIDRs: readonly IpPrefix[];
   readonly zone: string;
+  /** It is about to be taken out of the cluster. Never so without a Node object. */
+  readonly isLeaving: boolean;
 }
 
 /** One address on one link of the host. */
@@ -27,6 +29,8 @@ export interface HostAddress {
 export interface HostLink {
   /** Bytes. */
   readonly mtu: number;
+  /** The bridge (or other link) that it is a port of; '' for none. */
+  readonly master: string;
 }
 
 /** What the host is like now. A new object only when something in it changed. */

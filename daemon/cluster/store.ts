@@ -2,6 +2,8 @@
  * The one cache of cluster objects that all modules share. Snapshots are versions of its maps that share what they have in common: one
  * never changes, and the next costs what was changed.
  */
+
+import type { IpAddress } from '../net/address.ts';
 import type { Instant } from '../net/instant.ts';
 import {
   type ClusterKinds,
@@ -21,7 +23,7 @@ import {
 import type { NodeViewer } from './node-view.ts';
 import { patched } from './patched-map.ts';
 import { sameObject } from './same-object.ts';
-import { type HostFacts, NO_RIB, type Rib, type Snapshot } from './snapshot.ts';
+import { type HostFacts, NO_RIB, type NodeView, type Rib, type Snapshot } from './snapshot.ts';
 
 /** A map whose versions, once handed out, never change; the next version costs what was changed since. */
 class SharedMap<V extends object> {
@@ -76,6 +78,8 @@ export class Store implements SourceEvents {
   readonly #degraded = new Map<Kind, string>();
   readonly #listed = new Set<Kind>();
   #revision = 0;
+  /** Made when it is asked for. */
+  #podsByAddress: { readonly of: ReadonlyMap<ObjectKey, Pod>; readonly byAddress: Map<IpAddress, readonly Pod[]> } | undefined;
 
   constructor(options: StoreOptions) {
     this.#kinds = options.kinds;
@@ -105,6 +109,25 @@ export class Store implements SourceEvents {
 
   size(kind: Kind): number {
     return this.#all(kind).size;
+  }
+
+  /** This node as the next snapshot has it. */
+  nodeView(host: HostFacts): NodeView {
+    return this.#nodeViewer.view(this.#nodes.share(), host);
+  }
+
+  /** Pods that have the address and have not ended: of the host's network there may be several. */
+  podsAt(address: IpAddress): readonly Pod[] {
+    const pods = this.#pods.share();
+    if (this.#podsByAddress?.of !== pods) {
+      const byAddress = new Map<IpAddress, readonly Pod[]>();
+      for (const pod of pods.values()) {
+        if (pod.finished) continue;
+        for (const each of pod.addresses) byAddress.set(each, [...(byAddress.get(each) ?? []), pod]);
+      }
+      this.#podsByAddress = { of: pods, byAddress };
+    }
+    return this.#podsByAddress.byAddress.get(address) ?? [];
   }
 
   snapshot(now: Instant, host: HostFacts, rib: Rib = NO_RIB): Snapshot {

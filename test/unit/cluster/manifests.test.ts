@@ -131,6 +131,7 @@ metadata: {name: calico, namespace: shop}
       hostNetwork: false,
       finished: false,
       addresses: ['10.244.1.2', 'fd00:10:1::2'],
+      terminationGracePeriodSeconds: 30,
       namedPorts: [{ name: 'http', protocol: 'TCP', port: 8080 }],
     });
     const namespaceSelector = {

@@ -23,7 +23,7 @@ function namespace(metadata: object): Projected<Namespace> {
 }
 
 describe('a Pod as the modules see it', () => {
-  it('keeps labels, node, addresses and named ports, and nothing else', () => {
+  it('keeps labels, node, addresses, named ports and how long it takes to end, and nothing else', () => {
     const metadata = {
       ...META,
       uid: 'u1',
@@ -32,7 +32,12 @@ describe('a Pod as the modules see it', () => {
       annotations: { 'kube-router.io/x': 'y' },
     };
     const ports = [{ name: 'http', containerPort: 8080, protocol: 'TCP' }, { containerPort: 9000 }];
-    const spec = { nodeName: 'n1', containers: [{ name: 'web', ports }], serviceAccountName: 'default' };
+    const spec = {
+      nodeName: 'n1',
+      terminationGracePeriodSeconds: 5,
+      containers: [{ name: 'web', ports }],
+      serviceAccountName: 'default',
+    };
     const status = {
       phase: 'Running',
       hostIP: '192.0.2.1',
@@ -50,6 +55,7 @@ describe('a Pod as the modules see it', () => {
         hostNetwork: false,
         finished: false,
         addresses: ['10.244.1.7', 'fd00:10:1::7'],
+        terminationGracePeriodSeconds: 5,
         namedPorts: [{ name: 'http', protocol: 'TCP', port: 8080 }],
       },
       messages: [],
@@ -68,6 +74,7 @@ describe('a Pod as the modules see it', () => {
       const { object, messages } = pod(spec ?? {}, status);
       assert.deepEqual(messages, []);
       assert.deepEqual([object.nodeName, object.hostIPs, object.addresses, object.namedPorts], ['', [], [], []]);
+      assert.equal(object.terminationGracePeriodSeconds, 30, 'as the API has it');
     }
   });
 

@@ -332,6 +332,7 @@ describe('a Node as the modules see it', () => {
       internalIPs: ['192.0.2.1', '2001:db8::1'],
       externalIPs: ['198.51.100.1'],
       podCIDRs: [],
+      isLeaving: false,
     });
     assert.deepEqual(messages, [
       'status.addresses[].address: "n1.example": not an IP address, left out; write it as 10.0.0.1 or fd00::1',
@@ -350,6 +351,17 @@ describe('a Node as the modules see it', () => {
     );
     assert.deepEqual(annotated({ 'kube-router.io/pod-cidrs': 'nonsense' }), ['10.1.0.0/24', 'fd00:1::/64']);
     assert.deepEqual(node({ spec: { podCIDR: '10.1.0.0/24' } }).object.podCIDRs, ['10.1.0.0/24']);
+  });
+
+  it('is leaving while it is being deleted, or tainted by the cluster autoscaler to be', () => {
+    const leaves = (fields: object): boolean => node(fields).object.isLeaving;
+    assert.equal(leaves({ metadata: { name: 'n1', deletionTimestamp: '2026-01-01T00:00:00Z' } }), true);
+    assert.equal(leaves({ metadata: { name: 'n1', deletionTimestamp: null } }), false);
+    const tainted = (...keys: string[]): object => ({ spec: { taints: keys.map(key => ({ key, effect: 'NoSchedule' })) } });
+    assert.equal(leaves(tainted('other', 'ToBeDeletedByClusterAutoscaler')), true);
+    assert.equal(leaves({ spec: { taints: [{ key: 'ToBeDeletedByClusterAutoscaler' }] } }), true);
+    assert.equal(leaves(tainted('DeletionCandidateOfClusterAutoscaler', 'node.kubernetes.io/unschedulable')), false);
+    assert.equal(leaves({ spec: { taints: null } }), false);
   });
 });
 

@@ -464,6 +464,7 @@ describe('watching the API server', () => {
         hostNetwork: false,
         finished: false,
         addresses: ['10.244.1.2'],
+        terminationGracePeriodSeconds: 30,
         namedPorts: [{ name: 'http', protocol: 'TCP', port: 8080 }],
       });
       assert.deepEqual(told.get('Namespace', 'shop'), {
