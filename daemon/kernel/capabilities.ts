@@ -45,11 +45,13 @@ const PROBE_SETS: readonly (readonly [name: string, type: string])[] = [
   ['fairway-probe', 'hash:ip'],
   ['fairway-probe-2', 'hash:ip,port'],
   ['fairway-probe-3', 'hash:ip,port,ip'],
+  ['fairway-probe-4', 'hash:ip,port,net'],
+  ['fairway-probe-marks', 'hash:ip,port skbinfo'],
   ['fairway-probe-net', 'hash:net'],
 ];
 const PROBE_SET_IPV6: readonly [name: string, type: string] = ['inet6:fairway-probe', 'hash:ip family inet6'];
 
-/** Probes; seven short processes where all is well. Throws only for an aborted signal. */
+/** Probes; eight short processes where all is well. Throws only for an aborted signal. */
 export async function probeHost(options: CapabilityOptions, signal: AbortSignal): Promise<HostProbe> {
   const isThere = (path: string): Promise<boolean> =>
     options.files.readFile(path).then(
@@ -61,13 +63,14 @@ export async function probeHost(options: CapabilityOptions, signal: AbortSignal)
   const [ipvs, bridge, ipv6] = await Promise.all([isThere(FILES.ipvs), isThere(FILES.bridge), isThere(FILES.ipv6)]);
   const probeSets = ipv6 ? [...PROBE_SETS, PROBE_SET_IPV6] : PROBE_SETS;
   const createSets = probeSets.map(([name, type]) => `create ${name} ${type}\n`).join('');
-  const [iptables, dummy, ipvsadm, sets, gobgpd] = await Promise.all([
+  const [iptables, dummy, ipvsadm, sets, gobgpd, conntrack] = await Promise.all([
     probeIptables(options, signal),
     probeDummy(run),
     // The tool asks the kernel before it reads its options.
     run({ argv: ['ipvsadm', '--version'] }),
     run({ argv: ['ipset', 'restore', '-exist'], stdin: createSets }),
     run({ argv: ['gobgpd', '--version'] }),
+    run({ argv: ['conntrack', '--version'] }),
   ]);
   const complaints = await probeRules(options.runner, iptables, signal);
   await run({ argv: ['ipset', 'restore'], stdin: probeSets.map(([name]) => `destroy ${name}\n`).join('') });
@@ -80,6 +83,13 @@ export async function probeHost(options: CapabilityOptions, signal: AbortSignal)
       ipvs && ipvsadm !== undefined
         ? ipvsadm
         : `${FILES.ipvs} is missing: load ip_vs with modprobe, or use a kernel with CONFIG_IP_VS`,
+    ),
+    report(
+      SERVICES,
+      'conntrack',
+      conntrack === undefined,
+      'the tool is there',
+      `${conntrack}; without it UDP and SCTP clients may stay with endpoints that are gone`,
     ),
     report(
       SERVICES,

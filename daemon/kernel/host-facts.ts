@@ -240,7 +240,7 @@ function sameFacts(one: HostFacts, other: HostFacts): boolean {
   return (
     one.hostname === other.hostname &&
     one.links.size === other.links.size &&
-    [...one.links].every(([name, { mtu }]) => other.links.get(name)?.mtu === mtu) &&
+    [...one.links].every(([name, link]) => sameLink(link, other.links.get(name))) &&
     one.addresses.length === other.addresses.length &&
     one.addresses.every((address, index) => {
       const counterpart = other.addresses[index];
@@ -251,6 +251,10 @@ function sameFacts(one: HostFacts, other: HostFacts): boolean {
       );
     })
   );
+}
+
+function sameLink(one: HostLink, other: HostLink | undefined): boolean {
+  return one.mtu === other?.mtu && one.master === other.master;
 }
 
 async function readHost(runner: CommandRunner, signal: AbortSignal): Promise<Host> {
@@ -270,9 +274,9 @@ export function parseHost(json: string): Host {
   for (const link of listOf(parseJson(json))) {
     const name = link['ifname'];
     if (typeof name !== 'string') continue;
-    const { mtu, flags } = link;
+    const { mtu, flags, master } = link;
     if (Array.isArray(flags)) states.set(name, linkState(flags.map(String)));
-    links.set(name, { mtu: typeof mtu === 'number' ? mtu : 0 });
+    links.set(name, { mtu: typeof mtu === 'number' ? mtu : 0, master: typeof master === 'string' ? master : '' });
     for (const entry of listOf(link['addr_info'] ?? [])) {
       const local = entry['local'];
       const prefixlen = entry['prefixlen'];

@@ -7,7 +7,7 @@ import { elementName, type IpSetEntry, type IpSetType } from '../reconcile/table
 export type IpSet = Extract<IpSetEntry, { kind: 'set' }>;
 
 const FAMILY_NAME: Readonly<Record<Family, string>> = { ipv4: 'inet', ipv6: 'inet6' };
-const TYPES: readonly IpSetType[] = ['hash:ip', 'hash:ip,port', 'hash:ip,port,ip', 'hash:net'];
+const TYPES: readonly IpSetType[] = ['hash:ip', 'hash:ip,port', 'hash:ip,port,ip', 'hash:ip,port,net', 'hash:net'];
 
 /** Where the elements of a set are while it is made anew with other options. */
 export const SWAP_SET = 'fairway-swap';
@@ -87,7 +87,7 @@ function replaceLines(to: IpSet, copy: CopyElements): readonly string[] {
 }
 
 function createLine(name: string, set: IpSet): string {
-  return `create ${name} ${set.type} family ${FAMILY_NAME[set.family]} maxelem ${set.maxElements}`;
+  return `create ${name} ${set.type} family ${FAMILY_NAME[set.family]} maxelem ${set.maxElements}${set.carriesMarks === true ? ' skbinfo' : ''}`;
 }
 
 /** Why ipset itself would not take this entry or would take it for something else, or undefined. */
@@ -100,11 +100,15 @@ export function refusalOf(entry: IpSetEntry): string | undefined {
     return isSize ? undefined : `a set cannot hold ${entry.maxElements} elements`;
   }
   // ipset takes any other word for the name of a host and asks the DNS.
-  if (!/^[0-9a-f.:]+((\/[0-9]{1,3})?( nomatch)?|,(tcp|udp|sctp):[0-9]{1,5}(,[0-9a-f.:]+)?)$/.test(entry.value)) {
-    return `'${entry.value}' is no element: an address or prefix, then maybe ',tcp:80' and ',ADDRESS', or ' nomatch'`;
+  if (!ELEMENT.test(entry.value)) {
+    return `'${entry.value}' is no element: an address or prefix, then maybe ',tcp:80' and ',ADDRESS' or ',PREFIX', then maybe ' nomatch' or ' skbmark 0x5/0xfff'`;
   }
-  return lengthRefusal(elementName(entry.value));
+  const [first = '', , last = first] = elementName(entry.value).split(',');
+  return lengthRefusal(last);
 }
+
+const ELEMENT =
+  /^[0-9a-f.:]+((\/[0-9]{1,3})?( nomatch)?|,(tcp|udp|sctp):[0-9]{1,5}(,[0-9a-f.:]+(\/[0-9]{1,3})?)?( skbmark 0x[0-9a-f]{1,8}\/0x[0-9a-f]{1,8})?)$/;
 
 function lengthRefusal(prefix: string): string | undefined {
   const [address = '', bits] = prefix.split('/');
@@ -124,12 +128,16 @@ export function parseSaveLine(line: string): IpSetEntry | undefined {
     throw new FairwayError('FW_READ_UNPARSABLE', `ipset save printed a line we cannot read: ${JSON.stringify(line)}`);
   }
   if (command === 'add') {
-    const value = canonicalElement(what);
-    return { kind: 'element', set: name, value: options.includes('nomatch') ? `${value} nomatch` : value };
+    const mark = optionOf(options, 'skbmark');
+    const remark = options.includes('nomatch') ? ' nomatch' : mark === undefined ? '' : ` skbmark ${mark}`;
+    return { kind: 'element', set: name, value: `${canonicalElement(what)}${remark}` };
   }
   const type = TYPES.find(known => known === what);
+  if (type === undefined) return undefined;
   const family = optionOf(options, 'family') === 'inet6' ? 'ipv6' : 'ipv4';
-  return type && { kind: 'set', name, type, family, maxElements: Number(optionOf(options, 'maxelem')) };
+  const maxElements = Number(optionOf(options, 'maxelem'));
+  const set = { kind: 'set', name, type, family, maxElements } as const;
+  return options.includes('skbinfo') ? { ...set, carriesMarks: true } : set;
 }
 
 function optionOf(options: readonly string[], name: string): string | undefined {

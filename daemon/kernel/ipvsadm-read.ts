@@ -159,7 +159,7 @@ type MarkHeader = ProcHeaderFields & { readonly listener: undefined; readonly ma
 type ProcHeader = MarkHeader | (ProcHeaderFields & { readonly listener: Listener });
 
 /** `TCP  0A600001:0050 rr persistent 30000 FFFFFFFF`, `FWM  00001234 rr`. */
-function procHeader(text: string): ProcHeader {
+export function procHeader(text: string): ProcHeader {
   const [protocol, where = '', scheduler = '', ...rest] = text.trimEnd().split(/ +/);
   const others = rest.includes('ops') ? ['-o'] : [];
   const at = rest.indexOf('persistent');
@@ -181,13 +181,23 @@ const FORWARDING_AT = 24;
 const WEIGHT_AT = 32;
 const V6_SHIFT = 33;
 
-function destinationOfProc(text: string, assembly: VirtualServerAssembly): void {
+/** Of a destination's line: `counts` are weight, active and inactive connections. An IPv6 address is in full. */
+export function destinationOfProcLine(text: string): {
+  readonly address: string;
+  readonly port: number;
+  readonly counts: string;
+} {
   const shift = text.charAt(5) === '[' ? V6_SHIFT : 0;
   const address = shift > 0 ? text.slice(6, PORT_AT + shift - 2) : dottedDecimal(Number.parseInt(text.slice(5, PORT_AT - 1), 16));
-  const forwarding = forwardingOfProc(text.charAt(FORWARDING_AT + shift));
-  if (forwarding === undefined) throw unparsable('/proc/net/ip_vs', text);
   const port = Number.parseInt(text.slice(PORT_AT + shift, PORT_AT + shift + 4), 16);
-  assembly.destination(address, port, Number.parseInt(text.slice(WEIGHT_AT + shift), 10), forwarding);
+  return { address, port, counts: text.slice(WEIGHT_AT + shift) };
+}
+
+function destinationOfProc(text: string, assembly: VirtualServerAssembly): void {
+  const { address, port, counts } = destinationOfProcLine(text);
+  const forwarding = forwardingOfProc(text.charAt(FORWARDING_AT + (text.charAt(5) === '[' ? V6_SHIFT : 0)));
+  if (forwarding === undefined) throw unparsable('/proc/net/ip_vs', text);
+  assembly.destination(address, port, Number.parseInt(counts, 10), forwarding);
 }
 
 /** By the first letter of Masq, Tunnel, Route; older kernels say Local for a route to the node itself. */

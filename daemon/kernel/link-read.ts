@@ -29,6 +29,22 @@ export function bridgesInUse(stdout: string): ReadonlySet<string> {
   return new Set(shownIn(stdout).map(({ master }) => String(master)));
 }
 
+/** A port of a bridge. */
+export interface PortState {
+  readonly bridge: string;
+  readonly isHairpin: boolean;
+}
+
+/** The ports of all bridges by name, from the same. */
+export function portsOf(stdout: string): ReadonlyMap<string, PortState> {
+  return new Map(
+    shownIn(stdout).map(shown => {
+      const { hairpin } = recordOf(infoOf(shown)['info_slave_data']);
+      return [String(shown['ifname']), { bridge: String(shown['master']), isHairpin: hairpin === true }];
+    }),
+  );
+}
+
 function linkOf(shown: Shown): Link | undefined {
   const { ifname: name, mtu } = shown;
   if (typeof name !== 'string' || typeof mtu !== 'number') return undefined;

@@ -17,6 +17,7 @@ const PACKAGE_OF: ReadonlyMap<string, string> = new Map([
   ['bridge', 'iproute2'],
   ['modprobe', 'kmod'],
   ['sysctl', 'procps'],
+  ['nsenter', 'util-linux'],
   ...['iptables', 'ip6tables'].flatMap(tool =>
     ['', '-save', '-restore'].flatMap(suffix =>
       ['', '-legacy', '-nft'].map(flavour => [`${tool}${flavour}${suffix}`, 'iptables'] as const),

@@ -28,6 +28,15 @@ const setOf = (name: string, type: IpSetType = 'hash:ip', family: Family = 'ipv4
   family,
   maxElements,
 });
+/** Whose elements carry marks. */
+const markingSet = (name: string, family: Family = 'ipv4', maxElements = 65536): IpSetEntry => ({
+  kind: 'set',
+  name,
+  type: 'hash:ip,port',
+  family,
+  maxElements,
+  carriesMarks: true,
+});
 const element = (set: string, value: string): IpSetEntry => ({ kind: 'element', set, value });
 const create = (to: IpSetEntry): Change<IpSetEntry> => ({ op: 'create', key: TABLES.ipset.key(to), to });
 const remove = (from: IpSetEntry): Change<IpSetEntry> => ({ op: 'delete', key: TABLES.ipset.key(from), from });
@@ -64,6 +73,17 @@ describe('sets through ipset', function () {
     element('kube-router-svip-prt', '10.244.0.1,sctp:132'),
     setOf('hairpin', 'hash:ip,port,ip'),
     element('hairpin', '10.244.0.1,tcp:80,10.244.0.1'),
+    setOf('fairway-open', 'hash:ip,port,net'),
+    ...[
+      '10.244.0.1,tcp:80,0.0.0.0/1',
+      '10.244.0.1,tcp:80,128.0.0.0/1',
+      '10.244.0.1,udp:53,10.0.0.0/8',
+      '10.244.0.1,sctp:132,10.0.0.9',
+    ].map(value => element('fairway-open', value)),
+    markingSet('fairway-inside'),
+    ...['10.244.0.1,tcp:80 skbmark 0x1/0x1fff', '10.244.0.1,udp:80 skbmark 0xfff/0x1fff', '10.244.0.1,sctp:80'].map(value =>
+      element('fairway-inside', value),
+    ),
     setOf('kube-router-pod-subnets', 'hash:net'),
     element('kube-router-pod-subnets', '10.244.0.0/24'),
     element('kube-router-pod-subnets', '10.244.1.1'),
@@ -77,6 +97,17 @@ describe('sets through ipset', function () {
     element('inet6:kube-router-svip-prt', '::ffff:a00:1,sctp:132'),
     setOf('inet6:hairpin', 'hash:ip,port,ip', 'ipv6'),
     element('inet6:hairpin', 'fd00:244::1,tcp:80,::a00:1'),
+    setOf('inet6:fairway-open', 'hash:ip,port,net', 'ipv6'),
+    ...[
+      'fd00:244::1,tcp:80,::/1',
+      'fd00:244::1,tcp:80,8000::/1',
+      'fd00:244::1,udp:53,::ffff:a00:0/104',
+      '::a00:1,tcp:80,::a00:1',
+    ].map(value => element('inet6:fairway-open', value)),
+    markingSet('inet6:fairway-inside', 'ipv6'),
+    ...['fd00:244::1,tcp:80 skbmark 0x5/0x1fff', '::ffff:a00:1,udp:80 skbmark 0x6/0x1fff'].map(value =>
+      element('inet6:fairway-inside', value),
+    ),
     setOf('inet6:kube-router-pod-subnets', 'hash:net', 'ipv6'),
     element('inet6:kube-router-pod-subnets', 'fd00:244::/64'),
     setOf('inet6:fairway-b-1', 'hash:net', 'ipv6'),
@@ -134,6 +165,74 @@ describe('sets through ipset', function () {
     assert.deepEqual(await applied([update(small, large)]), {});
     await assertThere([large, ...values]);
   });
+
+  for (const { family, address, prefix, within, outside } of [
+    { family: 'ipv4', address: '10.244.0.1', prefix: '10.1.0.0/16', within: '10.1.0.9', outside: '10.2.0.9' },
+    { family: 'ipv6', address: 'fd00:244::1', prefix: 'fd00:1::/64', within: 'fd00:1::9', outside: 'fd00:2::9' },
+  ] as const) {
+    it(`of ports that are open to prefixes of sources hold single ones and whole families: ${family}`, async () => {
+      const isIn = (value: string): boolean => spawnSync('ipset', ['test', 'open', value]).status === 0;
+      const set = setOf('open', 'hash:ip,port,net', family);
+      const some = element('open', `${address},tcp:80,${prefix}`);
+      const single = element('open', `${address},tcp:81,${outside}`);
+      assert.deepEqual(await applied([set, some, single].map(create)), {});
+      await assertThere([set, some, single]);
+      const asked = [
+        `${address},tcp:80,${within}`,
+        `${address},tcp:80,${outside}`,
+        `${address},udp:80,${within}`,
+        `${address},tcp:81,${outside}`,
+      ];
+      assert.deepEqual(asked.map(isIn), [true, false, false, true]);
+      const halves = (family === 'ipv4' ? ['0.0.0.0/1', '128.0.0.0/1'] : ['::/1', '8000::/1']).map(half =>
+        element('open', `${address},tcp:80,${half}`),
+      );
+      assert.deepEqual(await applied([remove(some), ...halves.map(create)]), {});
+      await assertThere([set, single, ...halves]);
+      assert.deepEqual(asked.map(isIn), [true, true, false, true]);
+      assert.deepEqual(await applied([single, ...halves].map(remove)), {});
+      await assertThere([set]);
+    });
+
+    it(`of elements with marks: a mark is changed in place, and the element is there all the time: ${family}`, async () => {
+      const set = markingSet('inside', family);
+      const former = element('inside', `${address},tcp:80 skbmark 0x5/0x1fff`);
+      const wanted = element('inside', `${address},tcp:80 skbmark 0xabc/0x1fff`);
+      const other = element('inside', `${address},tcp:81 skbmark 0x5/0x1fff`);
+      assert.deepEqual(await applied([set, former, other].map(create)), {});
+      await assertThere([set, former, other]);
+      assert.equal(TABLES.ipset.key(former), TABLES.ipset.key(wanted));
+      // One line, and it deletes nothing: the kernel writes the new mark over the old one.
+      assert.equal(driver.render([update(former, wanted)]).trim(), `add inside ${address},tcp:80 skbmark 0xabc/0x1fff`);
+      spawned.length = 0;
+      assert.deepEqual(await applied([update(former, wanted)]), {});
+      assert.equal(spawned.length, 1);
+      await assertThere([set, wanted, other]);
+      assert.match(tool('ipset list inside'), /Number of entries: 2\n/);
+      assert.deepEqual(await applied([remove(wanted)]), {});
+      await assertThere([set, other]);
+    });
+
+    it(`of elements with marks are made anew with their marks: ${family}`, async () => {
+      const small = markingSet('inside', family, 2);
+      const large = markingSet('inside', family, 100);
+      const values = [80, 81].map(port => element('inside', `${address},tcp:${port} skbmark 0x${port}/0x1fff`));
+      await applied([small, ...values].map(create));
+      assert.deepEqual(await applied([update(small, large)]), {});
+      await assertThere([large, ...values]);
+    });
+
+    it(`that somebody made without marks are made anew with room for them: ${family}`, async () => {
+      const without = setOf('inside', 'hash:ip,port', family);
+      const bare = element('inside', `${address},tcp:80`);
+      await applied([without, bare].map(create));
+      const set = markingSet('inside', family);
+      const wanted = element('inside', `${address},tcp:80 skbmark 0x5/0x1fff`);
+      assert.equal(TABLES.ipset.same(without, set), false);
+      assert.deepEqual(await applied([update(without, set), update(bare, wanted)]), {});
+      await assertThere([set, wanted]);
+    });
+  }
 
   it('take what is done already for done', async () => {
     const entries = [setOf('svip'), element('svip', '10.244.0.1')];

@@ -11,6 +11,7 @@ import { ALL_CAPABILITIES as capabilities } from '../../fixtures/cluster.ts';
 /** A host whose addresses are set by hand and whose monitor ends when told: what no real tool does on demand. */
 class Host implements CommandRunner {
   addresses: Record<string, string[]> = { lo: ['127.0.0.1/8'], eth0: ['192.0.2.1/24'] };
+  masters: Record<string, string> = {};
   monitors: { onLine: (line: string) => void; end: (result: CommandResult) => void }[] = [];
   readings = 0;
   isBroken = false;
@@ -20,6 +21,7 @@ class Host implements CommandRunner {
     if (this.isBroken) return { status: 1, stdout: '', stderr: 'no memory' };
     const links = Object.entries(this.addresses).map(([ifname, list]) => ({
       ifname,
+      ...(this.masters[ifname] === undefined ? {} : { master: this.masters[ifname] }),
       flags: ['BROADCAST', 'UP', 'LOWER_UP'],
       addr_info: list.map(text => ({ local: text.split('/')[0], prefixlen: Number(text.split('/')[1]) })),
     }));
@@ -79,6 +81,24 @@ describe('what the host is like', () => {
     await clock.advance(100);
     assert.deepEqual(heard.at(-1)?.addresses.at(-1), { link: 'eth0', address: '2001:db8::1', prefixLength: 64 });
     assert.equal(heard.length, 1);
+    await source.stop();
+  });
+
+  it('follows a link into a bridge and out of it', async () => {
+    const { host, clock, heard, source } = await follow();
+    host.addresses['veth1'] = [];
+    host.masters['veth1'] = 'kube-bridge';
+    host.say('9: veth1@if2: <BROADCAST,UP> mtu 1500 master kube-bridge state UP');
+    await clock.advance(100);
+    assert.deepEqual(source.facts.links.get('veth1'), { mtu: 0, master: 'kube-bridge' });
+    host.say('9: veth1@if2: <BROADCAST,UP> mtu 1500 master kube-bridge state UP');
+    await clock.advance(100);
+    assert.equal(heard.length, 1, 'nothing changed');
+    delete host.masters['veth1'];
+    host.say('Deleted 9: veth1@if2: <BROADCAST,UP> mtu 1500 master kube-bridge state UP');
+    await clock.advance(100);
+    assert.deepEqual(source.facts.links.get('veth1'), { mtu: 0, master: '' });
+    assert.equal(heard.length, 2);
     await source.stop();
   });
 
@@ -153,12 +173,13 @@ describe('what the host is like', () => {
       {
         ifname: 'eth0',
         mtu: 1500,
+        master: 'br0',
         addr_info: [{ local: 'fe80::1', prefixlen: 64, dadfailed: true }, { local: '::ffff:1.2.3.4', prefixlen: 128 }, {}],
       },
       {},
     ]);
     assert.deepEqual(parseHost(json), {
-      links: new Map([['eth0', { mtu: 1500 }]]),
+      links: new Map([['eth0', { mtu: 1500, master: 'br0' }]]),
       states: new Map(),
       addresses: [{ link: 'eth0', address: '::ffff:102:304', prefixLength: 128 }],
     });

@@ -6,7 +6,7 @@ import { ipsetDriver } from '../../../daemon/kernel/ipset.ts';
 import { parseSaveLine, refusalOf } from '../../../daemon/kernel/ipset-script.ts';
 import { addressOfBytes, type Family } from '../../../daemon/net/address.ts';
 import type { Change } from '../../../daemon/reconcile/driver.ts';
-import { type IpSetEntry, type IpSetType, TABLES } from '../../../daemon/reconcile/tables.ts';
+import { elementName, type IpSetEntry, type IpSetType, TABLES } from '../../../daemon/reconcile/tables.ts';
 
 const never = new AbortController().signal;
 const create = (to: IpSetEntry): Change<IpSetEntry> => ({ op: 'create', key: TABLES.ipset.key(to), to });
@@ -53,7 +53,13 @@ function elementValue(type: IpSetType, family: Family): fc.Arbitrary<string> {
         .tuple(address, fc.integer({ min: 1, max: 31 }), fc.constantFrom('', ' nomatch'))
         .map(([prefix, bits, flag]) => `${prefix}/${bits}${flag}`);
     case 'hash:ip,port':
-      return fc.tuple(address, port).map(parts => parts.join(','));
+      return fc
+        .tuple(address, port, fc.constantFrom('', ' skbmark 0x5/0x1fff', ' skbmark 0x1000/0x1fff'))
+        .map(([first, second, mark]) => `${first},${second}${mark}`);
+    case 'hash:ip,port,net':
+      return fc
+        .tuple(address, port, address, fc.integer({ min: 1, max: 31 }))
+        .map(([first, second, prefix, bits]) => `${first},${second},${prefix}/${bits}`);
     case 'hash:ip,port,ip':
       return fc.tuple(address, port, address).map(parts => parts.join(','));
   }
@@ -61,14 +67,14 @@ function elementValue(type: IpSetType, family: Family): fc.Arbitrary<string> {
 
 const entries: fc.Arbitrary<readonly IpSetEntry[]> = fc
   .tuple(
-    fc.constantFrom<IpSetType>('hash:ip', 'hash:ip,port', 'hash:ip,port,ip', 'hash:net'),
+    fc.constantFrom<IpSetType>('hash:ip', 'hash:ip,port', 'hash:ip,port,ip', 'hash:ip,port,net', 'hash:net'),
     fc.constantFrom<Family>('ipv4', 'ipv6'),
     fc.stringMatching(/^[a-z][A-Za-z0-9:-]{0,30}$/),
     fc.integer({ min: 1, max: 1_000_000 }),
   )
   .chain(([type, family, name, maxElements]) =>
     fc
-      .uniqueArray(elementValue(type, family), { maxLength: 20, selector: value => value.replace(' nomatch', '') })
+      .uniqueArray(elementValue(type, family), { maxLength: 20, selector: elementName })
       .map(values => [setOf(name, type, maxElements, family), ...values.map(value => element(name, value))]),
   );
 

@@ -1,0 +1,34 @@
+/** Which destinations drain, and until when: the file that lets the next daemon go on with it. Pure text. */
+import type { IpAddress } from '../net/address.ts';
+import { parseAddress } from '../net/address.ts';
+import { type Instant, instantOf } from '../net/instant.ts';
+
+export interface Draining {
+  /** Of the virtual service, as `listenerKey` gives it. */
+  readonly server: string;
+  /** As `destinationKey` gives it. */
+  readonly destination: string;
+  readonly address: IpAddress;
+  readonly deadline: Instant;
+  /** It stays until its deadline whatever its connections, and is worth no record. */
+  readonly isBrief: boolean;
+  /** Its connections have ends, so that it does no harm after its deadline. */
+  readonly mayWait: boolean;
+}
+
+/** One line each: `1764108000000 10.244.1.5 10.244.1.5:8080 TCP 10.96.0.1:80`, the deadline in milliseconds since the epoch first. */
+export function recordText(all: Iterable<Draining>): string {
+  return [...all]
+    .map(({ server, destination, address, deadline }) => `${Math.round(deadline)} ${address} ${destination} ${server}\n`)
+    .join('');
+}
+
+/** Lines that cannot be read (a file torn by a crash) are left out: what they told of is deleted at once, or drains anew. */
+export function parseRecord(text: string): readonly Draining[] {
+  return text.split('\n').flatMap(line => {
+    const [, deadline, host, destination, server] = /^(\d+) (\S+) (\S+) ((?:TCP|FWM) .+)$/.exec(line) ?? [];
+    const address = parseAddress(host ?? '');
+    if (address === undefined || destination === undefined || server === undefined) return [];
+    return [{ server, destination, address, deadline: instantOf(Number(deadline)), isBrief: false, mayWait: true }];
+  });
+}
