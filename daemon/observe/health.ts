@@ -8,6 +8,8 @@ export type ModuleHealth =
 export interface Health {
   /** The reconcile loop ticked within the time allowed. */
   readonly isLive: boolean;
+  /** This node is about to be taken out of the cluster. */
+  readonly isNodeLeaving: boolean;
   readonly modules: ReadonlyMap<string, ModuleHealth>;
 }
 

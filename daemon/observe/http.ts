@@ -3,23 +3,31 @@ import { createServer, type Server, type ServerResponse } from 'node:http';
 import { describeHealth, type Health, isReady } from './health.ts';
 import type { Metrics } from './metrics.ts';
 
+const LEAVING = 'This node is about to be deleted: load balancers are to send it nothing new. The daemon works.\n';
+
 export type Page = (response: ServerResponse) => void | Promise<void>;
 
 /**
- * `/healthz` as kube-router's users expect it (200 `OK`, 500 `Unhealthy`: the loop is alive), `/livez` the same, `/readyz` 200 once every
- * enabled module has converged, 503 before.
+ * `/livez` as kube-router's users expect `/healthz` (200 `OK`, 500 `Unhealthy`: the loop is alive). `/healthz` the same, but for a node that is
+ * about to leave the cluster: 503 then, as kube-proxy answers (KEP-3836), so that load balancers that ask here send it no new connections while
+ * those it has go on. `/readyz` 200 once every enabled module has converged, 503 before.
  */
 export function healthPages(health: () => Health): ReadonlyMap<string, Page> {
-  const live: Page = response => {
+  const live = (response: ServerResponse): void => {
     const { isLive } = health();
     respond(response, isLive ? 200 : 500, isLive ? 'OK\n' : 'Unhealthy\n');
+  };
+  const eligible: Page = response => {
+    const { isLive, isNodeLeaving } = health();
+    if (isLive && isNodeLeaving) respond(response, 503, LEAVING);
+    else live(response);
   };
   const ready: Page = response => {
     const now = health();
     respond(response, isReady(now) ? 200 : 503, describeHealth(now));
   };
   return new Map([
-    ['/healthz', live],
+    ['/healthz', eligible],
     ['/livez', live],
     ['/readyz', ready],
   ]);
