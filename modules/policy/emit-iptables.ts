@@ -5,11 +5,11 @@
  */
 import type { ObjectKey } from '../../daemon/cluster/kinds.ts';
 import type { Family } from '../../daemon/net/address.ts';
-import { HOST_BITS } from '../../daemon/net/address.ts';
 import { markText, POLICY_ALLOWED } from '../../daemon/net/marks.ts';
 import type { Protocol } from '../../daemon/net/port.ts';
-import { type IpPrefix, mustParsePrefix, prefixAddress, prefixFamily, prefixLength } from '../../daemon/net/prefix.ts';
+import { prefixFamily, prefixLength } from '../../daemon/net/prefix.ts';
 import { type Entry, entry } from '../../daemon/reconcile/fragment.ts';
+import { elementText, halved } from '../../daemon/reconcile/set-element.ts';
 import { maxElementsFor } from '../../daemon/reconcile/set-size.ts';
 import { blocksSet, CHAINS, groupChain, groupSet, membersSet, namedPortSet, ofFamily, policyChain } from './names.ts';
 import type { Allow, Block, Direction, Group, Peer, PolicyProgram, Ports } from './program.ts';
@@ -153,16 +153,6 @@ function blockElements(blocks: readonly Block[]): readonly string[] {
   const left = new Set(blocks.flatMap(({ except }) => except.flatMap(halved)));
   const taken = new Set(blocks.flatMap(({ cidr }) => halved(cidr)).filter(prefix => !left.has(prefix)));
   return [...[...taken].map(elementText), ...[...left].map(prefix => `${elementText(prefix)} nomatch`)];
-}
-
-/** hash:net holds no prefix of length 0. */
-function halved(prefix: IpPrefix): readonly IpPrefix[] {
-  if (prefixLength(prefix) > 0) return [prefix];
-  return (prefixFamily(prefix) === 'ipv4' ? ['0.0.0.0/1', '128.0.0.0/1'] : ['::/1', '8000::/1']).map(mustParsePrefix);
-}
-
-function elementText(prefix: IpPrefix): string {
-  return prefixLength(prefix) === HOST_BITS[prefixFamily(prefix)] ? prefixAddress(prefix) : prefix;
 }
 
 export interface GroupContext {

@@ -6,12 +6,12 @@ import type { Node } from '../../daemon/cluster/kinds.ts';
 import type { Capabilities, HostFacts, NodeView } from '../../daemon/cluster/snapshot.ts';
 import { type Family, familyOf, type IpAddress, isLinkLocal, isLoopback } from '../../daemon/net/address.ts';
 import { anyPrefixContains, type IpPrefix, prefixFamily } from '../../daemon/net/prefix.ts';
+import type { Place } from './endpoints.ts';
 import { POD_BRIDGE, type SetRole, VIP_LINK } from './names.ts';
 import type { ServicesOptions } from './options.ts';
 
 /** What every Service's plan depends on. */
-export interface ServicesContext {
-  readonly nodeName: string;
+export interface ServicesContext extends Place {
   readonly nodeAddresses: readonly IpAddress[];
   /** Families served on this node. */
   readonly families: readonly Family[];
@@ -39,6 +39,8 @@ export interface NodeContext {
   /** Links that carry an address of the node of that family, sorted. */
   readonly nodeLinks: Readonly<Record<Family, readonly string[]>>;
   readonly hasPodBridge: boolean;
+  /** The smallest MTU in bytes on the way between clients and pods: of links with an address of the node, and of the pods' bridge; undefined where none is known. */
+  readonly pathMtu: Readonly<Record<Family, number | undefined>>;
   /** Elements of the set of host addresses, sorted. */
   readonly hostAddresses: readonly IpAddress[];
   /** Families the operator switched on without the node having an address of them. */
@@ -51,6 +53,7 @@ export function servicesContextOf(node: NodeView, host: HostFacts, options: Serv
   const families = servedFamilies(node, host, options);
   return {
     nodeName: node.name,
+    zone: node.zone,
     nodeAddresses: node.addresses,
     families,
     nodePortAddresses: nodePortAddressesOf(node, host, options).filter(address => families.includes(familyOf(address))),
@@ -83,6 +86,7 @@ export function nodeContextOf(node: NodeView, host: HostFacts, options: Services
     podCIDRs: byFamily(family => podCIDRsOf(node, family)),
     nodeLinks: byFamily(family => nodeLinksOf(node, host, family)),
     hasPodBridge: host.links.has(POD_BRIDGE),
+    pathMtu: byFamily(family => pathMtuOf(nodeLinksOf(node, host, family), host)),
     hostAddresses: hostAddressesOf(host)
       .filter(address => families.includes(familyOf(address)))
       .sort(),
@@ -106,6 +110,11 @@ export function occupiedAddresses(nodeName: string, host: HostFacts, nodes: Read
     for (const address of node.externalIPs) occupied.add(address);
   }
   return occupied;
+}
+
+/** Links that are ports of the pods' bridge, sorted. */
+export function bridgePortsOf(host: HostFacts): readonly string[] {
+  return [...host.links].flatMap(([name, { master }]) => (master === POD_BRIDGE ? [name] : [])).sort();
 }
 
 function servedFamilies(node: NodeView, host: HostFacts, options: ServicesOptions): readonly Family[] {
@@ -151,7 +160,7 @@ function setsOf(
   const { ipset, iptables, xtIpvs, bridgeNetfilter } = host.capabilities;
   return byFamily(family => {
     if (!ipset || !iptables[family] || !families.includes(family)) return [];
-    const roles: SetRole[] = ['vips', 'dropped', 'refused'];
+    const roles: SetRole[] = ['vips', 'dropped', 'refused', 'closed', 'open', 'inside', 'direct'];
     if (options.ipvsPermitAll) roles.push('vipPorts', 'hostAddresses');
     if (xtIpvs && !options.masqueradeAll) {
       roles.push('hairpin');
@@ -176,6 +185,11 @@ function nodeLinksOf(node: NodeView, host: HostFacts, family: Family): readonly 
     .filter(({ link, address }) => link !== VIP_LINK && familyOf(address) === family && node.addresses.includes(address))
     .map(({ link }) => link);
   return [...new Set(links)].sort();
+}
+
+function pathMtuOf(nodeLinks: readonly string[], { links }: HostFacts): number | undefined {
+  const mtus = [...nodeLinks, POD_BRIDGE].flatMap(name => links.get(name)?.mtu ?? []);
+  return mtus.length === 0 ? undefined : Math.min(...mtus);
 }
 
 function isLinkLocalV6(address: IpAddress): boolean {

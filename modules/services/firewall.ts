@@ -3,6 +3,7 @@
  * listens on would answer under them too. Rules are as `iptables-save` prints them.
  */
 import type { Family } from '../../daemon/net/address.ts';
+import { DIRECT_RETURN, markText } from '../../daemon/net/marks.ts';
 import { type Entry, entry } from '../../daemon/reconcile/fragment.ts';
 import type { NodeContext } from './context.ts';
 import { CHAINS, HOOK_ORDER, setName } from './names.ts';
@@ -31,17 +32,31 @@ const REPLIES = '-m conntrack --ctdir REPLY -j ACCEPT';
 /** Connections that are there go on to IPVS, which knows their endpoint, or that it is gone. */
 const NEW = '-m conntrack --ctstate NEW';
 
+/** For who may not meet a load-balancer address: `spec.loadBalancerSourceRanges` says whom it is open to. */
+export function closedRule(family: Family): string {
+  return `${NEW} -m set --match-set ${setName('closed', family)} dst,dst -m set ! --match-set ${setName('open', family)} dst,dst,src -j DROP`;
+}
+
+/**
+ * For what a Local policy leaves nothing to serve here, unless a mark says that the client is one of this node: those meet all endpoints. The
+ * bit that tells direct server return is no such mark.
+ */
+function droppedRule(family: Family): string {
+  return `${NEW} -m mark --mark ${markText(0, DIRECT_RETURN - 1)} -m set --match-set ${setName('dropped', family)} dst,dst -j DROP`;
+}
+
 /**
  * In the filter table's INPUT, which packets pass before IPVS takes them (IPVS hooks in behind, at the place of source NAT). First new
- * connections that a Local policy drops or that no endpoint is there for, also on the node's own addresses; then, where the operator wants the firewall, all that is for
- * a virtual address.
+ * connections that source ranges or a Local policy drop or that no endpoint is there for, also on the node's own addresses; then, where the
+ * operator wants the firewall, all that is for a virtual address.
  */
 export function firewallEntries(node: NodeContext, family: Family): readonly Entry[] {
   const roles = node.sets[family];
   if (!roles.includes('dropped')) return [];
   const hasFirewall = roles.includes('vipPorts');
   const input = [
-    `${NEW} -m set --match-set ${setName('dropped', family)} dst,dst -j DROP`,
+    closedRule(family),
+    droppedRule(family),
     `-p tcp ${NEW} -m set --match-set ${setName('refused', family)} dst,dst -j REJECT --reject-with tcp-reset`,
     ...(hasFirewall ? [`-m set --match-set ${setName('vips', family)} dst -j ${CHAINS.services}`] : []),
   ];

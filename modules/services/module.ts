@@ -2,19 +2,21 @@
  * Services on IPVS: Services, their EndpointSlices and this node in; virtual servers, addresses, sets, chains and settings out. One
  * fragment a Service, and one for what the module needs itself. One event costs what it changed, apart from comparisons by identity.
  */
-import type { EndpointSlice, ObjectKey, Service } from '../../daemon/cluster/kinds.ts';
+import type { EndpointSlice, Kind, ObjectKey, Service } from '../../daemon/cluster/kinds.ts';
 import { differingKeys, patched } from '../../daemon/cluster/patched-map.ts';
 import type { Snapshot } from '../../daemon/cluster/snapshot.ts';
 import type { IpAddress } from '../../daemon/net/address.ts';
 import { type Fragment, type OwnerKey, ownerKey } from '../../daemon/reconcile/fragment.ts';
 import type { Module, Plan } from '../../daemon/reconcile/module.ts';
-import { sameList } from '../../daemon/reconcile/stable.ts';
+import { sameList, sameSet } from '../../daemon/reconcile/stable.ts';
 import { Contest } from './contest.ts';
 import type { ServicesContext } from './context.ts';
-import { ElementCounts } from './element-counts.ts';
-import { planNode } from './node-plan.ts';
+import { MarkBook } from './mark-book.ts';
+import { planBridgePorts, planNode } from './node-plan.ts';
 import type { ServicesOptions } from './options.ts';
-import { type Drop, isServed, planService, type ServicePlan } from './service-plan.ts';
+import type { ListenerEntry } from './service-draft.ts';
+import { ServiceNeeds } from './service-needs.ts';
+import { isServed, markKeysOf, planService, type ServicePlan } from './service-plan.ts';
 import { type Surroundings, SurroundingsMemory } from './surroundings.ts';
 
 export function servicesModule(options: ServicesOptions): Module {
@@ -25,7 +27,7 @@ export function servicesModule(options: ServicesOptions): Module {
 interface ServiceRecord {
   readonly service: Service;
   readonly context: ServicesContext;
-  /** The occupied addresses then, and which of the Service's own were among them. */
+  /** The occupied addresses then, and which of those that the plan asked about were among them. */
   readonly occupied: ReadonlySet<IpAddress>;
   readonly ownOccupied: readonly IpAddress[];
   /** Undefined for a Service that is not ours to serve. */
@@ -33,12 +35,27 @@ interface ServiceRecord {
 }
 
 const NO_SLICES: readonly EndpointSlice[] = [];
-const NO_DROPS: readonly Drop[] = [];
+const NO_ENTRIES: readonly ListenerEntry[] = [];
+const NO_KEYS: readonly string[] = [];
+const NO_ADDRESSES: readonly IpAddress[] = [];
+const NONE: ReadonlySet<string> = new Set();
 
 class ServicesModule implements Module {
   readonly name = 'services';
-  readonly reads = ['Service', 'EndpointSlice', 'Node'] as const;
-  readonly writes = ['sysctl', 'link', 'address', 'route', 'ipset', 'iptables', 'virtualServer'] as const;
+  readonly reads: readonly Kind[];
+  readonly writes = [
+    'sysctl',
+    'link',
+    'bridgePort',
+    'address',
+    'route',
+    'markDelivery',
+    'ipset',
+    'iptables',
+    'podTunnel',
+    'virtualServer',
+    'healthPort',
+  ] as const;
   readonly #options: ServicesOptions;
   readonly #surroundings: SurroundingsMemory;
   #services: Snapshot['services'] = new Map();
@@ -48,15 +65,22 @@ class ServicesModule implements Module {
   #lastSurroundings: Surroundings | undefined;
   readonly #records = new Map<ObjectKey, ServiceRecord>();
   readonly #contest = new Contest();
-  readonly #counts = new ElementCounts();
-  /** Plans with drops, and which of those were granted. */
-  readonly #dropping = new Map<ServicePlan, readonly Drop[]>();
+  readonly #needs = new ServiceNeeds();
+  readonly #marks = new MarkBook();
+  /** By Service, what it has numbers for. */
+  readonly #markKeys = new Map<ObjectKey, { readonly keys: readonly string[]; readonly since: number }>();
+  /** Plans with contested entries, and which of those were granted. */
+  readonly #contesting = new Map<ServicePlan, readonly ListenerEntry[]>();
+  #forbidden: ReadonlyMap<ServicePlan, ReadonlySet<string>> = new Map();
+  #bridgePorts: readonly string[] = NO_KEYS;
   #nodeFragment: { readonly from: readonly unknown[]; readonly fragment: Fragment } | undefined;
   /** As they were handed out last; never changed. */
   #fragments: ReadonlyMap<OwnerKey, Fragment> = new Map();
 
   constructor(options: ServicesOptions) {
     this.#options = options;
+    // How long a pod takes to end is for who drains its connections.
+    this.reads = ['Service', 'EndpointSlice', 'Node', ...(options.drains ? (['Pod'] as const) : [])];
     this.#surroundings = new SurroundingsMemory(options);
   }
 
@@ -68,20 +92,35 @@ class ServicesModule implements Module {
       this.#replan(key, snapshot, surroundings, changes);
       this.#stale.delete(key);
     }
-    if (changes.size > 0) this.#grantDrops(changes);
+    if (changes.size > 0) this.#grant(changes);
     this.#planNode(surroundings, changes);
     if (changes.size > 0) this.#fragments = patched(this.#fragments, changes);
     return { fragments: this.#fragments };
   }
 
   #noteStale({ services, endpointSlicesOf }: Snapshot, surroundings: Surroundings): void {
-    for (const key of differingKeys(this.#services, services)) this.#stale.add(key);
+    for (const key of differingKeys(this.#services, services)) {
+      this.#stale.add(key);
+      this.#claimMarks(key, services.get(key));
+    }
+    for (const markKey of this.#marks.settle()) this.#stale.add(markKey.slice(0, markKey.indexOf(' ')));
     for (const key of differingKeys(this.#slices, endpointSlicesOf)) this.#stale.add(key);
     this.#services = services;
     this.#slices = endpointSlicesOf;
     if (surroundings === this.#lastSurroundings) return;
     for (const [key, record] of this.#records) if (!fits(record, surroundings)) this.#stale.add(key);
     this.#lastSurroundings = surroundings;
+  }
+
+  #claimMarks(key: ObjectKey, service: Service | undefined): void {
+    const former = this.#markKeys.get(key) ?? { keys: NO_KEYS, since: 0 };
+    const keys = service === undefined ? NO_KEYS : markKeysOf(service);
+    const since = service?.meta.creationTimestamp ?? 0;
+    if (former.since === since && sameList(former.keys, keys)) return;
+    for (const markKey of former.keys) this.#marks.release(markKey);
+    for (const markKey of keys) this.#marks.claim(markKey, since);
+    if (keys.length === 0) this.#markKeys.delete(key);
+    else this.#markKeys.set(key, { keys, since });
   }
 
   #replan(
@@ -97,8 +136,10 @@ class ServicesModule implements Module {
   }
 
   #record(service: Service, slices: readonly EndpointSlice[], { services, occupied }: Surroundings): ServiceRecord {
-    const plan = isServed(service) ? planService(service, slices, services, this.#options, occupied) : undefined;
-    return { service, context: services, occupied, ownOccupied: occupiedOf(service, occupied), plan };
+    const plan = isServed(service)
+      ? planService(service, slices, services, this.#options, occupied, key => this.#marks.numberOf(key))
+      : undefined;
+    return { service, context: services, occupied, ownOccupied: occupiedOf(plan, occupied), plan };
   }
 
   #put(
@@ -111,32 +152,48 @@ class ServicesModule implements Module {
     else this.#records.set(key, record);
     if (former?.plan !== undefined) {
       this.#contest.leave(former.plan);
-      this.#counts.subtract(former.plan);
-      this.#dropping.delete(former.plan);
+      this.#needs.subtract(former.plan);
+      this.#contesting.delete(former.plan);
       changes.set(ownerKey(former.plan.owner), undefined);
     }
     if (record?.plan !== undefined) {
       this.#contest.enter(record.plan);
-      this.#counts.add(record.plan);
-      if (record.plan.drops.length > 0) this.#dropping.set(record.plan, NO_DROPS);
-      changes.set(ownerKey(record.plan.owner), fragmentOf(record.plan, NO_DROPS));
+      this.#needs.add(record.plan);
+      if (record.plan.contested.length > 0) this.#contesting.set(record.plan, NO_ENTRIES);
+      changes.set(ownerKey(record.plan.owner), fragmentOf(record.plan, NO_ENTRIES, NONE));
     }
   }
 
-  /** After any change, since one Service's change decides what another may drop. */
-  #grantDrops(changes: Map<OwnerKey, Fragment | undefined>): void {
-    for (const [plan, former] of this.#dropping) {
+  /** After any change, since one Service's change decides what another may have. */
+  #grant(changes: Map<OwnerKey, Fragment | undefined>): void {
+    const forbidden = this.#contest.forbidden();
+    const changed = new Set<ServicePlan>();
+    for (const [plan, former] of this.#contesting) {
       const granted = this.#contest.granted(plan);
       if (sameList(former, granted)) continue;
-      this.#dropping.set(plan, granted);
-      changes.set(ownerKey(plan.owner), fragmentOf(plan, granted));
+      this.#contesting.set(plan, granted);
+      changed.add(plan);
     }
+    for (const [plan, listeners] of forbidden) if (!sameSet(this.#forbidden.get(plan) ?? NONE, listeners)) changed.add(plan);
+    for (const plan of this.#forbidden.keys()) if (!forbidden.has(plan) && this.#isCurrent(plan)) changed.add(plan);
+    this.#forbidden = forbidden;
+    for (const plan of changed)
+      changes.set(ownerKey(plan.owner), fragmentOf(plan, this.#contesting.get(plan) ?? NO_ENTRIES, forbidden.get(plan) ?? NONE));
   }
 
-  #planNode({ node }: Surroundings, changes: Map<OwnerKey, Fragment | undefined>): void {
-    const from = [node, this.#counts.sizes()];
+  #isCurrent(plan: ServicePlan): boolean {
+    return this.#records.get(plan.owner.key)?.plan === plan;
+  }
+
+  #planNode({ node, bridgePorts }: Surroundings, changes: Map<OwnerKey, Fragment | undefined>): void {
+    if (bridgePorts !== this.#bridgePorts) {
+      const { owner, ...rest } = planBridgePorts(bridgePorts);
+      changes.set(ownerKey(owner), bridgePorts.length === 0 ? undefined : { owner, ...rest });
+      this.#bridgePorts = bridgePorts;
+    }
+    const from = [node, this.#needs.needs()];
     if (this.#nodeFragment !== undefined && sameList(this.#nodeFragment.from, from)) return;
-    const fragment = planNode(node, this.#counts.sizes(), this.#options);
+    const fragment = planNode(node, this.#needs.needs(), this.#options);
     this.#nodeFragment = { from, fragment };
     changes.set(ownerKey(fragment.owner), fragment);
   }
@@ -145,19 +202,18 @@ class ServicesModule implements Module {
 /** Whether the plan would come out the same in these surroundings. */
 function fits(record: ServiceRecord, { services, occupied }: Surroundings): boolean {
   if (record.context !== services) return false;
-  return record.occupied === occupied || sameList(record.ownOccupied, occupiedOf(record.service, occupied));
+  return record.occupied === occupied || sameList(record.ownOccupied, occupiedOf(record.plan, occupied));
 }
 
-function occupiedOf(service: Service, occupied: ReadonlySet<IpAddress>): readonly IpAddress[] {
-  const isOccupied = (address: IpAddress): boolean => occupied.has(address);
-  return [
-    ...service.clusterIPs.filter(isOccupied),
-    ...service.externalIPs.filter(isOccupied),
-    ...service.loadBalancerIPs.filter(isOccupied),
-  ];
+function occupiedOf(plan: ServicePlan | undefined, occupied: ReadonlySet<IpAddress>): readonly IpAddress[] {
+  return plan?.askedAbout.filter(address => occupied.has(address)) ?? NO_ADDRESSES;
 }
 
-function fragmentOf(plan: ServicePlan, drops: readonly Drop[]): Fragment {
-  const entries = drops.length === 0 ? plan.entries : [...plan.entries, ...drops.map(drop => drop.entry)];
+function fragmentOf(plan: ServicePlan, granted: readonly ListenerEntry[], forbidden: ReadonlySet<string>): Fragment {
+  const own =
+    forbidden.size === 0
+      ? plan.entries
+      : plan.entries.filter(({ table, key }) => table !== 'virtualServer' || !forbidden.has(key));
+  const entries = granted.length === 0 ? own : [...own, ...granted.map(({ entry }) => entry)];
   return { owner: plan.owner, entries, diagnostics: plan.diagnostics };
 }

@@ -11,6 +11,8 @@ export const CHAINS = {
   input: 'FAIRWAY-INPUT',
   services: 'FAIRWAY-SERVICES',
   masquerade: 'FAIRWAY-MASQUERADE',
+  prerouting: 'FAIRWAY-PREROUTING',
+  output: 'FAIRWAY-OUTPUT',
 } as const;
 
 /** Place of our hooks among all of Fairway's in one built-in chain: network policy judges before Services accept. */
@@ -28,11 +30,19 @@ export const SETS = {
   dropped: { name: 'fairway-drop', type: 'hash:ip,port' },
   /** Address and TCP port of Services without any endpoint. */
   refused: { name: 'fairway-refuse', type: 'hash:ip,port' },
+  /** Load-balancer address and port of Services that are open to some sources only (`spec.loadBalancerSourceRanges`). */
+  closed: { name: 'fairway-closed', type: 'hash:ip,port' },
+  /** The same with each prefix of sources they are open to. */
+  open: { name: 'fairway-open', type: 'hash:ip,port,net' },
+  /** Address and port of Services whose external policy is Local, with the mark under which pods of this node and the node itself meet all endpoints. */
+  inside: { name: 'fairway-inside', type: 'hash:ip,port', carriesMarks: true },
+  /** External address and port of Services with direct server return, with the mark that brings their packets to IPVS; only where there are some. */
+  direct: { name: 'fairway-direct', type: 'hash:ip,port', carriesMarks: true },
   /** Endpoints of this node as destination and source at once. */
   hairpin: { name: 'fairway-hairpin', type: 'hash:ip,port,ip' },
   /** Endpoints of this node; only on nodes without pod CIDRs. */
   localPods: { name: 'fairway-local-pods', type: 'hash:ip' },
-} as const satisfies Readonly<Record<string, { name: string; type: IpSetType }>>;
+} as const satisfies Readonly<Record<string, { name: string; type: IpSetType; carriesMarks?: true }>>;
 
 export type SetRole = keyof typeof SETS;
 

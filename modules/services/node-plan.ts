@@ -11,8 +11,9 @@ import {
 import { LEAST_ELEMENTS } from '../../daemon/reconcile/set-size.ts';
 import type { NodeContext } from './context.ts';
 import { firewallEntries } from './firewall.ts';
+import { deliveryEntries, markingEntries } from './marking.ts';
 import { masqueradeEntries } from './masquerade.ts';
-import { SETS, type SetRole, setName, VIP_LINK } from './names.ts';
+import { POD_BRIDGE, SETS, type SetRole, setName, VIP_LINK } from './names.ts';
 import type { ServicesOptions } from './options.ts';
 import { sysctlEntries } from './sysctls.ts';
 
@@ -21,30 +22,49 @@ const OWNER: ObjectRef = { kind: 'Module', key: 'services', since: 0 };
 /** `maxElements` by name of the sets for which {@link LEAST_ELEMENTS} are too few. */
 export type SetSizes = Readonly<Record<string, number>>;
 
-export function planNode(node: NodeContext, sizes: SetSizes, options: ServicesOptions): Fragment {
+/** What the Services together ask of the node. */
+export interface Needs {
+  readonly sizes: SetSizes;
+  /** By family, whether a Service has direct server return. */
+  readonly direct: Readonly<Record<Family, boolean>>;
+  /** A Service with direct server return is balanced by hash (scheduler mh). */
+  readonly sloppyTcp: boolean;
+}
+
+export function planNode(node: NodeContext, needs: Needs, options: ServicesOptions): Fragment {
   const entries: readonly Entry[] =
     node.families.length === 0
       ? []
       : [
-          ...sysctlEntries(node),
+          ...sysctlEntries(node, { foreignSource: needs.direct.ipv4, sloppyTcp: needs.sloppyTcp }),
           ...(node.capabilities.dummyLink ? [entry('link', { name: VIP_LINK, type: 'dummy' })] : []),
           ...node.families.flatMap(family => [
-            ...setEntries(node, sizes, family),
+            ...setEntries(node, needs, family),
             ...firewallEntries(node, family),
+            ...markingEntries(node, family, needs.direct[family]),
+            ...(needs.direct[family] ? deliveryEntries(family) : []),
             ...masqueradeEntries(node, options, family),
           ]),
         ];
   return { owner: OWNER, entries, diagnostics: diagnosticsOf(node) };
 }
 
-function setEntries(node: NodeContext, sizes: SetSizes, family: Family): readonly Entry[] {
-  return node.sets[family].flatMap(role => [
+/** A pod that is balanced to itself gets its own frames back through the port they came in by. */
+export function planBridgePorts(ports: readonly string[]): Fragment {
+  const entries = ports.map(link => entry('bridgePort', { link, bridge: POD_BRIDGE }));
+  return { owner: { kind: 'Module', key: 'services/hairpin', since: 0 }, entries, diagnostics: [] };
+}
+
+function setEntries(node: NodeContext, { sizes, direct }: Needs, family: Family): readonly Entry[] {
+  const roles = node.sets[family].filter(role => role !== 'direct' || direct[family]);
+  return roles.flatMap(role => [
     entry('ipset', {
       kind: 'set',
       name: setName(role, family),
       type: SETS[role].type,
       family,
       maxElements: sizes[setName(role, family)] ?? LEAST_ELEMENTS,
+      ...('carriesMarks' in SETS[role] ? { carriesMarks: true } : {}),
     }),
     ...(role === 'hostAddresses' ? hostAddressEntries(node, role, family) : []),
   ]);

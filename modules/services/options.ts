@@ -21,6 +21,8 @@ export interface ServicesOptions extends VirtualAddressRules {
   readonly nodeportAddresses: readonly IpPrefix[];
   /** `--ipvs-permit-all`. The name is kube-router's and says the opposite: true installs the firewall in front of virtual addresses. */
   readonly ipvsPermitAll: boolean;
+  /** `--ipvs-graceful-termination`: endpoints that are removed keep their connections for a while. */
+  readonly drains: boolean;
 }
 
 /** Reads the options of this module off the configuration; `explicit` are the flags that were given. */
@@ -38,6 +40,7 @@ export function servicesOptionsOf(config: Pick<OptionValues, ConfigKey>, explici
     clusterIpRanges: config.serviceClusterIpRange,
     strictExternalIpValidation: config.strictExternalIpValidation,
     ipvsPermitAll: config.ipvsPermitAll,
+    drains: config.ipvsGracefulTermination,
   };
 }
 
@@ -55,4 +58,5 @@ type ConfigKey =
   | 'loadbalancerIpRange'
   | 'serviceClusterIpRange'
   | 'strictExternalIpValidation'
-  | 'ipvsPermitAll';
+  | 'ipvsPermitAll'
+  | 'ipvsGracefulTermination';

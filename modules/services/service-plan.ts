@@ -2,48 +2,52 @@
 import { type EndpointSlice, keyOf, type Service, type ServicePort } from '../../daemon/cluster/kinds.ts';
 import { familiesOf, type Objection, policiesOf, type Vip, vipsOf } from '../../daemon/cluster/virtual-addresses.ts';
 import { type Family, familyOf, type IpAddress } from '../../daemon/net/address.ts';
-import { hostPrefix } from '../../daemon/net/prefix.ts';
-import { type Diagnostic, type Entry, entry, type ObjectRef } from '../../daemon/reconcile/fragment.ts';
-import { type Destination, type Listener, LOCAL_TABLE, listenerKey, type Route } from '../../daemon/reconcile/tables.ts';
+import { DIRECT_RETURN } from '../../daemon/net/marks.ts';
+import type { Diagnostic, Entry, ObjectRef } from '../../daemon/reconcile/fragment.ts';
+import type { Destination } from '../../daemon/reconcile/tables.ts';
 import type { ServicesContext } from './context.ts';
-import { chooseEndpoints, type EndpointChoice, underPolicy } from './endpoints.ts';
-import { type SetRole, setName, VIP_LINK } from './names.ts';
+import { annotationDiagnostics, returnsDirectly, translatedDiagnostic, tunnelled } from './direct-return.ts';
+import { chooseEndpoints, type EndpointChoice } from './endpoints.ts';
+import { healthPortEntries } from './health-port.ts';
 import type { ServicesOptions } from './options.ts';
-import { type Scheduling, schedulingOf } from './scheduling.ts';
-import { unsupportedFeatures } from './unsupported.ts';
-
-/** A listener whose new connections end before IPVS, dropped or refused, unless an older Service has it (`contest.ts`). */
-export interface Drop {
-  readonly listener: string;
-  readonly entry: Entry;
-}
+import { schedulingOf } from './scheduling.ts';
+import { Draft, type ListenerEntry, type PlannedListener } from './service-draft.ts';
 
 export interface ServicePlan {
   readonly owner: ObjectRef;
-  /** All but those of {@link drops}. */
+  /** All but {@link contested}. */
   readonly entries: readonly Entry[];
-  readonly drops: readonly Drop[];
+  readonly contested: readonly ListenerEntry[];
   /** Keys of all listeners it claims, served or dropped. */
   readonly listeners: readonly string[];
+  /** Those of them that are dropped. */
+  readonly dropped: readonly string[];
   readonly diagnostics: readonly Diagnostic[];
+  /** Addresses of which it mattered whether they are occupied. */
+  readonly askedAbout: readonly IpAddress[];
+  /** Connections may go on by another node than they began at, which must take them up. */
+  readonly needsSloppyTcp: boolean;
 }
 
 /** Values of `service.kubernetes.io/service-proxy-name` that are ours. */
 const OUR_PROXY_NAMES: readonly string[] = ['', 'kube-router', 'fairway'];
-const NO_DESTINATIONS: readonly Destination[] = [];
 
 /** Services without virtual addresses, and those another proxy serves, are none of ours. */
 export function isServed(service: Service): boolean {
   return service.type !== 'ExternalName' && !service.headless && OUR_PROXY_NAMES.includes(service.proxyName);
 }
 
-/** The plan of a Service for which {@link isServed} holds. `occupied`: addresses that must not be taken, see `occupiedAddresses`. */
+/**
+ * The plan of a Service for which {@link isServed} holds. `occupied`: addresses that must not be taken, see `occupiedAddresses`. `markOf`: the
+ * number of each of {@link markKeysOf}.
+ */
 export function planService(
   service: Service,
   slices: readonly EndpointSlice[],
   context: ServicesContext,
   options: ServicesOptions,
   occupied: ReadonlySet<IpAddress>,
+  markOf: (key: string) => number | undefined,
 ): ServicePlan {
   const owner: ObjectRef = { kind: 'Service', key: keyOf(service.meta), since: service.meta.creationTimestamp };
   const diagnostics: Diagnostic[] = [];
@@ -51,26 +55,101 @@ export function planService(
   const { policies, objections } = policiesOf(service);
   const addresses = vipsOf(service, policies, options);
   const told = (objection: Objection): Diagnostic => ({ ...objection, object: owner });
-  diagnostics.push(...[...objections, ...addresses.objections].map(told), ...unsupportedFeatures(service, owner));
-  const { vips } = addresses;
+  diagnostics.push(...[...objections, ...addresses.objections].map(told), ...annotationDiagnostics(service, owner));
+  const served = service.ports.length === 0 ? [] : addresses.vips.filter(vip => context.families.includes(vip.family));
+  const askedAbout = new Set<IpAddress>();
+  const isOccupied = (address: IpAddress): boolean => {
+    askedAbout.add(address);
+    return occupied.has(address);
+  };
+  const canBeDirect =
+    returnsDirectly(service) && service.ports.every(port => markOf(markKey(owner.key, port, 'direct')) !== undefined);
+  // An address that a node or link has is somebody's already: it is served where its packets come by.
+  const isDirect = (vip: Vip): boolean =>
+    canBeDirect && isExternal(vip) && context.sets[vip.family].includes('direct') && !isOccupied(vip.address);
+  const isNodeAddress = (address: IpAddress): boolean => context.nodeAddresses.includes(address) || isOccupied(address);
   const draft = new Draft(context, scheduling);
-  const served = service.ports.length === 0 ? [] : vips.filter(vip => context.families.includes(vip.family));
+  const chosen = service.ports.map(port => ({ port, choices: choicesOf(slices, port, context) }));
+  // While nothing answers at an address of direct server return, it is ours like any other: the kernel refuses under no address but its own.
+  const isForPods = (vip: Vip): boolean =>
+    isDirect(vip) && chosen.some(({ choices }) => (choices[vip.family]?.cluster.length ?? 0) > 0);
   for (const vip of served) {
-    if (context.hasVipLink && !occupied.has(vip.address)) draft.take(vip.address);
+    if (context.hasVipLink && !isForPods(vip) && !isOccupied(vip.address)) draft.take(vip.address);
   }
   const families = familiesOf(service);
   const nodePortAddresses = context.nodePortAddresses.filter(address => families?.has(familyOf(address)) ?? true);
-  for (const port of service.ports) {
-    const choices = choicesOf(slices, port, context);
-    for (const vip of served) draft.listen(vip, port.port, port, choices[vip.family]);
+  for (const { port, choices } of chosen) {
+    const marks = policies.external === 'Local' ? markOf(markKey(owner.key, port, 'inside')) : undefined;
+    /** Pods of this node and the node itself meet all endpoints at addresses of outside. */
+    const serveInside = (planned: PlannedListener, bit: number, destinations: readonly Destination[]): void => {
+      if (marks !== undefined) draft.serveInside(planned, bit | marks, destinations);
+    };
+    for (const vip of served) {
+      const planned = draft.claim(vip, port.port, port, choices[vip.family]);
+      if (planned === undefined) continue;
+      const { cluster } = planned.choice;
+      const direct = isDirect(vip) ? markOf(markKey(owner.key, port, 'direct')) : undefined;
+      if (direct !== undefined) {
+        draft.serveDirectly(planned, DIRECT_RETURN | direct, isNodeAddress);
+        serveInside(planned, DIRECT_RETURN, tunnelled(cluster, port.port, isNodeAddress));
+        diagnostics.push(...translatedDiagnostic(owner, port.port, cluster, isNodeAddress));
+      } else {
+        draft.serve(planned);
+        if (isExternal(vip)) serveInside(planned, 0, cluster);
+      }
+      if (vip.origins.includes('loadBalancerIP')) draft.close(planned, service.loadBalancerSourceRanges);
+    }
     const { nodePort } = port;
     if (nodePort === undefined) continue;
     for (const address of nodePortAddresses) {
       const family = familyOf(address);
-      draft.listen({ address, family, policy: policies.external }, nodePort, port, choices[family]);
+      const where: Vip = { address, family, policy: policies.external, origins: [] };
+      const planned = draft.claim(where, nodePort, port, choices[family]);
+      if (planned === undefined) continue;
+      draft.serve(planned);
+      serveInside(planned, 0, planned.choice.cluster);
     }
   }
-  return { owner, entries: draft.entries(), drops: draft.drops(), listeners: draft.listeners(), diagnostics };
+  draft.add(healthPortEntries(service, policies, slices, context.nodeName));
+  const needsSloppyTcp = scheduling.scheduler === 'mh' && served.some(isDirect);
+  return {
+    owner,
+    entries: draft.entries(),
+    contested: draft.contested(),
+    listeners: draft.listeners(),
+    dropped: draft.dropped(),
+    diagnostics: [...new Map(diagnostics.map(each => [each.message, each])).values()],
+    askedAbout: [...askedAbout],
+    needsSloppyTcp,
+  };
+}
+
+/**
+ * What a Service needs numbers for: ports whose external policy is Local, at whose external addresses and node ports pods of this node and the
+ * node itself meet all endpoints all the same (Kubernetes: "Virtual IPs and Service Proxies", traffic policies); and ports with direct server return.
+ */
+export function markKeysOf(service: Service): readonly string[] {
+  if (!isServed(service)) return NO_KEYS;
+  const hasExternal = service.externalIPs.length > 0 || service.loadBalancerIPs.length > 0;
+  const isLocal = policiesOf(service).policies.external === 'Local';
+  const isDirect = hasExternal && returnsDirectly(service);
+  const owner = keyOf(service.meta);
+  return service.ports.flatMap(port => [
+    ...(isLocal && (hasExternal || port.nodePort !== undefined) ? [markKey(owner, port, 'inside')] : []),
+    ...(isDirect ? [markKey(owner, port, 'direct')] : []),
+  ]);
+}
+
+const NO_KEYS: readonly string[] = [];
+
+/** API: protocol and port are unique within a Service. */
+function markKey(service: string, { protocol, port }: ServicePort, use: 'inside' | 'direct'): string {
+  return `${service} ${protocol} ${port} ${use}`;
+}
+
+/** An address that is the cluster IP as well is one of inside. */
+function isExternal({ origins }: Vip): boolean {
+  return !origins.includes('clusterIP');
 }
 
 /** The choice of each served family; all listeners of a port share its arrays. */
@@ -79,98 +158,5 @@ function choicesOf(
   port: ServicePort,
   context: ServicesContext,
 ): Readonly<Partial<Record<Family, EndpointChoice>>> {
-  return Object.fromEntries(context.families.map(family => [family, chooseEndpoints(slices, port, family, context.nodeName)]));
-}
-
-/** Entries while they are gathered; each key once, the first one stands. */
-class Draft {
-  readonly #context: ServicesContext;
-  readonly #scheduling: Scheduling;
-  readonly #entries = new Map<string, Entry>();
-  readonly #drops: Drop[] = [];
-  readonly #listeners = new Set<string>();
-  readonly #taken = new Set<IpAddress>();
-
-  constructor(context: ServicesContext, scheduling: Scheduling) {
-    this.#context = context;
-    this.#scheduling = scheduling;
-  }
-
-  /** Puts a virtual address on our link, behind the firewall. */
-  take(address: IpAddress): void {
-    this.#taken.add(address);
-    this.#add(entry('address', { link: VIP_LINK, address }));
-    const source = this.#context.routeSource[familyOf(address)];
-    if (source !== undefined) this.#add(entry('route', routeOf(address, source)));
-    this.#addElement('vips', familyOf(address), address);
-  }
-
-  listen(where: Omit<Vip, 'origins'>, number: number, port: ServicePort, choice: EndpointChoice | undefined): void {
-    const listener: Listener = { by: 'address', protocol: port.protocol, address: where.address, port: number };
-    const key = listenerKey(listener);
-    if (choice === undefined || this.#listeners.has(key)) return;
-    this.#listeners.add(key);
-    const element = `${where.address},${port.protocol.toLowerCase()}:${number}`;
-    // Open in the firewall whatever the endpoints do, so that their coming and going writes nothing there.
-    if (this.#taken.has(where.address)) this.#addElement('vipPorts', where.family, element);
-    const destinations = this.#destinations(choice, where, key, element);
-    if (destinations === 'drop') return;
-    if (destinations.length === 0 && port.protocol === 'TCP') this.#end('refused', where.family, key, element);
-    this.#add(entry('virtualServer', { listener, ...this.#scheduling, destinations }));
-    for (const destination of choice.onThisNode) this.#addLocalEndpoint(destination, port, where.family);
-  }
-
-  entries(): readonly Entry[] {
-    return [...this.#entries.values()];
-  }
-
-  drops(): readonly Drop[] {
-    return this.#drops;
-  }
-
-  listeners(): readonly string[] {
-    return [...this.#listeners];
-  }
-
-  /** Without the set that drops, refusing is the closest that is left. */
-  #destinations(
-    choice: EndpointChoice,
-    where: Omit<Vip, 'origins'>,
-    listener: string,
-    element: string,
-  ): readonly Destination[] | 'drop' {
-    const destinations = underPolicy(choice, where.policy);
-    if (destinations !== 'drop') return destinations;
-    if (!this.#context.sets[where.family].includes('dropped')) return NO_DESTINATIONS;
-    this.#end('dropped', where.family, listener, element);
-    return 'drop';
-  }
-
-  /** IPVS refuses too where it has no destination, but with ICMP, which the kernel rations: all but a few clients would meet silence. */
-  #end(role: 'dropped' | 'refused', family: Family, listener: string, element: string): void {
-    if (!this.#context.sets[family].includes(role)) return;
-    this.#drops.push({ listener, entry: entry('ipset', { kind: 'element', set: setName(role, family), value: element }) });
-  }
-
-  /** An endpoint on the node's own address needs neither: packets to it never leave through POSTROUTING. */
-  #addLocalEndpoint({ address, port: number }: Destination, { protocol }: ServicePort, family: Family): void {
-    if (this.#context.nodeAddresses.includes(address)) return;
-    this.#addElement('hairpin', family, `${address},${protocol.toLowerCase()}:${number},${address}`);
-    this.#addElement('localPods', family, address);
-  }
-
-  #addElement(role: SetRole, family: Family, value: string): void {
-    if (this.#context.sets[family].includes(role))
-      this.#add(entry('ipset', { kind: 'element', set: setName(role, family), value }));
-  }
-
-  #add(wanted: Entry): void {
-    const key = `${wanted.table} ${wanted.key}`;
-    if (!this.#entries.has(key)) this.#entries.set(key, wanted);
-  }
-}
-
-/** Connections from this node to the address come from `source`. */
-function routeOf(address: IpAddress, source: IpAddress): Route {
-  return { type: 'local', table: LOCAL_TABLE, destination: hostPrefix(address), link: VIP_LINK, source, standsFor: 'address' };
+  return Object.fromEntries(context.families.map(family => [family, chooseEndpoints(slices, port, family, context)]));
 }

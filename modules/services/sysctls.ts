@@ -4,9 +4,15 @@ import type { Sysctl } from '../../daemon/reconcile/tables.ts';
 import type { NodeContext } from './context.ts';
 import { POD_BRIDGE } from './names.ts';
 
-export function sysctlEntries(node: NodeContext): readonly Entry[] {
+export interface DirectReturnNeeds {
+  /** IPv4 addresses are served that are on no link. */
+  readonly foreignSource: boolean;
+  readonly sloppyTcp: boolean;
+}
+
+export function sysctlEntries(node: NodeContext, needs: DirectReturnNeeds): readonly Entry[] {
   return [
-    ...ipvsSettings(),
+    ...ipvsSettings(needs),
     ...(node.families.includes('ipv4') ? ipv4Settings(node) : []),
     ...ipv6Settings(node),
     ...bridgeSettings(node),
@@ -14,7 +20,7 @@ export function sysctlEntries(node: NodeContext): readonly Entry[] {
 }
 
 /** They govern both families although they stand below ipv4. */
-function ipvsSettings(): readonly Sysctl[] {
+function ipvsSettings({ foreignSource, sloppyTcp }: DirectReturnNeeds): readonly Sysctl[] {
   return [
     // Without conntrack, iptables sees no connections in balanced traffic: masquerading and `-m ipvs` match nothing.
     setting('net/ipv4/vs/conntrack', '1', 'fail'),
@@ -24,6 +30,11 @@ function ipvsSettings(): readonly Sysctl[] {
     setting('net/ipv4/vs/expire_quiescent_template', '1', 'skip'),
     // Otherwise a client that soon uses a source port again loses its first packet, one second (kernels before 5.9, f0a5e4d7a594).
     setting('net/ipv4/vs/conn_reuse_mode', '0', 'skip'),
+    // With direct server return and a hash that every node computes alike (mh), a connection may go on by another node, which has not seen it begin.
+    setting('net/ipv4/vs/sloppy_tcp', sloppyTcp ? '1' : '0', 'skip'),
+    // Where 1, a translated answer is routed as if this host had sent it, which the kernel refuses under an address that is not the host's: with
+    // direct server return no address is, and some endpoints are translated all the same.
+    setting('net/ipv4/vs/snat_reroute', foreignSource ? '0' : '1', 'skip'),
   ];
 }
 

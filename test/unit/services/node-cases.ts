@@ -21,6 +21,28 @@ const v4Only = nodeView({
 
 export const NODE_CASES: readonly Case[] = [
   { title: 'a dual-stack node with everything', golden: 'node-dual-stack', cluster: {} },
+  {
+    title:
+      'a node where a Service has direct server return by hash: marks, their delivery, room in segments, connections taken up midway',
+    golden: 'node-direct-return',
+    cluster: {
+      host: hostFacts({
+        addresses: [hostAddress('eth0', '192.168.1.1/24')],
+        links: new Map([
+          ['eth0', { mtu: 9000, master: '' }],
+          ['kube-bridge', { mtu: 8980, master: '' }],
+          ['veth1', { mtu: 8980, master: 'kube-bridge' }],
+        ]),
+      }),
+      node: v4Only,
+      services: [
+        service('web', {
+          annotations: { 'kube-router.io/service.dsr': 'tunnel', 'kube-router.io/service.scheduler': 'mh' },
+          externalIPs: ips('203.0.113.7'),
+        }),
+      ],
+    },
+  },
   { title: 'an IPv4-only node', golden: 'node-ipv4', cluster: { node: v4Only } },
   {
     title: '--masquerade-all: one rule for all',

@@ -13,6 +13,7 @@ const CONFIG = {
   serviceClusterIpRange: cidrs('10.96.0.0/12'),
   strictExternalIpValidation: true,
   ipvsPermitAll: true,
+  ipvsGracefulTermination: false,
 };
 
 describe('options of the services module', () => {

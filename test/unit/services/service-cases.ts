@@ -29,6 +29,8 @@ export interface Case {
 const HERE_AND_THERE = slice('web', ['10.244.1.5', '10.244.2.5']);
 const ONLY_THERE = slice('web', ['10.244.2.5', '10.244.3.5']);
 const V6 = slice('web', ['fd00:10:1::5', 'fd00:10:2::5'], { name: 'web-v6' });
+const DSR = { 'kube-router.io/service.dsr': 'tunnel' };
+const HTTP_AND_DNS = [endpointPort({}), endpointPort({ name: 'dns', protocol: 'UDP', port: 53 })];
 const nodePort = servicePort({ nodePort: 30080 });
 
 export const CASES: readonly Case[] = [
@@ -367,17 +369,105 @@ export const CASES: readonly Case[] = [
     },
   },
   {
-    title: 'direct server return and source ranges are told to be missing, with what happens instead',
-    golden: 'unsupported',
+    title: 'source ranges close a load-balancer address to all others; one that holds the node opens it to the node',
+    golden: 'source-ranges',
     cluster: {
       services: [
         service('web', {
-          annotations: { 'kube-router.io/service.dsr': 'tunnel' },
-          loadBalancerIPs: ips('198.51.100.7'),
-          loadBalancerSourceRanges: cidrs('192.0.2.0/24'),
+          loadBalancerIPs: ips('198.51.100.7', '2001:db8:2::7'),
+          loadBalancerSourceRanges: cidrs('192.0.2.0/24', '192.168.1.0/24'),
+        }),
+        service('open', {
+          clusterIPs: ips('10.96.0.11'),
+          loadBalancerIPs: ips('198.51.100.8'),
+          loadBalancerSourceRanges: cidrs('0.0.0.0/0', '192.0.2.1/32'),
         }),
       ],
       slices: [HERE_AND_THERE],
+    },
+  },
+  {
+    title: 'direct server return: a mark leads to tunnels, the address is on no link but in the pods of this node',
+    golden: 'direct-return',
+    cluster: {
+      services: [
+        service('web', {
+          annotations: DSR,
+          externalIPs: ips('203.0.113.7', '2001:db8:1::7'),
+          clusterIPs: ips('10.96.0.10', 'fd00:96::a'),
+          ports: [servicePort({ port: 8080, nodePort: 30080 }), servicePort({ name: 'dns', protocol: 'UDP', port: 53 })],
+        }),
+      ],
+      slices: [
+        slice('web', ['10.244.1.5', unreadyEndpoint('10.244.1.6'), '10.244.2.5'], { ports: HTTP_AND_DNS }),
+        slice('web', ['fd00:10:1::5', 'fd00:10:2::5'], { name: 'web-v6', ports: HTTP_AND_DNS }),
+      ],
+    },
+  },
+  {
+    title:
+      'direct server return with policy Local: outside meets pods of this node, inside all; where this node has none, outside is dropped',
+    golden: 'direct-return-local',
+    cluster: {
+      services: ['here', 'there'].map((name, index) =>
+        service(name, {
+          annotations: DSR,
+          clusterIPs: ips(`10.96.0.1${index}`),
+          externalIPs: ips(`203.0.113.1${index}`),
+          ports: [servicePort({ port: 8080 })],
+          externalTrafficPolicy: 'Local',
+        }),
+      ),
+      slices: [slice('here', ['10.244.1.5', '10.244.2.5']), slice('there', ['10.244.2.6'])],
+    },
+  },
+  {
+    title: 'direct server return: endpoints that a tunnel cannot reach are told, and reached with address translation',
+    golden: 'direct-return-translated',
+    cluster: {
+      services: [
+        service('other-port', { annotations: DSR, externalIPs: ips('203.0.113.7') }),
+        service('host-network', {
+          annotations: DSR,
+          clusterIPs: ips('10.96.0.11'),
+          externalIPs: ips('203.0.113.8'),
+          ports: [servicePort({ port: 8080 })],
+        }),
+        service('of-the-node', { annotations: DSR, clusterIPs: ips('10.96.0.12'), externalIPs: ips('192.168.1.2') }),
+      ],
+      slices: [slice('other-port', ['10.244.1.5']), slice('host-network', ['192.168.1.1', '192.168.1.2', '10.244.2.5'])],
+      nodes: [node(1), node(2)],
+    },
+    options: { strictExternalIpValidation: false },
+  },
+  {
+    title: 'a health-check node port counts ready pods of this node, each once',
+    golden: 'health-port',
+    cluster: {
+      services: [
+        service('web', {
+          type: 'LoadBalancer',
+          externalTrafficPolicy: 'Local',
+          healthCheckNodePort: 32000,
+          ports: [servicePort({}), servicePort({ name: 'dns', protocol: 'UDP', port: 53 })],
+        }),
+        service('cluster', { clusterIPs: ips('10.96.0.11'), type: 'LoadBalancer', healthCheckNodePort: 32001 }),
+      ],
+      slices: [
+        slice('web', ['10.244.1.5', '10.244.2.5', unreadyEndpoint('10.244.1.6'), terminatingEndpoint('10.244.1.7')], {
+          ports: HTTP_AND_DNS,
+        }),
+        slice('web', ['10.244.1.5'], { name: 'web-2' }),
+        V6,
+      ],
+    },
+  },
+  {
+    title: 'direct server return without endpoints: the address is the node’s, which refuses',
+    golden: 'direct-return-without-endpoints',
+    cluster: {
+      services: [service('web', { annotations: DSR, externalIPs: ips('203.0.113.7'), ports: [servicePort({ port: 8080 })] })],
+      slices: [slice('web', [])],
     },
   },
   {
