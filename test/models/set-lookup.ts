@@ -3,12 +3,18 @@ import { familyOf, type IpAddress, parseAddress } from '../../daemon/net/address
 import { parsePrefix } from '../../daemon/net/prefix.ts';
 import type { IpSetEntry } from '../../daemon/reconcile/tables.ts';
 import { prefixBits } from './address-bits.ts';
-import type { TracedPacket } from './rule-match.ts';
+import type { TracedPacket } from './traced-packet.ts';
 
 type SetHead = Extract<IpSetEntry, { kind: 'set' }>;
 
 /** Which address of the packet a dimension looks at: `src`, `dst`. */
 export type Side = 'src' | 'dst';
+
+/** What an element says of the packet's mark: the bits of the mask become those of the value. */
+export interface ElementMark {
+  readonly value: number;
+  readonly mask: number;
+}
 
 /** A set with its elements; `find` is what `-m set --match-set NAME sides` asks. */
 export interface SetLookup {
@@ -17,6 +23,8 @@ export interface SetLookup {
   readonly dimensions: number;
   add(value: string): void;
   find(packet: TracedPacket, sides: readonly Side[]): boolean;
+  /** The mark that is found: what `-j SET --map-set NAME sides --map-mark` asks. */
+  markOf(packet: TracedPacket, sides: readonly Side[]): ElementMark | undefined;
 }
 
 /** The longest name the kernel takes, without the terminating zero (IPSET_MAXNAMELEN). */
@@ -33,6 +41,8 @@ export function setLookup(head: SetHead): SetLookup {
       return new NetSet(head);
     case 'hash:ip,port,ip':
       return new PortAddressSet(head);
+    case 'hash:ip,port,net':
+      return new PortNetSet(head);
   }
 }
 
@@ -50,11 +60,27 @@ abstract class Elements {
     if (this.#count > this.head.maxElements) throw new Error(`set ${this.head.name} is full: ${this.head.maxElements}`);
   }
 
+  markOf(_packet: TracedPacket, _sides: readonly Side[]): ElementMark | undefined {
+    throw new Error(`${this.head.name}: marks are looked up in sets of address and port only`);
+  }
+
   protected address(text: string): IpAddress {
     const address = parseAddress(text);
     if (address === undefined || address !== text) throw new Error(`${this.head.name}: not a canonical address: ${text}`);
     if (familyOf(address) !== this.head.family) throw new Error(`${this.head.name}: an address of another family: ${text}`);
     return address;
+  }
+
+  /** As `ipset save` prints: a single address without a length. A length of zero the kernel refuses. */
+  protected prefix(text: string): NonNullable<ReturnType<typeof parsePrefix>> {
+    const full = text.includes('/') ? text : `${this.address(text)}/${this.head.family === 'ipv4' ? 32 : 128}`;
+    const prefix = parsePrefix(full);
+    const isHost = text.endsWith('/128') || (this.head.family === 'ipv4' && text.endsWith('/32'));
+    if (prefix === undefined || prefix !== full || isHost || prefix.endsWith('/0')) {
+      throw new Error(`${this.head.name}: not an element of ${this.head.type}: ${text}`);
+    }
+    this.address(prefix.slice(0, prefix.indexOf('/')));
+    return prefix;
   }
 }
 
@@ -74,20 +100,25 @@ class AddressSet extends Elements implements SetLookup {
 
 class PortSet extends Elements implements SetLookup {
   readonly dimensions = 2;
-  readonly #elements = new Set<string>();
+  readonly #elements = new Map<string, ElementMark>();
 
   add(value: string): void {
     this.count();
-    const [, address = '', protocol, port] = /^([^,]+),(tcp|udp|sctp):([0-9]+)$/.exec(value) ?? [];
+    const [, element = '', , mark, mask] = /^(\S+)( skbmark (0x[0-9a-f]+)\/(0x[0-9a-f]+))?$/.exec(value) ?? [];
+    const [, address = '', protocol, port] = /^([^,]+),(tcp|udp|sctp):([0-9]+)$/.exec(element) ?? [];
     if (protocol === undefined || Number(port) > 65535 || String(Number(port)) !== port) {
       throw new Error(`${this.head.name}: not an address with a port: ${value}`);
     }
-    this.#elements.add(`${this.address(address)},${protocol}:${port}`);
+    if (mark !== undefined && this.head.carriesMarks !== true) throw new Error(`${this.head.name}: no place for marks: ${value}`);
+    this.#elements.set(`${this.address(address)},${protocol}:${port}`, { value: Number(mark ?? 0), mask: Number(mask ?? 0) });
   }
 
-  /** Of ICMP the kernel takes type and code for the port, under `icmp:`: no element we make says so. */
-  find(packet: TracedPacket, [addressSide, portSide]: readonly Side[]): boolean {
-    return this.#elements.has(`${sideOf(packet, addressSide).address},${packet.protocol}:${sideOf(packet, portSide).port}`);
+  find(packet: TracedPacket, sides: readonly Side[]): boolean {
+    return this.#elements.has(addressAndPort(packet, sides));
+  }
+
+  override markOf(packet: TracedPacket, sides: readonly Side[]): ElementMark | undefined {
+    return this.#elements.get(addressAndPort(packet, sides));
   }
 }
 
@@ -105,10 +136,29 @@ class PortAddressSet extends Elements implements SetLookup {
     this.#elements.add(`${this.address(address)},${protocol}:${port},${this.address(second)}`);
   }
 
-  find(packet: TracedPacket, [addressSide, portSide, secondSide]: readonly Side[]): boolean {
-    const { address } = sideOf(packet, addressSide);
-    const { port } = sideOf(packet, portSide);
-    return this.#elements.has(`${address},${packet.protocol}:${port},${sideOf(packet, secondSide).address}`);
+  find(packet: TracedPacket, sides: readonly Side[]): boolean {
+    return this.#elements.has(`${addressAndPort(packet, sides)},${sideOf(packet, sides[2]).address}`);
+  }
+}
+
+/** An address with a port, as in {@link PortSet}, and a prefix. */
+class PortNetSet extends Elements implements SetLookup {
+  readonly dimensions = 3;
+  readonly #prefixes = new Map<string, string[]>();
+
+  add(value: string): void {
+    this.count();
+    const [, address = '', protocol, port, net = ''] = /^([^,]+),(tcp|udp|sctp):([0-9]+),([^, ]+)$/.exec(value) ?? [];
+    if (protocol === undefined || Number(port) > 65535 || String(Number(port)) !== port) {
+      throw new Error(`${this.head.name}: not an address with a port and a prefix: ${value}`);
+    }
+    const key = `${this.address(address)},${protocol}:${port}`;
+    this.#prefixes.set(key, [...(this.#prefixes.get(key) ?? []), prefixBits(this.prefix(net))]);
+  }
+
+  find(packet: TracedPacket, sides: readonly Side[]): boolean {
+    const { bits } = sideOf(packet, sides[2]);
+    return this.#prefixes.get(addressAndPort(packet, sides))?.some(prefix => bits.startsWith(prefix)) ?? false;
   }
 }
 
@@ -121,7 +171,7 @@ class NetSet extends Elements implements SetLookup {
   add(value: string): void {
     this.count();
     const [, text = '', nomatch] = /^(\S+?)( nomatch)?$/.exec(value) ?? [];
-    const bits = prefixBits(this.#prefixOf(text));
+    const bits = prefixBits(this.prefix(text));
     this.#matches.set(bits, nomatch === undefined);
     this.#lengths = [...new Set([...this.#lengths, bits.length])].sort((a, b) => b - a);
   }
@@ -134,18 +184,11 @@ class NetSet extends Elements implements SetLookup {
     }
     return false;
   }
+}
 
-  /** As `ipset save` prints: a single address without a length. A length of zero the kernel refuses. */
-  #prefixOf(text: string): NonNullable<ReturnType<typeof parsePrefix>> {
-    const full = text.includes('/') ? text : `${this.address(text)}/${this.head.family === 'ipv4' ? 32 : 128}`;
-    const prefix = parsePrefix(full);
-    const isHost = text.endsWith('/128') || (this.head.family === 'ipv4' && text.endsWith('/32'));
-    if (prefix === undefined || prefix !== full || isHost || prefix.endsWith('/0')) {
-      throw new Error(`${this.head.name}: not an element of hash:net: ${text}`);
-    }
-    this.address(prefix.slice(0, prefix.indexOf('/')));
-    return prefix;
-  }
+/** Of ICMP the kernel takes type and code for the port, under `icmp:`: no element we make says so. */
+function addressAndPort(packet: TracedPacket, [addressSide, portSide]: readonly Side[]): string {
+  return `${sideOf(packet, addressSide).address},${packet.protocol}:${sideOf(packet, portSide).port}`;
 }
 
 function sideOf(

@@ -121,7 +121,7 @@ const arbitraryEvent: fc.Arbitrary<Event> = fc.oneof(
     weight: 1,
     arbitrary: fc.constantFrom('veth1', 'kube-bridge').map(link =>
       eventOf(`link ${link}`, false, scene => {
-        scene.host = { ...scene.host, links: new Map([...scene.host.links, [link, { mtu: 1500 }]]) };
+        scene.host = { ...scene.host, links: new Map([...scene.host.links, [link, { mtu: 1500, master: '' }]]) };
       }),
     ),
   },
@@ -190,7 +190,7 @@ describe('planning Services event by event', function () {
     );
   });
 
-  it('a pod that comes with its link and link-local address, and another pod CIDR elsewhere, change nothing at all', () => {
+  it('a pod that comes with its link and link-local address, another pod CIDR elsewhere, and nodes that are about to leave change nothing but the mode of that link', () => {
     fc.assert(
       fc.property(
         fc.array(arbitraryService, { maxLength: 5 }),
@@ -203,11 +203,17 @@ describe('planning Services event by event', function () {
           scene.host = {
             ...scene.host,
             hostname: 'node-1.example',
-            links: new Map([...scene.host.links, ['veth7', { mtu: 1500 }]]),
+            links: new Map([...scene.host.links, ['veth7', { mtu: 1500, master: 'kube-bridge' }]]),
             addresses: [...scene.host.addresses, hostAddress('veth7', 'fe80::77/64')],
           };
-          scene.store.upsert(node(2, { podCIDRs: cidrs('10.250.0.0/24'), labels: { a: 'b' } }), []);
-          assert.equal(module.plan(snapshotOf(scene)).fragments, before);
+          scene.store.upsert(node(1, { isLeaving: true }), []);
+          scene.store.upsert(node(2, { podCIDRs: cidrs('10.250.0.0/24'), labels: { a: 'b' }, isLeaving: true }), []);
+          const after = new Map(module.plan(snapshotOf(scene)).fragments);
+          const entries = after.get('Module services/hairpin')?.entries.map(({ table, key }) => `${table} ${key}`);
+          assert.deepEqual(entries, ['bridgePort veth7']);
+          after.delete('Module services/hairpin');
+          assert.deepEqual([...after.keys()], [...before.keys()]);
+          for (const [owner, fragment] of after) assert.equal(fragment, before.get(owner));
         },
       ),
       { numRuns: 50 },

@@ -1,0 +1,76 @@
+/** A packet as the rules of iptables look at it. */
+import { type Family, familyOf, type IpAddress } from '../../daemon/net/address.ts';
+import { addressBits } from './address-bits.ts';
+
+export type ConnectionState = 'NEW' | 'ESTABLISHED' | 'RELATED' | 'INVALID' | 'UNTRACKED';
+
+/** A packet as the matches see it. Ports are -1 where the protocol has none, likewise type and code of ICMP. */
+export interface TracedPacket {
+  readonly family: Family;
+  readonly source: IpAddress;
+  readonly destination: IpAddress;
+  readonly sourceBits: string;
+  readonly destinationBits: string;
+  readonly protocol: 'tcp' | 'udp' | 'sctp' | 'icmp' | 'ipv6-icmp';
+  readonly sourcePort: number;
+  readonly destinationPort: number;
+  readonly icmpType: number;
+  readonly icmpCode: number;
+  readonly state: ConnectionState;
+  /** Whether it goes from the server of its connection to the client. */
+  readonly isReply: boolean;
+  /** How IPVS forwards the connection; undefined where it does not. */
+  readonly balanced: 'MASQ' | undefined;
+  readonly isSourceLocal: boolean;
+  readonly isDestinationLocal: boolean;
+  /** '' where there is none. */
+  readonly inLink: string;
+  readonly outLink: string;
+  /** Rules change it on the way. */
+  mark: number;
+}
+
+/** Ports where the protocol has some, type and code of ICMP. */
+export type Transport =
+  | { readonly protocol: 'TCP' | 'UDP' | 'SCTP'; readonly sourcePort?: number; readonly port: number }
+  | { readonly protocol: 'ICMP'; readonly type: number; readonly code?: number };
+
+const LOWER = { TCP: 'tcp', UDP: 'udp', SCTP: 'sctp' } as const;
+
+/** What a packet is before anything is known of its way. The first one of a connection, to and from strangers. */
+export function tracedPacket(source: IpAddress, destination: IpAddress, transport: Transport): TracedPacket {
+  const family = familyOf(source);
+  if (familyOf(destination) !== family) throw new Error(`a packet of two families: ${source} ${destination}`);
+  const isIcmp = transport.protocol === 'ICMP';
+  return {
+    family,
+    source,
+    destination,
+    sourceBits: bitsOf(source),
+    destinationBits: bitsOf(destination),
+    protocol: isIcmp ? (family === 'ipv4' ? 'icmp' : 'ipv6-icmp') : LOWER[transport.protocol],
+    sourcePort: isIcmp ? -1 : (transport.sourcePort ?? 40_000),
+    destinationPort: isIcmp ? -1 : transport.port,
+    icmpType: isIcmp ? transport.type : -1,
+    icmpCode: isIcmp ? (transport.code ?? 0) : -1,
+    state: 'NEW',
+    isReply: false,
+    balanced: undefined,
+    isSourceLocal: false,
+    isDestinationLocal: false,
+    inLink: '',
+    outLink: '',
+    mark: 0,
+  };
+}
+
+/** Tests trace millions of packets between few addresses. */
+const bitsByAddress = new Map<IpAddress, string>();
+
+function bitsOf(address: IpAddress): string {
+  const known = bitsByAddress.get(address);
+  if (known !== undefined) return known;
+  const bits = addressBits(address);
+  bitsByAddress.set(address, bits);
+  return bits;
+}
