@@ -9,6 +9,7 @@ import { patched } from './cluster/patched-map.ts';
 import { type HostFacts, type LearnedRoute, NO_RIB, type Rib } from './cluster/snapshot.ts';
 import { Store } from './cluster/store.ts';
 import { messageOf } from './errors.ts';
+import type { IpAddress } from './net/address.ts';
 import type { Clock } from './net/clock.ts';
 import { type Instant, instantOf } from './net/instant.ts';
 import type { IpPrefix } from './net/prefix.ts';
@@ -56,10 +57,10 @@ const BGP_TABLES: readonly TableName[] = ['bgpServer', 'bgpPolicy', 'bgpPath', '
 
 /** What goes with what: a link takes its addresses and the routes that lead over it. */
 const DISTURBED_TABLES: Readonly<Record<Disturbance, readonly TableName[]>> = {
-  hostLinks: ['link', 'unicastRoute', 'rule'],
+  hostLinks: ['link', 'bridgePort', 'unicastRoute', 'rule'],
   ownLinks: ['link', 'address', 'route', 'unicastRoute'],
   routes: ['unicastRoute'],
-  rules: ['rule'],
+  rules: ['rule', 'markDelivery'],
 };
 
 /** Sets and chains that nothing uses any more go along with other changes, or after this many milliseconds: they need no process of their own. */
@@ -185,7 +186,20 @@ export class Daemon {
   health(): Health {
     const { clock, modules } = this.#parts;
     const isLive = this.#roundSince === undefined || clock.now() - this.#roundSince < WEDGED_MS;
-    return { isLive, modules: new Map(modules.map(({ name }) => [name, this.#moduleHealth(name)])) };
+    const { isLeaving } = this.#store.nodeView(this.#host);
+    return { isLive, isNodeLeaving: isLeaving, modules: new Map(modules.map(({ name }) => [name, this.#moduleHealth(name)])) };
+  }
+
+  /** `namespace/name` of the Service that has this virtual server, by `listenerKey`; undefined where there is none. */
+  serviceOf(listener: string): string | undefined {
+    const owner = this.#reconciler.ownerOf('virtualServer', listener);
+    return owner?.kind === 'Service' ? owner.key : undefined;
+  }
+
+  /** Milliseconds that the pod with this address may take to end; undefined where none is known to have it. */
+  terminationGrace(address: IpAddress): number | undefined {
+    const seconds = this.#store.podsAt(address).map(({ terminationGracePeriodSeconds }) => terminationGracePeriodSeconds);
+    return seconds.length === 0 ? undefined : Math.max(...seconds) * 1000;
   }
 
   tables(): readonly TableStatus[] {

@@ -2,9 +2,6 @@
 import type { Speaker } from '../bgp/speaker.ts';
 import { FairwayError } from '../errors.ts';
 
-/** The folders of all nodes. */
-export const RUN_FOLDER = '/run/fairway';
-
 /** What the drivers of the BGP tables talk through. */
 export interface BgpAccess {
   /** Throws FW_BGP_UNREACHABLE while there is none. */

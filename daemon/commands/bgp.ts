@@ -15,16 +15,9 @@ import type { BgpControl, Daemon } from '../daemon.ts';
 import { FairwayError } from '../errors.ts';
 import { serviceStarter } from '../kernel/service-process.ts';
 import type { Clock } from '../net/clock.ts';
-import { hashedName } from '../net/names.ts';
 import type { Log } from '../observe/log.ts';
-import { type BgpAccess, NO_BGP, RUN_FOLDER } from './bgp-access.ts';
-
-/** Socket, pid and log of our gobgpd, for root alone. By the name of the node: namespaces of one host may be nodes of their own, with one /run. */
-function runFolderOf(nodeName: string): string {
-  // The path of a socket has at most 107 bytes (unix(7)).
-  const isPlain = /^[a-z0-9][a-z0-9.-]{0,62}$/.test(nodeName);
-  return `${RUN_FOLDER}/${isPlain ? nodeName : hashedName('node-', [nodeName], 16)}`;
-}
+import { type BgpAccess, NO_BGP } from './bgp-access.ts';
+import { runFolderOf } from './run-folder.ts';
 
 export interface BgpOptions {
   readonly config: Pick<

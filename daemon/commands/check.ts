@@ -6,9 +6,9 @@ import { openHost } from './host.ts';
 import type { Invocation } from './invocation.ts';
 
 /** Exit status 0 when nothing is missing, 1 when something is. */
-export async function check({ config, environment }: Invocation): Promise<number> {
+export async function check({ config, environment, nodeName }: Invocation): Promise<number> {
   const { probe } = await openHost(
-    { config, environment, clock: systemClock(), bgp: NO_BGP, sharedSetsOf: [], onSpawn: () => undefined },
+    { config, environment, nodeName, clock: systemClock(), bgp: NO_BGP, sharedSetsOf: [], onSpawn: () => undefined },
     new AbortController().signal,
   );
   for (const { ok, facility, remark } of probe.reports)

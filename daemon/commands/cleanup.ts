@@ -8,19 +8,20 @@ import { exponentialBackoff } from '../reconcile/backoff.ts';
 import type { Failure } from '../reconcile/outcome.ts';
 import { type Drivers, type ReconcileObserver, Reconciler } from '../reconcile/reconciler.ts';
 import { type IptablesEntry, STAGES } from '../reconcile/tables.ts';
-import { NO_BGP, RUN_FOLDER } from './bgp-access.ts';
+import { NO_BGP } from './bgp-access.ts';
 import { openHost } from './host.ts';
 import type { Invocation } from './invocation.ts';
 import { withoutKubeRouters } from './ours.ts';
 import { requireRoot } from './privilege.ts';
+import { RUN_FOLDER } from './run-folder.ts';
 
 /** Exit status 0 when nothing of ours is left, 1 when something could not be removed (named on standard error). */
-export async function cleanup({ config, environment }: Invocation): Promise<number> {
+export async function cleanup({ config, environment, nodeName }: Invocation): Promise<number> {
   requireRoot();
   const signal = new AbortController().signal;
   const clock = systemClock();
   const host = await openHost(
-    { config, environment, clock, bgp: NO_BGP, sharedSetsOf: MODULE_NAMES, onSpawn: () => undefined },
+    { config, environment, nodeName, clock, bgp: NO_BGP, sharedSetsOf: MODULE_NAMES, onSpawn: () => undefined },
     signal,
   );
   const observer = new CleanupReport();

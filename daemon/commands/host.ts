@@ -3,6 +3,7 @@ import { readFile, writeFile } from 'node:fs/promises';
 import { hostname } from 'node:os';
 import { bgpPathDriver, bgpPeerDriver, bgpPolicyDriver, bgpServerDriver } from '../bgp/tables.ts';
 import type { OptionValues } from '../config/options.ts';
+import { bridgePortDriver } from '../kernel/bridge-port.ts';
 import { type HostProbe, probeHost } from '../kernel/capabilities.ts';
 import { cniConfigDriver } from '../kernel/cni-config.ts';
 import { cniFiles, PLUGIN_FOLDERS } from '../kernel/cni-files.ts';
@@ -13,19 +14,20 @@ import { addressDriver } from '../kernel/ip.ts';
 import { ipsetDriver } from '../kernel/ipset.ts';
 import { iptablesDriver } from '../kernel/iptables.ts';
 import { type IptablesTools, toolOf } from '../kernel/iptables-flavour.ts';
-import { ipvsDriver } from '../kernel/ipvsadm.ts';
 import { isPodRoutingLink, linkDriver } from '../kernel/link.ts';
+import { markDeliveryDriver } from '../kernel/mark-delivery.ts';
 import { type PortGate, portGate } from '../kernel/port-gate.ts';
 import { processRunner } from '../kernel/process-runner.ts';
 import { routeDriver } from '../kernel/route.ts';
 import { ruleDriver } from '../kernel/rule.ts';
 import { sysctlDriver } from '../kernel/sysctl.ts';
-import { procLines } from '../kernel/text-lines.ts';
 import { unicastRouteDriver } from '../kernel/unicast-route.ts';
 import type { Clock } from '../net/clock.ts';
 import type { Drivers } from '../reconcile/reconciler.ts';
 import { isOverlayLink } from '../reconcile/routing-tables.ts';
 import type { BgpAccess } from './bgp-access.ts';
+import { runFolderOf } from './run-folder.ts';
+import { type ServiceDriverOptions, type ServiceDrivers, type ServiceHooks, serviceDrivers } from './service-drivers.ts';
 
 /** Links, chains and sets that are ours by name, whichever process of ours made them. */
 const OWN_LINKS: ReadonlySet<string> = new Set(['kube-dummy-if']);
@@ -46,16 +48,21 @@ export interface Host {
   readonly otherIptables: Drivers['iptables'];
   /** Of the port that BGP listens on. */
   readonly bgpGate: PortGate;
+  /** Ends what drivers do by themselves. */
+  readonly closeDrivers: ServiceDrivers['close'];
 }
 
 export interface HostOptions {
-  readonly config: Pick<OptionValues, 'excludedCidrs' | 'overlayEncapPort' | 'bgpPort'>;
+  readonly config: ServiceDriverOptions['config'] & Pick<OptionValues, 'overlayEncapPort' | 'bgpPort'>;
+  readonly nodeName: string;
   readonly environment: Readonly<Record<string, string | undefined>>;
   readonly clock: Clock;
   readonly bgp: BgpAccess;
   /** Modules whose sets with kube-router's names are ours. */
   readonly sharedSetsOf: readonly string[];
   readonly onSpawn: (argv: readonly string[]) => void;
+  /** Undefined for a command that is no daemon. */
+  readonly services?: ServiceHooks;
 }
 
 /** Probes the host (a few processes) and opens the drivers; changes nothing that stays. */
@@ -78,11 +85,14 @@ export async function openHost(options: HostOptions, signal: AbortSignal): Promi
     reason: 'fairway: gobgpd does not know its neighbours yet',
   });
   const speaking = { ...bgp, gate: bgpGate };
+  const runFolder = runFolderOf(options.nodeName);
+  const { close: closeDrivers, ...ofServices } = serviceDrivers({ config, runner, clock, runFolder, hooks: options.services });
   const ip = { runner, ownLinks: OWN_LINKS };
   return {
     runner,
     probe,
     bgpGate,
+    closeDrivers,
     otherIptables: iptablesOf(otherFlavour(probe.iptables)),
     drivers: {
       sysctl: sysctlDriver({ files }),
@@ -95,7 +105,9 @@ export async function openHost(options: HostOptions, signal: AbortSignal): Promi
       route: routeDriver(ip),
       ipset: ipsetDriver({ runner, owns: name => OWN_SETS.test(name) || sharedSets.has(name.replace(/^inet6:/, '')) }),
       iptables: iptablesOf(probe.iptables),
-      virtualServer: ipvsDriver({ runner, readLines: procLines(() => clock.now()), excludedCidrs: config.excludedCidrs }),
+      bridgePort: bridgePortDriver({ runner }),
+      markDelivery: markDeliveryDriver({ runner }),
+      ...ofServices,
       fouPort: fouDriver({ runner, configuredPort: config.overlayEncapPort }),
       unicastRoute: unicastRouteDriver({ runner }),
       rule: ruleDriver({ runner }),

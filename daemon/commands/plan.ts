@@ -27,7 +27,15 @@ export async function plan(invocation: Invocation): Promise<number> {
   const { lookAtBgp } = await import('./bgp.ts');
   const bgp = await lookAtBgp(config, nodeName, clock, signal);
   const host = await openHost(
-    { config, environment, clock, bgp: bgp.access, sharedSetsOf: modules.map(({ name }) => name), onSpawn: () => undefined },
+    {
+      config,
+      environment,
+      nodeName,
+      clock,
+      bgp: bgp.access,
+      sharedSetsOf: modules.map(({ name }) => name),
+      onSpawn: () => undefined,
+    },
     signal,
   );
   const arrived = new Arrivals(clock, config.cacheSyncTimeout);

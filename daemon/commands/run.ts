@@ -2,12 +2,14 @@
 import { setImmediate as breathe } from 'node:timers/promises';
 import { Daemon, kindsRead } from '../daemon.ts';
 import { messageOf } from '../errors.ts';
+import { readServiceTraffic } from '../kernel/ipvs-stats.ts';
 import { setTimeouts } from '../kernel/ipvsadm.ts';
 import { programFolders } from '../kernel/process-runner.ts';
 import { systemClock } from '../net/clock.ts';
 import { type HttpListener, healthPages, listenHttp, metricsPages, type Page } from '../observe/http.ts';
 import { createLog, type Log } from '../observe/log.ts';
 import { Metrics } from '../observe/metrics.ts';
+import { ServiceMetrics } from '../observe/service-metrics.ts';
 import { exponentialBackoff } from '../reconcile/backoff.ts';
 import { VERSION } from '../version.ts';
 import type { Bgp } from './bgp.ts';
@@ -38,7 +40,13 @@ export async function run(invocation: Invocation): Promise<number> {
     {
       config,
       environment,
+      nodeName,
       clock,
+      services: {
+        log,
+        isHealthy: () => daemon?.health().isLive ?? false,
+        graceOf: address => daemon?.terminationGrace(address),
+      },
       bgp: {
         speaker: () => (bgp ?? NO_BGP).speaker(),
         isRestarting: () => (bgp ?? NO_BGP).isRestarting(),
@@ -101,7 +109,9 @@ export async function run(invocation: Invocation): Promise<number> {
     cacheSyncTimeoutMs: config.cacheSyncTimeout,
   });
   const listeners = await listen(invocation, daemon, metrics, log);
-  if (modules.some(({ writes }) => writes.includes('virtualServer')))
+  const hasServices = modules.some(({ writes }) => writes.includes('virtualServer'));
+  if (hasServices) measureServices(daemon, metrics, host, log, stopping.signal);
+  if (hasServices)
     await setTimeouts(host.runner, ipvsTimeouts(invocation), stopping.signal).catch((thrown: unknown) => {
       log.error(`the IPVS timeouts stay as they are: ${messageOf(thrown)}`);
     });
@@ -111,6 +121,7 @@ export async function run(invocation: Invocation): Promise<number> {
   await Promise.all([daemon.stop(), follower.stop()]);
   await bgp?.stop();
   await host.bgpGate.open();
+  await host.closeDrivers();
   stopping.abort();
   await Promise.all(listeners.map(listener => listener.close()));
   log.info('stopped; what is programmed stays in force');
@@ -133,6 +144,19 @@ function metricsStatus(daemon: Daemon | undefined): ReturnType<ConstructorParame
   for (const { code } of daemon?.diagnostics() ?? []) diagnostics.set(code, (diagnostics.get(code) ?? 0) + 1);
   const tables = (daemon?.tables() ?? []).map(({ table, entries, failures }) => ({ table, entries, failures: failures.length }));
   return { tables, diagnostics };
+}
+
+/** Traffic of each Service, read when somebody asks for it. */
+function measureServices(daemon: Daemon, { registry }: Metrics, { runner }: Host, log: Log, signal: AbortSignal): void {
+  new ServiceMetrics({
+    registry,
+    read: () => readServiceTraffic(runner, signal),
+    serviceOf: listener => daemon.serviceOf(listener),
+    breathe: () => breathe(),
+    onTrouble: error => {
+      if (error !== undefined) log.warn(`no metrics of Services' traffic: ${error.message}`, { code: error.code });
+    },
+  });
 }
 
 /** Seconds, as ipvsadm takes them; flags are in milliseconds. */

@@ -106,15 +106,17 @@ export const OPTIONS = {
     true,
     'true INSTALLS the firewall of Service addresses: only Service ports and ICMP echo are open on them; false leaves them open.',
   ),
-  'ipvs-graceful-termination': option('services', bool, false, 'Drain removed endpoints at weight 0 before they are deleted.', {
-    planned: true,
-  }),
+  'ipvs-graceful-termination': option(
+    'services',
+    bool,
+    false,
+    'Let removed endpoints keep their TCP connections, at weight 0, until these end or the time of the pod is up.',
+  ),
   'ipvs-graceful-period': option(
     'services',
     duration({ max: LONGEST_TIMER }),
     30 * SECOND,
-    'Drain time where the pod does not tell its own.',
-    { planned: true },
+    "Time that a removed endpoint keeps its connections where no pod's terminationGracePeriodSeconds is known.",
   ),
   'masquerade-all': option(
     'services',
@@ -189,8 +191,7 @@ export const OPTIONS = {
     'services',
     text('URL', value => /^(unix:\/\/.+|\/.+|)$/.test(value), 'unix:///path/of/socket'),
     '',
-    'Socket of the container runtime, for direct server return.',
-    { planned: true },
+    'Socket of the container runtime (CRI), for direct server return. Empty: the usual ones of containerd, CRI-O and cri-dockerd.',
   ),
 
   // Network policy

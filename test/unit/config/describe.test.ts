@@ -36,7 +36,7 @@ describe('--help', () => {
     const help = helpText(200, new Set(['services']));
     assert.match(help, /^Pod routing \(not built yet\):$/m);
     assert.match(help, /^Service load balancing:$/m);
-    assert.match(help, /--ipvs-graceful-termination .*Not built yet\.$/m);
+    assert.match(helpText(200, new Set(['routing'])), /--disable-source-dest-check .*Not built yet\./);
     assert.match(help, /^ {2}status .*Not built yet\.$/m);
   });
 

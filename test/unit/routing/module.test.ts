@@ -13,6 +13,7 @@ import {
   ips,
   learned,
   node,
+  nodeView,
   rib,
   service,
   slice,
@@ -65,13 +66,20 @@ describe('routing from one snapshot to the next', () => {
     const first = scene.plan({});
     const host = hostFacts({
       addresses: [...hostFacts().addresses, hostAddress('veth7', 'fe80::77/64')],
-      links: new Map([...hostFacts().links, ['veth7', { mtu: 1500 }]]),
+      links: new Map([...hostFacts().links, ['veth7', { mtu: 1500, master: 'kube-bridge' }]]),
     });
     assert.equal(scene.plan({ host }), first);
     assert.equal(
       scene.plan({ host, nodes: [node(1, { labels: { a: 'b' } }), node(2), farNode(4, { labels: { c: 'd' } })] }),
       first,
     );
+  });
+
+  it('a node that is about to leave the cluster changes nothing', () => {
+    const scene = new Scene();
+    const first = scene.plan({ nodes: [node(1), node(2)] });
+    const leaving = { nodes: [node(1, { isLeaving: true }), node(2, { isLeaving: true })], node: nodeView({ isLeaving: true }) };
+    assert.equal(scene.plan(leaving), first);
   });
 
   it('a learned route that changes is one route, and its tunnel where it leads to another', () => {

@@ -153,7 +153,7 @@ export const NODE_CASES: readonly Case[] = [
   {
     title: 'a larger and a smaller MTU of the node link are followed by tunnels, bridge and pods',
     golden: 'mtu',
-    cluster: { host: hostFacts({ links: new Map([...hostLinks('lo', 'kube-bridge'), ['eth0', { mtu: 9000 }]]) }) },
+    cluster: { host: hostFacts({ links: new Map([...hostLinks('lo', 'kube-bridge'), ['eth0', { mtu: 9000, master: '' }]]) }) },
   },
   { title: '--auto-mtu=false leaves the MTU of bridge and pods to others', golden: 'auto-mtu-off', options: { autoMtu: false } },
   { title: '--enable-cni=false keeps no file', golden: 'cni-off', options: { cniFile: undefined } },

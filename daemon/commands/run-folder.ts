@@ -1,0 +1,12 @@
+/** Where a node's daemon keeps what outlives it: sockets, process ids, records. For root alone. */
+import { hashedName } from '../net/names.ts';
+
+/** The folders of all nodes. */
+export const RUN_FOLDER = '/run/fairway';
+
+/** By the name of the node: namespaces of one host may be nodes of their own, with one /run. */
+export function runFolderOf(nodeName: string): string {
+  // The path of a socket has at most 107 bytes (unix(7)).
+  const isPlain = /^[a-z0-9][a-z0-9.-]{0,62}$/.test(nodeName);
+  return `${RUN_FOLDER}/${isPlain ? nodeName : hashedName('node-', [nodeName], 16)}`;
+}
