@@ -283,7 +283,9 @@ sub serve {
     if ($transport eq 'udp') {
         $on_read{ fileno $socket } = sub {
             my $peer = recv $socket, my $datagram, 65536, 0;
-            send $socket, "$identity " . spelled($peer) . ' ' . spelled(getsockname $socket) . "\n", 0, $peer if $peer;
+            # A datagram with a number has it back: of a flow it shows which were answered.
+            my $number = $datagram =~ /^(#\d+)$/ ? " $1" : '';
+            send $socket, "$identity " . spelled($peer) . ' ' . spelled(getsockname $socket) . "$number\n", 0, $peer if $peer;
         };
     } else {
         listen $socket, 1024 or die "listen: $!\n";

@@ -142,6 +142,12 @@ export class Lab {
     await this.#agent.ask('write', host.name, path, content);
   }
 
+  /** Milliseconds on the clock that watches and loads tell times of. */
+  async now(): Promise<number> {
+    const [time] = await this.#agent.ask('clock');
+    return Number(String(time));
+  }
+
   /** Reads a file as programs of this namespace see it, /proc/net included. Rejects with LabError. */
   async readFile(host: LabHost, path: string): Promise<string> {
     const [content] = await this.#agent.ask('read', host.name, path);

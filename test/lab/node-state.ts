@@ -19,3 +19,9 @@ export async function localAddresses(lab: Lab, node: LabHost): Promise<ReadonlyS
   const trie = await lab.readFile(node, '/proc/net/fib_trie');
   return new Set([...trie.matchAll(/\|-- (\S+)\n +\/32 host LOCAL/g)].map(([, address = '']) => address));
 }
+
+/** The destinations of an IPv4 virtual server for TCP with their weights, sorted: `10.244.2.11:8080 1`. None where it is not there. */
+export async function weights(lab: Lab, node: LabHost, address: string, port = 80): Promise<readonly string[]> {
+  const { stdout } = await lab.run(node, ['ipvsadm', '-Ln', '-t', `${address}:${port}`]);
+  return [...stdout.matchAll(/-> (\d\S+) +\S+ +(\d+) /g)].map(([, destination, weight]) => `${destination} ${weight}`).sort();
+}

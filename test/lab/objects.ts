@@ -79,6 +79,13 @@ export interface SliceEndpoint {
   readonly addresses: readonly string[];
   readonly nodeName?: string;
   readonly conditions?: Conditions;
+  readonly hints?: Hints;
+}
+
+/** For which consumers an endpoint is meant. */
+export interface Hints {
+  readonly forNodes?: readonly { readonly name: string }[];
+  readonly forZones?: readonly { readonly name: string }[];
 }
 
 /** A pod as an endpoint; ready unless told. */

@@ -33,6 +33,11 @@ async function verify(lab: Lab, checks: readonly Check[]): Promise<void> {
   );
 }
 
+/** The kernel tells a UDP sender of the node's own at once, with EPERM instead of ECONNREFUSED. */
+function fromNode(lab: Lab, target: Target, outcome: string): Check {
+  return { from: lab.node(1), target, outcome: target.transport === 'udp' && outcome === 'refused' ? 'failed' : outcome };
+}
+
 /** Addresses of the case with this index. */
 function addressesOf(index: number) {
   return {
@@ -90,7 +95,8 @@ function allObjects(lab: Lab): readonly ApiObject[] {
 describeServices('which endpoints answer', { objects: allObjects }, suite => {
   for (const [index, test] of ENDPOINT_CASES.entries()) {
     const { cluster, external, nodePort } = addressesOf(index);
-    it(`${test.title}: ${test.cluster} at the cluster IP, ${test.external} from outside`, async () => {
+    const { inside = test.external } = test;
+    it(`${test.title}: ${test.cluster} at the cluster IP, ${test.external} from outside, ${inside} from inside`, async () => {
       const { lab } = suite();
       const checks: Check[] = [];
       for (const transport of TRANSPORTS) {
@@ -98,21 +104,34 @@ describeServices('which endpoints answer', { objects: allObjects }, suite => {
           const ports = { [cluster[family]]: 80, [external[family]]: 80, [lab.node(1).addresses[family]]: nodePort[transport] };
           for (const [address, port] of Object.entries(ports)) {
             const isCluster = address === cluster[family];
-            checks.push({
-              from: isCluster ? lab.pod(1, 2) : lab.ext,
-              target: { transport, address, port },
-              outcome: isCluster ? test.cluster : test.external,
-            });
+            const target = { transport, address, port };
+            checks.push(
+              isCluster
+                ? { from: lab.pod(1, 2), target, outcome: test.cluster }
+                : { from: lab.ext, target, outcome: test.external },
+            );
           }
         }
       }
       await verify(lab, checks);
-      // The kernel tells a UDP sender of the node's own at once, with EPERM instead of ECONNREFUSED.
-      const udp = test.cluster === 'refused' ? 'failed' : test.cluster;
-      await verify(lab, [
-        { from: lab.node(1), target: { transport: 'tcp', address: cluster.ipv4, port: 80 }, outcome: test.cluster },
-        { from: lab.node(1), target: { transport: 'udp', address: cluster.ipv4, port: 80 }, outcome: udp },
-      ]);
+      await verify(
+        lab,
+        checks.filter(({ from }) => from !== lab.ext).map(({ target }) => fromNode(lab, target, test.cluster)),
+      );
+      const outside = checks.filter(({ from }) => from === lab.ext).map(({ target }) => target);
+      const atNodePorts = outside.filter(({ port }) => port !== 80);
+      const atExternal = outside.filter(({ port }) => port === 80);
+      // From inside, both ways to a port may lead to one virtual server.
+      for (const targets of [atExternal, atNodePorts]) {
+        await verify(
+          lab,
+          targets.map(target => ({ from: lab.pod(1, 2), target, outcome: inside })),
+        );
+        await verify(
+          lab,
+          targets.map(target => fromNode(lab, target, inside)),
+        );
+      }
     });
   }
 

@@ -1,7 +1,8 @@
 /**
  * Which endpoints answer. Each case is a Service with a cluster IP, an external IP and a node port, all of them on TCP port 80 and UDP port 80,
  * and the outcome of connections through node1. `cluster` is what pods and the node itself get at the cluster IP, `external` what a host
- * outside gets at the external IP and at node1's node port.
+ * outside gets at the external IP and at node1's node port, `inside` what pods and the node itself get there (Kubernetes: externalTrafficPolicy
+ * is about traffic from outside; for the cluster's own it is as with policy Cluster).
  *
  * Outcomes: the pods that answer, all of them and no other; `refused` at once (TCP reset or ICMP error); `timeout`: dropped in silence.
  */
@@ -20,6 +21,8 @@ export interface EndpointCase {
   readonly endpoints: readonly CaseEndpoint[];
   readonly cluster: string;
   readonly external: string;
+  /** As `external` unless told. */
+  readonly inside?: string;
 }
 
 function at(pod: CaseEndpoint['pod'], is: CaseEndpoint['is'] = 'ready'): CaseEndpoint {
@@ -89,6 +92,7 @@ export const ENDPOINT_CASES: readonly EndpointCase[] = [
     endpoints: [at('pod-1-1'), at('pod-1-2'), at('pod-2-1')],
     cluster: 'pod-1-1 pod-1-2 pod-2-1',
     external: 'pod-1-1 pod-1-2',
+    inside: 'pod-1-1 pod-1-2 pod-2-1',
   },
   {
     title: 'externalTrafficPolicy Local, endpoints elsewhere only',
@@ -96,6 +100,7 @@ export const ENDPOINT_CASES: readonly EndpointCase[] = [
     endpoints: [at('pod-2-1'), at('pod-3-1')],
     cluster: 'pod-2-1 pod-3-1',
     external: 'timeout',
+    inside: 'pod-2-1 pod-3-1',
   },
   {
     title: 'externalTrafficPolicy Local, the endpoint here is not ready',
@@ -103,6 +108,7 @@ export const ENDPOINT_CASES: readonly EndpointCase[] = [
     endpoints: [at('pod-1-1', 'not ready'), at('pod-2-1')],
     cluster: 'pod-2-1',
     external: 'timeout',
+    inside: 'pod-2-1',
   },
   {
     title: 'externalTrafficPolicy Local, the endpoint here terminates and still serves, one elsewhere is ready',
@@ -110,6 +116,7 @@ export const ENDPOINT_CASES: readonly EndpointCase[] = [
     endpoints: [at('pod-1-1', 'terminating, serving'), at('pod-2-1')],
     cluster: 'pod-2-1',
     external: 'pod-1-1',
+    inside: 'pod-2-1',
   },
   {
     title: 'internalTrafficPolicy Local, endpoints here and elsewhere',
@@ -131,6 +138,7 @@ export const ENDPOINT_CASES: readonly EndpointCase[] = [
     endpoints: [at('pod-1-1'), at('pod-2-1')],
     cluster: 'pod-1-1',
     external: 'pod-1-1',
+    inside: 'pod-1-1 pod-2-1',
   },
   {
     title: 'annotation service.local, endpoints elsewhere only',
@@ -138,5 +146,6 @@ export const ENDPOINT_CASES: readonly EndpointCase[] = [
     endpoints: [at('pod-2-1')],
     cluster: 'timeout',
     external: 'timeout',
+    inside: 'pod-2-1',
   },
 ];

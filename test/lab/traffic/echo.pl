@@ -1,6 +1,6 @@
 #!/usr/bin/perl
 # Answers at one port, over both families: what comes by UDP or TCP goes back as it came. At the next port TCP connections are read to their
-# end and then told how much came and from where: `4194304 10.244.1.11`.
+# end and then told how much came and from where: `4194304 10.244.1.11`. At the third they say how many bytes they want, and get them.
 use strict;
 use warnings;
 use Socket qw(:DEFAULT inet_ntop pack_sockaddr_in6 unpack_sockaddr_in6 AF_INET6);
@@ -40,13 +40,24 @@ my $udp = listener(SOCK_DGRAM, 17, $port);
 $on_read{ fileno $udp } = sub {
     while (my $peer = recv $udp, my $datagram, 65536, 0) { send $udp, $datagram, 0, $peer }
 };
-for my $which ([$port, sub { syswrite $_[0], $_[1] }], [$port + 1, sub { }]) {
+# A process of its own: it may wait for the reader.
+sub give {
+    my ($socket, $count) = @_;
+    return if fork // die "fork: $!\n";
+    fcntl $socket, $F_SETFL, 0;
+    my $chunk = 'x' x 65536;
+    for (my $left = $count; $left > 0;) { $left -= syswrite $socket, $chunk, $left < length $chunk ? $left : length $chunk or last }
+    shutdown $socket, 1;
+    exit 0;
+}
+
+for my $which ([$port, sub { syswrite $_[0], $_[1] }], [$port + 1, sub { }], [$port + 2, sub { give($_[0], $_[1] + 0); forget($_[0]) }]) {
     my $tcp = listener(SOCK_STREAM, 6, $which->[0]);
     listen $tcp, 64 or die "listen: $!\n";
     $on_read{ fileno $tcp } = sub { accepted($tcp, $which->[1]) };
 }
 
-$SIG{PIPE} = 'IGNORE';
+$SIG{PIPE} = $SIG{CHLD} = 'IGNORE';
 $| = 1;
 print "serving\n";
 while (1) {

@@ -3,9 +3,10 @@ import type { LabHost } from '../addresses.ts';
 import type { Lab } from '../lab.ts';
 import type { LabProcess } from '../process.ts';
 
-/** Where `echo.pl` answers; it reads what is transferred at the next port. */
+/** Where `echo.pl` answers; it reads what is transferred at the next port, and gives what is fetched at the one after. */
 const ECHO_PORT = 7000;
 const SINK_PORT = ECHO_PORT + 1;
+const SOURCE_PORT = ECHO_PORT + 2;
 const FOLDER = 'test/lab/traffic';
 
 /** Makes a host the other end of everything here. */
@@ -55,6 +56,18 @@ export async function transfers(
     if (numbers.length !== 2 || arrived === 'failed') throw new Error(`${bytes} bytes from ${from.name} to ${address}: ${line}`);
     const [segment = 0, pathMtu = 0] = numbers.map(Number);
     return { address, arrived: Number(arrived), source, segment, pathMtu };
+  });
+}
+
+/** Fetches so many bytes by TCP from each address, one after the other, and gives how many came. Rejects where one cannot be asked, or stalls. */
+export async function fetches(lab: Lab, from: LabHost, addresses: readonly string[], bytes: number): Promise<readonly number[]> {
+  const targets = addresses.flatMap(address => [address, String(SOURCE_PORT)]);
+  const printed = await lab.expectRun(from, ['perl', `${FOLDER}/fetch.pl`, String(bytes), ...targets]);
+  const lines = printed.split('\n');
+  return addresses.map((address, index) => {
+    const line = lines[index] ?? '';
+    if (!/^\d+$/.test(line)) throw new Error(`${bytes} bytes from ${address} to ${from.name}: ${line}`);
+    return Number(line);
   });
 }
 
