@@ -5,7 +5,7 @@ import { FAIRWAY } from '../test/lab/fleet.ts';
 import type { Lab } from '../test/lab/lab.ts';
 import type { LabProcess } from '../test/lab/process.ts';
 import { MetricsPage } from './metrics.ts';
-import type { CpuSample, Memory, Operation } from './station.ts';
+import type { Churned, CpuSample, Memory, Operation } from './station.ts';
 
 export const METRICS_PORT = 20_241;
 const METRICS_FLAG = `--metrics-port=${METRICS_PORT}`;
@@ -38,6 +38,10 @@ export class Station {
 
   async change(endpoints: readonly string[], count: number): Promise<readonly number[]> {
     return (await this.#ask({ op: 'change', endpoints, count })) as readonly number[];
+  }
+
+  async churn(churn: Omit<Extract<Operation, { op: 'churn' }>, 'op'>): Promise<Churned> {
+    return (await this.#ask({ op: 'churn', ...churn })) as Churned;
   }
 
   /** The daemon's processor time. */

@@ -20,6 +20,7 @@ import {
   restoreLines,
   serviceObject,
   sliceObject,
+  sliceOf,
   TARGET_PORT,
 } from './cluster.ts';
 import { obeyInput } from './obey.ts';
@@ -32,6 +33,17 @@ export type Operation =
   | { readonly op: 'scrape'; readonly port: number }
   /** Milliseconds from an event at the API server to the first connection on the new endpoint, for so many changes. */
   | { readonly op: 'change'; readonly endpoints: readonly string[]; readonly count: number }
+  /**
+   * So many Services change one endpoint each second, in turn, for so many seconds; meanwhile {@link Operation} `change` of Service `probe` goes on. Answers
+   * with {@link Churned}.
+   */
+  | {
+      readonly op: 'churn';
+      readonly services: number;
+      readonly perSecond: number;
+      readonly seconds: number;
+      readonly endpoints: readonly string[];
+    }
   /** Processor time of the process with this word in its command line, {@link CpuSample}, every 250 ms. */
   | { readonly op: 'watch'; readonly word: string; readonly seconds: number }
   /** {@link Memory} of that process. */
@@ -44,6 +56,14 @@ export type Operation =
   | { readonly op: 'spawnPause'; readonly count: number }
   /** Milliseconds of one run of a command and its lines of output. */
   | { readonly op: 'run'; readonly argv: readonly [string, ...string[]] };
+
+export interface Churned {
+  /** Milliseconds from an event of Service `probe` to the first connection on its new endpoint, in order. */
+  readonly took: readonly number[];
+  /** Changes that were made, and the seconds it took: the station shares its processor with the daemon. */
+  readonly changes: number;
+  readonly seconds: number;
+}
 
 /** Seconds since the watch began, and seconds of processor time of the process and of its children that ended, since then. */
 export interface CpuSample {
@@ -68,6 +88,7 @@ const CHANGE_GAP_MS = 300;
 /** An attempt that meets the old endpoint while it is taken away gets no answer; the next one is what is waited for. */
 const ATTEMPT_LIMIT_MS = 200;
 const CHANGE_LIMIT_MS = 20_000;
+const CHURN_GAP_MS = 20;
 
 class Station {
   #server: FakeApiServer | undefined;
@@ -80,6 +101,8 @@ class Station {
         return await scrape('127.0.0.1', operation.port);
       case 'change':
         return await this.#change(operation.endpoints, operation.count);
+      case 'churn':
+        return await this.#churn(operation);
       case 'watch':
         return await watch(pidOf(operation.word), operation.seconds);
       case 'memory':
@@ -122,6 +145,28 @@ class Station {
       await pause(CHANGE_GAP_MS);
     }
     return took;
+  }
+
+  async #churn({ services, perSecond, seconds, endpoints }: Extract<Operation, { op: 'churn' }>): Promise<Churned> {
+    const begin = performance.now();
+    const elapsed = (): number => (performance.now() - begin) / 1000;
+    let changes = 0;
+    const write = async (): Promise<void> => {
+      while (elapsed() < seconds) {
+        for (; changes < elapsed() * perSecond; changes++) {
+          // Every other time the Service has the endpoint back that it had at first.
+          const isAway = Math.floor(changes / services) % 2 === 0;
+          this.#server?.put(sliceOf(changes % services, isAway ? changes + 1 : 0));
+        }
+        await pause(CHURN_GAP_MS);
+        this.#server?.store.compact();
+      }
+    };
+    const writing = write();
+    const took: number[] = [];
+    while (elapsed() < seconds) took.push(...(await this.#change(took.length % 2 === 0 ? endpoints : endpoints.toReversed(), 1)));
+    await writing;
+    return { took, changes, seconds: elapsed() };
   }
 
   async #spawn(services: number, count: number): Promise<readonly number[]> {

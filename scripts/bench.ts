@@ -9,6 +9,7 @@
 import { execFileSync } from 'node:child_process';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
+import { benchChurn } from '../bench/churn.ts';
 import { benchKernel } from '../bench/kernel.ts';
 import { benchPlan } from '../bench/plan.ts';
 import { benchPolicyControl } from '../bench/policy-control.ts';
@@ -23,7 +24,7 @@ const POLICY_CLUSTERS = {
   small: { localPods: 30, pods: 1000, namespaces: 20, policies: 100 },
   large: { localPods: 250, pods: 10_000, namespaces: 100, policies: 1000 },
 };
-const BENCHES = ['plan', 'kernel', 'startup', 'policy-datapath', 'policy-control', 'routing'] as const;
+const BENCHES = ['plan', 'kernel', 'churn', 'startup', 'policy-datapath', 'policy-control', 'routing'] as const;
 const ROUTES = {
   quick: [
     { routes: 1, times: 5 },
@@ -35,6 +36,10 @@ const ROUTES = {
     { routes: 1000, times: 5 },
     { routes: 10_000, times: 5 },
   ],
+};
+const CHURN = {
+  quick: { services: 300, perSecond: 100, seconds: 10 },
+  whole: { services: 5000, perSecond: 500, seconds: 60 },
 };
 const NODES = { quick: { sizes: [10, 100], events: 5 }, whole: { sizes: [10, 100, 1000], events: 15 } };
 type Bench = (typeof BENCHES)[number];
@@ -68,6 +73,9 @@ for (const name of chosen) {
       break;
     case 'kernel':
       await benchKernel({ sizes: services, windowSeconds: values.quick ? 15 : 60 });
+      break;
+    case 'churn':
+      await benchChurn(CHURN[extent]);
       break;
     case 'startup':
       await benchStartup({ runs: values.quick ? 2 : 5 });
