@@ -121,7 +121,7 @@ function describeManifest(manifest: string, modules: readonly Module[]): void {
     });
 
     it('probes pages that the daemon serves, on the port it is given', () => {
-      const pages = healthPages(() => ({ isLive: true, modules: new Map() }));
+      const pages = healthPages(() => ({ isLive: true, isNodeLeaving: false, modules: new Map() }));
       const port = /--health-port=(\d+)/.exec(strings(at(container(manifest), 'args')).join(' '))?.[1];
       for (const probe of ['startupProbe', 'livenessProbe', 'readinessProbe']) {
         assert.ok(pages.has(String(at(container(manifest), probe, 'httpGet', 'path'))), probe);

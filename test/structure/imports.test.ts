@@ -34,7 +34,12 @@ const RULES: Readonly<
 };
 
 /** `TABLES` (the key and equality of each table's entries) is what a driver and the reconciler must agree on. */
-const SHARED_VALUES = ['daemon/reconcile/tables.ts', 'daemon/reconcile/routing-tables.ts', 'daemon/reconcile/link.ts'];
+const SHARED_VALUES = [
+  'daemon/reconcile/tables.ts',
+  'daemon/reconcile/routing-tables.ts',
+  'daemon/reconcile/link.ts',
+  'daemon/reconcile/service-tables.ts',
+];
 
 const LAYER_OF_FOLDER: ReadonlyMap<string, Layer> = new Map([
   ...(['net', 'config', 'cluster', 'reconcile', 'kernel', 'bgp', 'observe'] as const).map(name => [name, name] as const),
