@@ -1,8 +1,8 @@
 /** Who has which address and which pods, and which learned routes lead over whom: what a Node's coming and going concerns. */
 import type { Node } from '../../daemon/cluster/kinds.ts';
 import type { LearnedRoute } from '../../daemon/cluster/snapshot.ts';
-import type { IpAddress } from '../../daemon/net/address.ts';
-import { hostPrefix, type IpPrefix } from '../../daemon/net/prefix.ts';
+import { type Family, familyOf, type IpAddress } from '../../daemon/net/address.ts';
+import { hostPrefix, type IpPrefix, prefixFamily, prefixLength, prefixOf } from '../../daemon/net/prefix.ts';
 import { maxElementsFor } from '../../daemon/reconcile/set-size.ts';
 
 export class NodeIndex {
@@ -10,6 +10,8 @@ export class NodeIndex {
   readonly #addresses = new Map<IpAddress, number>();
   readonly #nodesWith = new Map<string, Set<Node>>();
   readonly #routesOver = new Map<IpAddress, Set<IpPrefix>>();
+  /** By family and length, how many learned routes there are. */
+  readonly #lengths: Readonly<Record<Family, Map<number, number>>> = { ipv4: new Map(), ipv6: new Map() };
   #elements = 0;
 
   isNode(address: IpAddress): boolean {
@@ -33,16 +35,13 @@ export class NodeIndex {
   /** Takes a Node in place of a former one; returns prefixes of routes that may be planned otherwise now. */
   replace(former: Node | undefined, now: Node | undefined): ReadonlySet<IpPrefix> {
     const touched = new Set<IpPrefix>();
-    const count = <K>(counts: Map<K, number>, key: K, by: number): void => {
-      const sum = (counts.get(key) ?? 0) + by;
-      if (sum === 0) counts.delete(key);
-      else counts.set(key, sum);
-    };
     const apply = (node: Node | undefined, by: number): void => {
       for (const address of addressesOf(node)) {
         count(this.#addresses, address, by);
         this.#elements += by;
         touched.add(hostPrefix(address));
+        // A route to a part of a network that we are on is refused while a node is in it.
+        for (const length of this.#lengths[familyOf(address)].keys()) touched.add(prefixOf(address, length));
         for (const prefix of this.#routesOver.get(address) ?? []) touched.add(prefix);
       }
       for (const prefix of node?.podCIDRs ?? []) {
@@ -66,6 +65,8 @@ export class NodeIndex {
 
   /** Takes a learned route in place of a former one. */
   route(former: LearnedRoute | undefined, now: LearnedRoute | undefined): void {
+    if (former !== undefined) count(this.#lengths[prefixFamily(former.prefix)], prefixLength(former.prefix), -1);
+    if (now !== undefined) count(this.#lengths[prefixFamily(now.prefix)], prefixLength(now.prefix), 1);
     for (const { address } of former?.nextHops ?? []) {
       const over = this.#routesOver.get(address);
       if (former !== undefined) over?.delete(former.prefix);
@@ -77,6 +78,12 @@ export class NodeIndex {
       this.#routesOver.set(address, over);
     }
   }
+}
+
+function count<K>(counts: Map<K, number>, key: K, by: number): void {
+  const sum = (counts.get(key) ?? 0) + by;
+  if (sum === 0) counts.delete(key);
+  else counts.set(key, sum);
 }
 
 function addressesOf(node: Node | undefined): ReadonlySet<IpAddress> {

@@ -269,4 +269,14 @@ describe('an address of a Service', () => {
     scene.changed(cluster);
     assert.equal(scene.has('203.0.113.7/32'), false);
   });
+
+  it('takes in a route to a part of its own network when the node that stood there has moved away', () => {
+    const scene = new Scene();
+    const route = rib(learned('192.168.1.0/25', '192.168.1.254'));
+    scene.changed({ nodes: [node(1), node(2)], rib: route });
+    const moved = node(2, { internalIPs: ips('192.168.1.200') });
+    assert.ok(!scene.plan({ nodes: [node(1), node(2)], rib: route }).has('Route 192.168.1.0/25'), 'a node is in it');
+    const after = scene.plan({ nodes: [node(1, { internalIPs: ips('192.168.1.201') }), moved], rib: route });
+    assert.ok(after.has('Route 192.168.1.0/25'), 'nobody is in it');
+  });
 });
