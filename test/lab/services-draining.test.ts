@@ -75,6 +75,8 @@ describeServices(
         seen => seen.length === 1,
         10_000,
       );
+      // A client hears of its end at its next request.
+      await waitForTime((await lab.now()) + CUT_MS);
       const [all, fresh] = [await load.end(), await others.end()];
       const fate = fates(all);
       const times = [

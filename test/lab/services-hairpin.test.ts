@@ -90,7 +90,8 @@ describeServices('an endpoint that asks its own Service', { daemons: DAEMONS, ob
   it('puts the port of a pod that comes later into hairpin mode at once, and again within --audit-period where somebody takes it out', async () => {
     const { lab } = suite();
     const lines = [
-      'link add late type veth peer name late-peer',
+      // The bridge takes the lowest address of its ports, and pods would have to learn a new one.
+      'link add late address fe:ff:ff:ff:ff:01 type veth peer name late-peer',
       'link set late master kube-bridge up',
       'link add elsewhere type bridge',
       'link add other type veth peer name other-peer',
