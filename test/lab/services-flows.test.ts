@@ -223,6 +223,12 @@ describeServices('flows from one source port', {}, suite => {
     const loads = await begin(streams);
     const changing = await lab.now();
     await cluster.put(...endpoints('sctp', stays()));
+    await until(
+      'six associations have ended',
+      () => Promise.resolve(cuts(loads.flatMap(load => load.exchanges)).length),
+      count => count >= 6,
+      15_000,
+    );
     await allAnswered(loads, streams, gone().name);
     const all = (await Promise.all(loads.map(async load => await load.end()))).flat();
     console.log(
