@@ -170,7 +170,13 @@ class KernelMeasurement {
       ),
       plain('  the fastest, the 95th percentile', `${milliseconds(quantile(took, 0))}, ${milliseconds(quantile(took, 0.95))}`),
       plain('  one bare ipvsadm -R of one line', milliseconds(spawnMs)),
-      atMost('processes a change', sum(spawns) / CHANGES, 1, String, `: ${counted(spawns)} in ${CHANGES} changes`),
+      atMost(
+        'processes a change (one when it comes, one to end the endpoint that went)',
+        sum(spawns) / CHANGES,
+        2,
+        String,
+        `: ${counted(spawns)} in ${CHANGES} changes`,
+      ),
       atMost('entries written a change', sum(changes) / CHANGES, 1, String, `: ${counted(changes)} in ${CHANGES} changes`),
       plain('processor time of the daemon a change', milliseconds(cpuMs)),
     ];

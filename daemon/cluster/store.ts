@@ -22,6 +22,7 @@ import {
 } from './kinds.ts';
 import type { NodeViewer } from './node-view.ts';
 import { patched } from './patched-map.ts';
+import { PodsByAddress } from './pods-by-address.ts';
 import { sameObject } from './same-object.ts';
 import { type HostFacts, NO_RIB, type NodeView, type Rib, type Snapshot } from './snapshot.ts';
 
@@ -78,8 +79,8 @@ export class Store implements SourceEvents {
   readonly #degraded = new Map<Kind, string>();
   readonly #listed = new Set<Kind>();
   #revision = 0;
-  /** Made when it is asked for. */
-  #podsByAddress: { readonly of: ReadonlyMap<ObjectKey, Pod>; readonly byAddress: Map<IpAddress, readonly Pod[]> } | undefined;
+  /** From the first time that it is asked for. */
+  #podsByAddress: PodsByAddress | undefined;
 
   constructor(options: StoreOptions) {
     this.#kinds = options.kinds;
@@ -118,16 +119,11 @@ export class Store implements SourceEvents {
 
   /** Pods that have the address and have not ended: of the host's network there may be several. */
   podsAt(address: IpAddress): readonly Pod[] {
-    const pods = this.#pods.share();
-    if (this.#podsByAddress?.of !== pods) {
-      const byAddress = new Map<IpAddress, readonly Pod[]>();
-      for (const pod of pods.values()) {
-        if (pod.finished) continue;
-        for (const each of pod.addresses) byAddress.set(each, [...(byAddress.get(each) ?? []), pod]);
-      }
-      this.#podsByAddress = { of: pods, byAddress };
+    if (this.#podsByAddress === undefined) {
+      this.#podsByAddress = new PodsByAddress();
+      for (const pod of this.#pods.share().values()) this.#podsByAddress.replace(undefined, pod);
     }
-    return this.#podsByAddress.byAddress.get(address) ?? [];
+    return this.#podsByAddress.at(address);
   }
 
   snapshot(now: Instant, host: HostFacts, rib: Rib = NO_RIB): Snapshot {
@@ -249,6 +245,7 @@ export class Store implements SourceEvents {
         this.#nodes.set(key, object);
         return true;
       case 'Pod':
+        this.#podsByAddress?.replace(this.#pods.get(key), object);
         this.#pods.set(key, object);
         return true;
       case 'Namespace':
@@ -274,6 +271,7 @@ export class Store implements SourceEvents {
       case 'Node':
         return this.#nodes.delete(key);
       case 'Pod':
+        this.#podsByAddress?.replace(this.#pods.get(key), undefined);
         return this.#pods.delete(key);
       case 'Namespace':
         return this.#namespaces.delete(key);

@@ -1,6 +1,6 @@
 /**
  * When rounds run: a lone event starts one at once, events that come together share one, rounds never overlap, and the gap between
- * rounds grows with their length, so that a loaded node spends at most half its time here.
+ * rounds grows with their length, so that under load they come in a few large batches and the tools are not started for every single event.
  */
 import type { Clock } from '../net/clock.ts';
 import type { Instant } from '../net/instant.ts';
@@ -13,7 +13,8 @@ export interface SchedulerOptions {
 
 /** Events of one burst arrive within this many milliseconds: a lone event waits no longer. */
 const GATHER_MS = 2;
-/** Gap between the end of one round and the start of the next, in milliseconds: as long as the round took, within these. */
+/** Gap between the end of one round and the start of the next: this share of the time that the round took, and in milliseconds within these. */
+const GAP_SHARE = 0.25;
 const GAP_LEAST_MS = 50;
 const GAP_MOST_MS = 1000;
 
@@ -65,7 +66,7 @@ export class Scheduler {
     const dueAt = await this.#round();
     this.#isRunning = false;
     const end = this.#clock.now();
-    this.#earliest = end + Math.min(GAP_MOST_MS, Math.max(GAP_LEAST_MS, end - start));
+    this.#earliest = end + Math.min(GAP_MOST_MS, Math.max(GAP_LEAST_MS, GAP_SHARE * (end - start)));
     if (this.#isStopped) {
       for (const resolve of this.#idle) resolve();
     } else if (this.#hasRequest()) {

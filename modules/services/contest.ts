@@ -7,49 +7,65 @@ import { ownerKey } from '../../daemon/reconcile/fragment.ts';
 import type { ListenerEntry } from './service-draft.ts';
 import type { ServicePlan } from './service-plan.ts';
 
+/** What a plan may have of what it wants. */
+export interface Verdict {
+  /** Of its contested entries, those whose listener no older Service claims. */
+  readonly granted: readonly ListenerEntry[];
+  /**
+   * Listeners that it must not serve, since an older Service drops what comes there: that has no virtual server itself, and what the node sends would
+   * meet the younger one's before any filter.
+   */
+  readonly forbidden: readonly string[];
+}
+
+const UNCONTESTED: Verdict = { granted: [], forbidden: [] };
+
 export class Contest {
   /** By listener. Almost every listener has one claimant, which stands without an array. */
   readonly #claimants = new Map<string, ServicePlan | readonly ServicePlan[]>();
-  /** Listeners with several. */
-  readonly #disputed = new Set<string>();
+  /** Plans whose verdict may be another since they were taken last. */
+  #touched = new Set<ServicePlan>();
 
   enter(plan: ServicePlan): void {
+    this.#touched.add(plan);
     for (const listener of plan.listeners) {
       const others = this.#of(listener);
       this.#claimants.set(listener, others.length === 0 ? plan : [...others, plan]);
-      if (others.length > 0) this.#disputed.add(listener);
+      for (const other of others) this.#touched.add(other);
     }
   }
 
   leave(plan: ServicePlan): void {
+    this.#touched.delete(plan);
     for (const listener of plan.listeners) {
       const [first, ...others] = this.#of(listener).filter(claimant => claimant !== plan);
       if (first === undefined) this.#claimants.delete(listener);
-      else this.#claimants.set(listener, others.length === 0 ? first : [first, ...others]);
-      if (others.length === 0) this.#disputed.delete(listener);
-    }
-  }
-
-  /** The entries that are the plan's to make: no older Service claims their listener. */
-  granted(plan: ServicePlan): readonly ListenerEntry[] {
-    return plan.contested.filter(({ listener }) => this.#of(listener).every(other => other === plan || isOlder(plan, other)));
-  }
-
-  /**
-   * Listeners that a plan must not serve, since an older Service drops what comes there: it has no virtual server itself, and what the node sends
-   * would meet the younger one's before any filter.
-   */
-  forbidden(): ReadonlyMap<ServicePlan, ReadonlySet<string>> {
-    const forbidden = new Map<ServicePlan, Set<string>>();
-    for (const listener of this.#disputed) {
-      const claimants = this.#of(listener);
-      const oldest = claimants.find(one => claimants.every(other => other === one || isOlder(one, other)));
-      if (oldest?.dropped.includes(listener) !== true) continue;
-      for (const other of claimants) {
-        if (other !== oldest) forbidden.set(other, (forbidden.get(other) ?? new Set()).add(listener));
+      else {
+        this.#claimants.set(listener, others.length === 0 ? first : [first, ...others]);
+        for (const other of [first, ...others]) this.#touched.add(other);
       }
     }
-    return forbidden;
+  }
+
+  /** Those that entered, and those that others of one of their listeners entered or left. */
+  takeTouched(): ReadonlySet<ServicePlan> {
+    const touched = this.#touched;
+    this.#touched = new Set();
+    return touched;
+  }
+
+  verdictOn(plan: ServicePlan): Verdict {
+    const granted = plan.contested.filter(({ listener }) => this.#oldest(listener) === plan);
+    const forbidden = plan.listeners.filter(listener => {
+      const oldest = this.#oldest(listener);
+      return oldest !== plan && oldest?.dropped.includes(listener) === true;
+    });
+    return granted.length === 0 && forbidden.length === 0 ? UNCONTESTED : { granted, forbidden };
+  }
+
+  #oldest(listener: string): ServicePlan | undefined {
+    const claimants = this.#of(listener);
+    return claimants.find(one => claimants.every(other => other === one || isOlder(one, other)));
   }
 
   #of(listener: string): readonly ServicePlan[] {

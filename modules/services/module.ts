@@ -8,13 +8,12 @@ import type { Snapshot } from '../../daemon/cluster/snapshot.ts';
 import type { IpAddress } from '../../daemon/net/address.ts';
 import { type Fragment, type OwnerKey, ownerKey } from '../../daemon/reconcile/fragment.ts';
 import type { Module, Plan } from '../../daemon/reconcile/module.ts';
-import { sameList, sameSet } from '../../daemon/reconcile/stable.ts';
-import { Contest } from './contest.ts';
+import { sameList } from '../../daemon/reconcile/stable.ts';
+import { Contest, type Verdict } from './contest.ts';
 import type { ServicesContext } from './context.ts';
 import { MarkBook } from './mark-book.ts';
 import { planBridgePorts, planNode } from './node-plan.ts';
 import type { ServicesOptions } from './options.ts';
-import type { ListenerEntry } from './service-draft.ts';
 import { ServiceNeeds } from './service-needs.ts';
 import { isServed, markKeysOf, planService, type ServicePlan } from './service-plan.ts';
 import { type Surroundings, SurroundingsMemory } from './surroundings.ts';
@@ -35,10 +34,8 @@ interface ServiceRecord {
 }
 
 const NO_SLICES: readonly EndpointSlice[] = [];
-const NO_ENTRIES: readonly ListenerEntry[] = [];
 const NO_KEYS: readonly string[] = [];
 const NO_ADDRESSES: readonly IpAddress[] = [];
-const NONE: ReadonlySet<string> = new Set();
 
 class ServicesModule implements Module {
   readonly name = 'services';
@@ -69,9 +66,8 @@ class ServicesModule implements Module {
   readonly #marks = new MarkBook();
   /** By Service, what it has numbers for. */
   readonly #markKeys = new Map<ObjectKey, { readonly keys: readonly string[]; readonly since: number }>();
-  /** Plans with contested entries, and which of those were granted. */
-  readonly #contesting = new Map<ServicePlan, readonly ListenerEntry[]>();
-  #forbidden: ReadonlyMap<ServicePlan, ReadonlySet<string>> = new Map();
+  /** As each plan was handed out last. */
+  readonly #verdicts = new Map<ServicePlan, Verdict>();
   #bridgePorts: readonly string[] = NO_KEYS;
   #nodeFragment: { readonly from: readonly unknown[]; readonly fragment: Fragment } | undefined;
   /** As they were handed out last; never changed. */
@@ -88,13 +84,17 @@ class ServicesModule implements Module {
     const surroundings = this.#surroundings.of(snapshot);
     const changes = new Map<OwnerKey, Fragment | undefined>();
     this.#noteStale(snapshot, surroundings);
-    for (const key of this.#stale) {
-      this.#replan(key, snapshot, surroundings, changes);
-      this.#stale.delete(key);
+    try {
+      for (const key of this.#stale) {
+        this.#replan(key, snapshot, surroundings, changes);
+        this.#stale.delete(key);
+      }
+    } finally {
+      // What was planned before a failure is stale no more.
+      this.#grant(changes);
+      this.#planNode(surroundings, changes);
+      if (changes.size > 0) this.#fragments = patched(this.#fragments, changes);
     }
-    if (changes.size > 0) this.#grant(changes);
-    this.#planNode(surroundings, changes);
-    if (changes.size > 0) this.#fragments = patched(this.#fragments, changes);
     return { fragments: this.#fragments };
   }
 
@@ -153,36 +153,24 @@ class ServicesModule implements Module {
     if (former?.plan !== undefined) {
       this.#contest.leave(former.plan);
       this.#needs.subtract(former.plan);
-      this.#contesting.delete(former.plan);
+      this.#verdicts.delete(former.plan);
       changes.set(ownerKey(former.plan.owner), undefined);
     }
     if (record?.plan !== undefined) {
       this.#contest.enter(record.plan);
       this.#needs.add(record.plan);
-      if (record.plan.contested.length > 0) this.#contesting.set(record.plan, NO_ENTRIES);
-      changes.set(ownerKey(record.plan.owner), fragmentOf(record.plan, NO_ENTRIES, NONE));
     }
   }
 
-  /** After any change, since one Service's change decides what another may have. */
+  /** Of the plans that are new, and of those that one of these contests with: what one Service wants decides what another may have. */
   #grant(changes: Map<OwnerKey, Fragment | undefined>): void {
-    const forbidden = this.#contest.forbidden();
-    const changed = new Set<ServicePlan>();
-    for (const [plan, former] of this.#contesting) {
-      const granted = this.#contest.granted(plan);
-      if (sameList(former, granted)) continue;
-      this.#contesting.set(plan, granted);
-      changed.add(plan);
+    for (const plan of this.#contest.takeTouched()) {
+      const former = this.#verdicts.get(plan);
+      const verdict = this.#contest.verdictOn(plan);
+      if (former !== undefined && sameVerdict(former, verdict)) continue;
+      this.#verdicts.set(plan, verdict);
+      changes.set(ownerKey(plan.owner), fragmentOf(plan, verdict));
     }
-    for (const [plan, listeners] of forbidden) if (!sameSet(this.#forbidden.get(plan) ?? NONE, listeners)) changed.add(plan);
-    for (const plan of this.#forbidden.keys()) if (!forbidden.has(plan) && this.#isCurrent(plan)) changed.add(plan);
-    this.#forbidden = forbidden;
-    for (const plan of changed)
-      changes.set(ownerKey(plan.owner), fragmentOf(plan, this.#contesting.get(plan) ?? NO_ENTRIES, forbidden.get(plan) ?? NONE));
-  }
-
-  #isCurrent(plan: ServicePlan): boolean {
-    return this.#records.get(plan.owner.key)?.plan === plan;
   }
 
   #planNode({ node, bridgePorts }: Surroundings, changes: Map<OwnerKey, Fragment | undefined>): void {
@@ -209,11 +197,12 @@ function occupiedOf(plan: ServicePlan | undefined, occupied: ReadonlySet<IpAddre
   return plan?.askedAbout.filter(address => occupied.has(address)) ?? NO_ADDRESSES;
 }
 
-function fragmentOf(plan: ServicePlan, granted: readonly ListenerEntry[], forbidden: ReadonlySet<string>): Fragment {
+function sameVerdict(former: Verdict, now: Verdict): boolean {
+  return sameList(former.granted, now.granted) && sameList(former.forbidden, now.forbidden);
+}
+
+function fragmentOf({ owner, entries, diagnostics }: ServicePlan, { granted, forbidden }: Verdict): Fragment {
   const own =
-    forbidden.size === 0
-      ? plan.entries
-      : plan.entries.filter(({ table, key }) => table !== 'virtualServer' || !forbidden.has(key));
-  const entries = granted.length === 0 ? own : [...own, ...granted.map(({ entry }) => entry)];
-  return { owner: plan.owner, entries, diagnostics: plan.diagnostics };
+    forbidden.length === 0 ? entries : entries.filter(({ table, key }) => table !== 'virtualServer' || !forbidden.includes(key));
+  return { owner, entries: granted.length === 0 ? own : [...own, ...granted.map(({ entry }) => entry)], diagnostics };
 }
