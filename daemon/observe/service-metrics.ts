@@ -123,9 +123,8 @@ class ReadCounter extends Counter<LabelName> {
     this.#values = values;
   }
 
-  override async get(): Promise<WithValues> {
-    const values = this.#values();
-    return { ...(await super.get()), values: await values };
+  override get(): Promise<WithValues> {
+    return withValues(super.get(), this.#values());
   }
 }
 
@@ -137,10 +136,13 @@ class ReadGauge extends Gauge<LabelName> {
     this.#values = values;
   }
 
-  override async get(): Promise<WithValues> {
-    const values = this.#values();
-    return { ...(await super.get()), values: await values };
+  override get(): Promise<WithValues> {
+    return withValues(super.get(), this.#values());
   }
+}
+
+async function withValues(own: Promise<WithValues>, values: Promise<Value[]>): Promise<WithValues> {
+  return { ...(await own), values: await values };
 }
 
 /** Several marks of one Service have equal labels, and Prometheus takes each set of labels once: they are summed. */
