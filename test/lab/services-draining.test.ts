@@ -3,7 +3,7 @@ import type { LabPod } from './addresses.ts';
 import { describeServices, POD_PORT } from './describe-services.ts';
 import { weights } from './node-state.ts';
 import { type ApiObject, endpoint, podObject, service, slice } from './objects.ts';
-import { fates, Load, type Stream, serverOf } from './traffic/load.ts';
+import { type Exchange, fates, Load, type Stream, serverOf } from './traffic/load.ts';
 import { until } from './until.ts';
 
 /** A request each 100 ms, and as long as one waits for its answer. */
@@ -48,6 +48,12 @@ describeServices(
         now => now >= time,
       );
 
+    /** Of a load some of whose connections are cut by now: a client hears of its end at its next request. */
+    const endAfterCuts = async (load: Load): Promise<readonly Exchange[]> => {
+      await waitForTime((await suite().lab.now()) + CUT_MS);
+      return await load.end();
+    };
+
     afterEach('no pod has a time of its own', async () => {
       const { cluster } = suite();
       await cluster.remove(...[...cluster.objects.values()].filter(({ kind }) => kind === 'Pod'));
@@ -75,9 +81,7 @@ describeServices(
         seen => seen.length === 1,
         10_000,
       );
-      // A client hears of its end at its next request.
-      await waitForTime((await lab.now()) + CUT_MS);
-      const [all, fresh] = [await load.end(), await others.end()];
+      const [all, fresh] = [await endAfterCuts(load), await others.end()];
       const fate = fates(all);
       const times = [
         [brief, 1000],
@@ -130,7 +134,7 @@ describeServices(
         seen => seen.length === 1,
         10_000,
       );
-      const all = await load.end();
+      const all = await endAfterCuts(load);
       const { lastAnswer = 0, cutAt = Number.POSITIVE_INFINITY } = fates(all).get(leaves.name) ?? {};
       console.log(`deadline 6000 ms with a restart between: cut after ${Math.round(cutAt - began)} ms`);
       assert.ok(lastAnswer >= began + 5900 && cutAt <= changed + 6000 + LATENESS_MS, `${lastAnswer - began} ${cutAt - changed}`);
@@ -210,9 +214,7 @@ describeServices(
       assert.deepEqual(await weightsOf(vip), []);
       await cluster.put(web('heir', vip), endpoints('heir', leaves));
       assert.deepEqual(await weightsOf(vip), [weightOf(leaves, 1)]);
-      // A client hears of its end at its next request.
-      await waitForTime((await lab.now()) + CUT_MS);
-      await load.end();
+      await endAfterCuts(load);
       const fate = fates(load.exchanges);
       for (const { name } of [stays, leaves]) {
         const { cutAt = Number.POSITIVE_INFINITY, cutBy } = fate.get(name) ?? {};
