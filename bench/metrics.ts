@@ -42,3 +42,12 @@ export function growth(name: string, label: string, before: MetricsPage, after: 
   }
   return grown;
 }
+
+/** Of what a histogram counted from one page to the next, the upper bound of the bucket that this share of it lies below, in the histogram's unit. */
+export function quantileBound(histogram: string, share: number, before: MetricsPage, after: MetricsPage): number {
+  const counts = [...growth(`${histogram}_bucket`, 'le', before, after)].map(
+    ([bound, count]) => [bound === '+Inf' ? Infinity : Number(bound), count] as const,
+  );
+  const total = Math.max(...counts.map(([, count]) => count));
+  return Math.min(...counts.filter(([, count]) => count >= share * total).map(([bound]) => bound));
+}

@@ -4,15 +4,12 @@ import { listenerKey } from '../reconcile/tables.ts';
 import { destinationOfProcLine, procHeader } from './ipvsadm-read.ts';
 import type { ReadLines } from './text-lines.ts';
 
-/** Active and inactive ones together, by `listenerKey` and `destinationKey`. */
-export type Connections = ReadonlyMap<string, ReadonlyMap<string, number>>;
-
-/** Of these virtual services. Rejects as `readLines` does. */
+/** Active and inactive ones together, by `listenerKey` of these virtual services and `destinationKey`. Rejects as `readLines` does. */
 export async function connectionsOf(
   readLines: ReadLines,
   servers: ReadonlySet<string>,
   signal: AbortSignal,
-): Promise<Connections> {
+): Promise<ReadonlyMap<string, ReadonlyMap<string, number>>> {
   const all = new Map<string, Map<string, number>>();
   let keyOf: (isIpv6: boolean) => string = () => '';
   const onLine = (text: string): void => {

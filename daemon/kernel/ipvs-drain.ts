@@ -10,7 +10,7 @@ import { earliest, type Instant, instantOf } from '../net/instant.ts';
 import type { ApplyResult, Change, TableDriver } from '../reconcile/driver.ts';
 import { type Destination, destinationKey, TABLES, type VirtualServer } from '../reconcile/tables.ts';
 import { type Draining, parseRecord, recordText } from './drain-record.ts';
-import { type Connections, connectionsOf } from './ipvs-connections.ts';
+import { connectionsOf } from './ipvs-connections.ts';
 import { addressesOf } from './ipvs-flows.ts';
 import type { StateFile } from './state-file.ts';
 import type { ReadLines } from './text-lines.ts';
@@ -58,6 +58,7 @@ export class DrainingIpvs implements TableDriver<VirtualServer> {
   #nextLook: Instant | undefined;
   /** Deadlines up to here have had their look: what could not be deleted then waits for the next one. */
   #lookedAt = instantOf(Number.NEGATIVE_INFINITY);
+  #isLooking = false;
   /** The last batch was full. */
   #isPartial = false;
   readonly #stopping = new AbortController();
@@ -199,6 +200,7 @@ export class DrainingIpvs implements TableDriver<VirtualServer> {
   #armLook(): void {
     const { clock } = this.#options;
     this.#cancelLook?.();
+    if (this.#isLooking) return;
     const all = [...this.#draining.values()].flatMap(drained => [...drained.values()]);
     if (!all.some(({ isBrief }) => !isBrief)) this.#nextLook = undefined;
     if (all.length === 0 || this.#stopping.signal.aborted) return;
@@ -216,36 +218,56 @@ export class DrainingIpvs implements TableDriver<VirtualServer> {
     ]);
     if (at === undefined) return;
     this.#cancelLook = clock.after(Math.max(0, at - now), () => {
-      void this.#inTurn(() => this.#look()).catch(() => undefined);
+      void this.#look();
     });
   }
 
   /** Deletes what has no connection left, or no time. What cannot be deleted is tried again at the next look. */
   async #look(): Promise<void> {
-    const { clock, inner } = this.#options;
-    const now = clock.now();
-    this.#lookedAt = now;
+    const { clock } = this.#options;
+    this.#isLooking = true;
     try {
-      await this.#endIdle(now);
-      const changes = this.#batch(now);
-      if (changes.length > 0) await this.#remove(changes, await inner.apply(changes, this.#stopping.signal));
-      else await this.#write();
+      const idle = await this.#idle(clock.now());
+      await this.#inTurn(() => this.#end(idle));
+    } catch {
+      // A look that fails comes again; who applies changes is told what fails then.
     } finally {
+      this.#isLooking = false;
       this.#armLook();
     }
   }
 
-  /** What has no connections left has no time either. */
-  async #endIdle(now: Instant): Promise<void> {
-    const connections = await this.#connections(now);
-    if (connections === undefined) return;
-    for (const [key, drained] of this.#draining) {
-      for (const entry of drained.values()) {
-        // One that the kernel does not list is not known to have none.
-        if (entry.isBrief || connections.get(key)?.get(entry.destination) !== 0) continue;
-        drained.set(entry.destination, { ...entry, deadline: now, isBrief: true });
-      }
+  /**
+   * Those without connections, where it is time to look at them. Nobody waits for this: it can take seconds, and at weight 0 none comes while it does.
+   */
+  async #idle(now: Instant): Promise<readonly Draining[]> {
+    if (this.#nextLook === undefined || this.#nextLook > now) return [];
+    const { clock, readLines } = this.#options;
+    const looked = [...this.#draining.values()].flatMap(drained => [...drained.values()].filter(({ isBrief }) => !isBrief));
+    try {
+      const servers = new Set(looked.map(({ server }) => server));
+      const connections = await connectionsOf(readLines, servers, this.#stopping.signal);
+      this.#lookPeriodMs = Math.max(LOOK_MS, (clock.now() - now) / LOOK_SHARE);
+      // One that the kernel does not list is not known to have none.
+      return looked.filter(({ server, destination }) => connections.get(server)?.get(destination) === 0);
+    } catch {
+      return [];
+    } finally {
+      this.#nextLook = undefined;
     }
+  }
+
+  async #end(idle: readonly Draining[]): Promise<void> {
+    const now = this.#options.clock.now();
+    this.#lookedAt = now;
+    for (const entry of idle) {
+      const drained = this.#draining.get(entry.server);
+      // One that came back meanwhile, or has left anew since, is another.
+      if (drained?.get(entry.destination) === entry) drained.set(entry.destination, { ...entry, deadline: now, isBrief: true });
+    }
+    const changes = this.#batch(now);
+    if (changes.length > 0) await this.#remove(changes, await this.#options.inner.apply(changes, this.#stopping.signal));
+    else await this.#write();
   }
 
   /** The deletions that are due, or as many as are good at once. */
@@ -272,19 +294,6 @@ export class DrainingIpvs implements TableDriver<VirtualServer> {
         changes.push({ op: 'update', key, from, to: { ...from, destinations } });
     }
     return changes;
-  }
-
-  /** Undefined where it is not time to look at connections yet. */
-  async #connections(now: Instant): Promise<Connections | undefined> {
-    if (this.#nextLook === undefined || this.#nextLook > now) return undefined;
-    const { clock, readLines } = this.#options;
-    try {
-      const connections = await connectionsOf(readLines, new Set(this.#draining.keys()), this.#stopping.signal);
-      this.#lookPeriodMs = Math.max(LOOK_MS, (clock.now() - now) / LOOK_SHARE);
-      return connections;
-    } finally {
-      this.#nextLook = undefined;
-    }
   }
 
   async #remove(changes: readonly Change<VirtualServer>[], { failed }: ApplyResult): Promise<void> {

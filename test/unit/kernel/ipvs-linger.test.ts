@@ -142,4 +142,36 @@ describe('an endpoint that is removed', () => {
     assert.equal(kernel.state.size, 0);
     await clock.advance(10 * LINGER);
   });
+
+  it('holds up no change while its connections are looked at, and one that came back meanwhile stays', async () => {
+    start(() => 60_000);
+    let release = (): void => undefined;
+    const released = new Promise<void>(resolve => {
+      release = resolve;
+    });
+    const slow = new DrainingIpvs({
+      inner: kernel,
+      clock,
+      readLines: async (path, onLine, signal) => {
+        await released;
+        await kernel.readLines(path, onLine, signal);
+      },
+      record: { read: () => Promise.resolve(undefined), write: () => Promise.resolve() },
+      graceOf: () => 60_000,
+      lingerMs: LINGER,
+    });
+    const wish = (...destinations: readonly Destination[]): Promise<readonly string[]> => {
+      const each = server('TCP', 1, destinations);
+      return reconcile(slow, new Map([[listenerKey(each.listener), each]]));
+    };
+    await wish(endpoint(1), endpoint(2), endpoint(3));
+    await wish(endpoint(3));
+    await clock.advance(5000);
+    await wish(endpoint(2), endpoint(3));
+    assert.deepEqual(weights('TCP 10.96.0.1:80'), ['10.244.1.1:8080=0', '10.244.1.2:8080=1', '10.244.1.3:8080=1']);
+    release();
+    await clock.advance(1000);
+    assert.deepEqual(weights('TCP 10.96.0.1:80'), ['10.244.1.2:8080=1', '10.244.1.3:8080=1']);
+    slow.stop();
+  });
 });
