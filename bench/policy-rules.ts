@@ -87,9 +87,9 @@ export async function fairwayRules(snapshot: Snapshot): Promise<RuleSet> {
     },
   );
   reconciler.plan(snapshot);
-  await reconciler.refresh(new AbortController().signal);
-  const scripts = reconciler.pending();
-  return { ipset: scripts.get('ipset') ?? '', iptables: scripts.get('iptables') ?? '' };
+  const examined = await reconciler.examine(new AbortController().signal);
+  const scriptOf = (name: string): string => examined.find(({ table }) => table === name)?.script ?? '';
+  return { ipset: scriptOf('ipset'), iptables: scriptOf('iptables') };
 }
 
 const NO_RUNNER: CommandRunner = {

@@ -3,26 +3,30 @@
  * constructor, so that scenarios run it on fakes with a clock moved by hand.
  */
 import type { Disturbance } from './cluster/disturbance.ts';
-import type { ClusterSource, Kind, SourceEvents } from './cluster/kinds.ts';
+import type { ClusterSource, SourceEvents } from './cluster/kinds.ts';
 import { NodeViewer } from './cluster/node-view.ts';
 import { patched } from './cluster/patched-map.ts';
-import { type HostFacts, type LearnedRoute, NO_RIB, type Rib } from './cluster/snapshot.ts';
+import { COUNTED_AS } from './cluster/resources.ts';
+import { type HostFacts, type LearnedRoute, NO_RIB, type Rib, type Snapshot } from './cluster/snapshot.ts';
 import { Store } from './cluster/store.ts';
-import { messageOf } from './errors.ts';
+import { FairwayError, messageOf } from './errors.ts';
 import type { IpAddress } from './net/address.ts';
 import type { Clock } from './net/clock.ts';
 import { type Instant, instantOf } from './net/instant.ts';
 import type { IpPrefix } from './net/prefix.ts';
-import type { Health, ModuleHealth } from './observe/health.ts';
+import { Degradations } from './observe/degradations.ts';
+import { type Health, isReady, type ModuleHealth } from './observe/health.ts';
 import type { Log } from './observe/log.ts';
 import type { Metrics } from './observe/metrics.ts';
 import { Reporter } from './observe/reporter.ts';
+import { diagnosticLines, failureLines, iso, moduleLines, type StatusReport, tableLines } from './observe/status.ts';
 import type { Backoff } from './reconcile/backoff.ts';
 import type { Diagnostic } from './reconcile/fragment.ts';
-import type { Module } from './reconcile/module.ts';
+import { kindsRead, type Module } from './reconcile/module.ts';
 import { type Drivers, Reconciler, type TableStatus } from './reconcile/reconciler.ts';
 import { Scheduler } from './reconcile/scheduler.ts';
 import type { TableName } from './reconcile/tables.ts';
+import type { TableChanges, TablesView } from './reconcile/view.ts';
 
 export interface DaemonParts {
   readonly nodeName: string;
@@ -72,19 +76,10 @@ const WEDGED_MS = 10 * 60_000;
 /** When a round failed as a whole (a defect), the next try comes after this many milliseconds. */
 const DEFECT_PAUSE_MS = 1000;
 
-/** How the log counts the objects of a kind. */
-const COUNTED_AS: Readonly<Record<Kind, string>> = {
-  Service: 'services',
-  EndpointSlice: 'endpointSlices',
-  Node: 'nodes',
-  Pod: 'pods',
-  Namespace: 'namespaces',
-  NetworkPolicy: 'networkPolicies',
-};
-
-/** The kinds of objects that at least one of the modules reads. */
-export function kindsRead(modules: readonly Module[]): readonly Kind[] {
-  return [...new Set(modules.flatMap(module => module.reads))];
+export interface DaemonView {
+  readonly snapshot: Snapshot;
+  readonly tables: TablesView;
+  readonly diagnostics: readonly Diagnostic[];
 }
 
 export class Daemon {
@@ -94,13 +89,15 @@ export class Daemon {
   readonly #scheduler: Scheduler;
   readonly #reporter: Reporter;
   readonly #abort = new AbortController();
-  readonly #degradedSince = new Map<string, number>();
+  readonly #degradations: Degradations;
   #host: HostFacts;
   #rib: Rib;
   #cancelAudit: (() => void) | undefined;
   #cancelOverdue: (() => void) | undefined;
   #hasConverged = false;
   #roundSince: Instant | undefined;
+  /** Who waits for the end of a round to look. */
+  readonly #looks: PromiseWithResolvers<readonly TableChanges[]>[] = [];
   /** When the first event since the last round came. */
   #changedAt: Instant | undefined;
 
@@ -108,7 +105,8 @@ export class Daemon {
     this.#parts = parts;
     this.#host = parts.host;
     this.#rib = parts.bgp === undefined ? NO_RIB : { ...NO_RIB, isSettled: false };
-    this.#reporter = new Reporter(parts.log, parts.metrics);
+    this.#degradations = new Degradations(parts.clock);
+    this.#reporter = new Reporter(parts.log, parts.metrics, parts.clock);
     this.#store = new Store({
       kinds: kindsRead(parts.modules),
       nodeViewer: new NodeViewer(parts.nodeName),
@@ -140,7 +138,7 @@ export class Daemon {
    */
   disturbed(what: Disturbance, goneRoutes?: ReadonlySet<string>): void {
     for (const table of DISTURBED_TABLES[what]) {
-      if (!this.#reconciler.stages.includes(table)) continue;
+      if (!this.#reconciler.tables.includes(table)) continue;
       if (what === 'hostLinks') this.#reconciler.renew(table);
       else if (goneRoutes !== undefined) this.#reconciler.suspect(table, goneRoutes);
       else this.#reconciler.audit(table);
@@ -156,7 +154,7 @@ export class Daemon {
 
   /** The BGP speaker is another one, or answers again: nothing that was known of it counts. */
   speakerChanged(): void {
-    for (const table of BGP_TABLES) if (this.#reconciler.stages.includes(table)) this.#reconciler.renew(table);
+    for (const table of BGP_TABLES) if (this.#reconciler.tables.includes(table)) this.#reconciler.renew(table);
     this.#changed();
   }
 
@@ -184,10 +182,20 @@ export class Daemon {
   }
 
   health(): Health {
-    const { clock, modules } = this.#parts;
+    const { clock } = this.#parts;
     const isLive = this.#roundSince === undefined || clock.now() - this.#roundSince < WEDGED_MS;
     const { isLeaving } = this.#store.nodeView(this.#host);
-    return { isLive, isNodeLeaving: isLeaving, modules: new Map(modules.map(({ name }) => [name, this.#moduleHealth(name)])) };
+    return { isLive, isNodeLeaving: isLeaving, modules: this.#moduleHealth() };
+  }
+
+  #moduleHealth(): ReadonlyMap<string, ModuleHealth> {
+    return this.#degradations.judge({
+      modules: this.#parts.modules.map(({ name }) => name),
+      hasConverged: this.#hasConverged,
+      planErrors: this.#reconciler.planErrors(),
+      tables: this.#reconciler.status(),
+      sources: this.#store.degradations(),
+    });
   }
 
   /** `namespace/name` of the Service that has this virtual server, by `listenerKey`; undefined where there is none. */
@@ -204,6 +212,53 @@ export class Daemon {
 
   tables(): readonly TableStatus[] {
     return this.#reconciler.status();
+  }
+
+  /** What a command may look at: the cluster and the host as the last event left them, and what is wanted and believed to be there. */
+  view(): DaemonView {
+    return { snapshot: this.#snapshot(), tables: this.#reconciler, diagnostics: this.diagnostics() };
+  }
+
+  /** What a round would do now. Looks between two rounds, reads every table back and changes nothing. Rejects before the first round. */
+  examine(): Promise<readonly TableChanges[]> {
+    if (!this.#hasConverged) {
+      const awaited = this.#store.unlisted();
+      const reason = awaited.length === 0 ? 'the first round is not in yet' : `no full list of ${awaited.join(', ')} yet`;
+      return Promise.reject(new FairwayError('FW_DAEMON_REFUSED', `nothing is planned yet: ${reason}`));
+    }
+    const look = Promise.withResolvers<readonly TableChanges[]>();
+    this.#looks.push(look);
+    this.#scheduler.request();
+    return look.promise;
+  }
+
+  /** Of the process and of BGP others know. */
+  status(): Omit<StatusReport, 'version' | 'pid' | 'startedAt' | 'bgp' | 'remarks'> {
+    const health = this.health();
+    const tables = this.tables();
+    return {
+      node: this.#parts.nodeName,
+      at: iso(this.#parts.clock.now()),
+      isReady: isReady(health),
+      isLive: health.isLive,
+      isNodeLeaving: health.isNodeLeaving,
+      modules: moduleLines(health),
+      cluster: kindsRead(this.#parts.modules).map(kind => ({
+        kind,
+        objects: this.#store.size(kind),
+        isListed: !this.#store.unlisted().includes(kind),
+        trouble: this.#store.degradations().get(kind),
+      })),
+      rounds: this.#reporter.history.rounds,
+      tables: tableLines(tables),
+      failures: failureLines(tables),
+      drift: this.#reporter.history.drift,
+      diagnostics: diagnosticLines(this.diagnostics()),
+    };
+  }
+
+  #snapshot(): Snapshot {
+    return this.#store.snapshot(this.#parts.clock.now(), this.#host, this.#rib);
   }
 
   /** What is wrong with users' objects: the modules' diagnostics and what projection complained of. */
@@ -253,18 +308,32 @@ export class Daemon {
     if (!this.#store.isSynced()) return undefined;
     const changedAt = this.#changedAt;
     this.#changedAt = undefined;
-    this.#roundSince = clock.now();
+    const begun = clock.now();
+    this.#roundSince = begun;
     try {
-      const dueAt = await this.#reconciler.round(this.#store.snapshot(clock.now(), this.#host, this.#rib), this.#abort.signal);
+      const dueAt = await this.#reconciler.round(this.#snapshot(), this.#abort.signal);
       if (changedAt !== undefined) metrics.programmed(clock.now() - changedAt);
       this.#settled();
       this.#lookAfterBgp();
+      this.#reporter.history.round(begun, clock.now());
+      await this.#answerLooks();
       return dueAt;
     } catch (thrown) {
       if (!this.#abort.signal.aborted) log.error(`a round failed as a whole: ${messageOf(thrown)}`, { code: 'FW_PLAN_FAILED' });
       return instantOf(clock.now() + DEFECT_PAUSE_MS);
     } finally {
       this.#roundSince = undefined;
+    }
+  }
+
+  async #answerLooks(): Promise<void> {
+    const waiting = this.#looks.splice(0);
+    if (waiting.length === 0) return;
+    try {
+      const changes = await this.#reconciler.examine(this.#abort.signal);
+      for (const { resolve } of waiting) resolve(changes);
+    } catch (thrown) {
+      for (const { reject } of waiting) reject(thrown);
     }
   }
 
@@ -295,7 +364,7 @@ export class Daemon {
 
   /** One table after another is put in doubt, so that each is read back once an audit period and never all at once. */
   #armAudit(index: number): void {
-    const { stages } = this.#reconciler;
+    const { tables: stages } = this.#reconciler;
     const table = stages[index % stages.length];
     if (table === undefined) return;
     this.#cancelAudit = this.#parts.clock.after(this.#parts.auditPeriodMs / stages.length, () => {
@@ -312,28 +381,5 @@ export class Daemon {
     if (auditPace === 'fixed') return true;
     const { readAt, readMs } = this.#reconciler.statusOf(table);
     return readAt === undefined || clock.now() - readAt >= readMs / AUDIT_SHARE;
-  }
-
-  #moduleHealth(name: string): ModuleHealth {
-    if (!this.#hasConverged) return { state: 'starting' };
-    const reason = this.#degradation(name);
-    if (reason === undefined) {
-      this.#degradedSince.delete(name);
-      return { state: 'ok' };
-    }
-    const since = this.#degradedSince.get(name) ?? this.#parts.clock.now();
-    this.#degradedSince.set(name, since);
-    return { state: 'degraded', reason, since };
-  }
-
-  #degradation(name: string): string | undefined {
-    const planError = this.#reconciler.planErrors().get(name);
-    if (planError !== undefined) return planError.message;
-    const status = this.#reconciler.status();
-    const failures = status.flatMap(table => table.failures).filter(({ claim }) => claim === undefined || claim.module === name);
-    const first = status.find(table => table.unreadable !== undefined)?.unreadable ?? failures[0];
-    if (first !== undefined) return `${first.table} ${first.key}: ${first.error.message} (${failures.length} entries failing)`;
-    const [kind, reason] = [...this.#store.degradations()][0] ?? [];
-    return kind === undefined ? undefined : `${kind}: ${reason ?? ''}`;
   }
 }

@@ -4,7 +4,10 @@ import { check } from './commands/check.ts';
 import { cleanup } from './commands/cleanup.ts';
 import type { Invocation } from './commands/invocation.ts';
 import { plan } from './commands/plan.ts';
+import { profile } from './commands/profile.ts';
 import { run } from './commands/run.ts';
+import { snapshot } from './commands/snapshot.ts';
+import { status } from './commands/status.ts';
 import { nodeNameOf } from './config/config.ts';
 import { EX_CONFIG, formatConfigError } from './config/config-error.ts';
 import { helpText } from './config/describe.ts';
@@ -42,10 +45,14 @@ function execute(invocation: Invocation): Promise<number> {
     case 'check':
       return check(invocation);
     case 'status':
+      return status(invocation);
     case 'why':
-    case 'snapshot':
-      // The parser answers for these until they are built.
+      // The parser answers for it until it is built.
       return Promise.resolve(EX_CONFIG);
+    case 'snapshot':
+      return snapshot(invocation);
+    case 'profile':
+      return profile(invocation);
   }
 }
 

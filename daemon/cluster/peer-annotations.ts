@@ -1,5 +1,5 @@
 /** The external BGP peers that a Node names in its annotations: one of YAML, or kube-router's five older ones of comma lists. */
-import { JSON_SCHEMA, loadAll } from 'js-yaml';
+import { dump, JSON_SCHEMA, loadAll } from 'js-yaml';
 import { type IpAddress, parseAddress } from '../net/address.ts';
 import { isPeerAsn, PEER_ASNS, parseUint32 } from '../net/as-number.ts';
 import { isPort } from '../net/port.ts';
@@ -45,6 +45,31 @@ export function peersOfAnnotations(annotations: Readonly<Record<string, string>>
   const yaml = annotations[YAML];
   if (yaml !== undefined) return peersOfYaml(yaml);
   return annotations[LISTS.ips] === undefined ? { peers: [], problems: [] } : peersOfLists(annotations);
+}
+
+/** In base64, `hidden`: what stands in place of each password. */
+const HIDDEN = Buffer.from('hidden').toString('base64');
+
+/** The same annotations, fit for a bug report: where there was a password there still is one, and it is `hidden`. */
+export function withoutPasswords(annotations: Readonly<Record<string, string>>): Readonly<Record<string, string>> {
+  const { [YAML]: yaml, [LISTS.passwords]: list } = annotations;
+  return {
+    ...annotations,
+    ...(yaml === undefined ? {} : { [YAML]: withoutYamlPasswords(yaml) }),
+    ...(list === undefined ? {} : { [LISTS.passwords]: list.replace(/[^,\s][^,]*/g, HIDDEN) }),
+  };
+}
+
+function withoutYamlPasswords(text: string): string {
+  try {
+    const hide = (key: string, value: unknown): unknown => (key === 'password' && value !== '' ? HIDDEN : value);
+    const documents = loadAll(text, { schema: JSON_SCHEMA });
+    const hidden = documents.map((document): unknown => JSON.parse(JSON.stringify(document ?? null), hide));
+    return hidden.map(document => dump(document)).join('---\n');
+  } catch {
+    // What cannot be read may hold anything.
+    return '[not YAML, hidden]';
+  }
 }
 
 function peersOfYaml(text: string): AnnotatedPeers {

@@ -45,3 +45,13 @@ export const RESOURCES: Readonly<Record<Kind, Resource>> = {
   },
   Node: { group: '', name: 'nodes', path: '/api/v1/nodes', labelSelector: '', fieldSelector: '' },
 };
+
+/** How the log counts the objects of a kind. */
+export const COUNTED_AS: Readonly<Record<Kind, string>> = {
+  Service: 'services',
+  EndpointSlice: 'endpointSlices',
+  Node: 'nodes',
+  Pod: 'pods',
+  Namespace: 'namespaces',
+  NetworkPolicy: 'networkPolicies',
+};

@@ -7,8 +7,9 @@ import { BGP_PROCESS_TIMINGS, type BgpProcess, type BgpProcessEvents } from '../
 import { RibSource } from '../bgp/rib.ts';
 import { RunFolder } from '../bgp/run-folder.ts';
 import { SessionLog } from '../bgp/session-log.ts';
-import type { Speaker } from '../bgp/speaker.ts';
+import type { PeerStatus, Speaker } from '../bgp/speaker.ts';
 import { GobgpdSupervisor } from '../bgp/supervisor.ts';
+import { limited } from '../bgp/wait.ts';
 import { type LearnedRoute, NO_RIB, type Rib } from '../cluster/snapshot.ts';
 import type { OptionValues } from '../config/options.ts';
 import type { BgpControl, Daemon } from '../daemon.ts';
@@ -106,6 +107,12 @@ export class Bgp implements BgpControl, BgpAccess {
   /** Throws FW_BGP_UNREACHABLE while there is none. */
   speaker(): Speaker {
     return this.#process.speaker();
+  }
+
+  /** Those that there are sessions with, or should be. Rejects while gobgpd does not answer. */
+  async neighbors(): Promise<readonly PeerStatus[]> {
+    if (!this.#isStarted) return [];
+    return limited(this.#options.clock, LOOK_MS, new AbortController().signal, signal => this.speaker().peerStatus(signal));
   }
 
   isRestarting(): boolean {

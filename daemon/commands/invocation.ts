@@ -6,6 +6,8 @@ import type { ConfigWarning } from '../config/warnings.ts';
 
 export interface Invocation {
   readonly command: CommandName;
+  /** The words after it. */
+  readonly operands: readonly string[];
   readonly config: Config;
   /** Flags that were given, as opposed to defaulted. */
   readonly explicit: ReadonlySet<FlagName>;

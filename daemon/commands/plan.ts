@@ -1,23 +1,92 @@
-/** `fairway plan`: what would be changed on this host now, as the scripts that would do it. Changes nothing. */
-
+/** `fairway plan`: what would be changed on this host now, and by whose wish. Changes nothing. */
+import { readFile } from 'node:fs/promises';
 import { setImmediate as breathe } from 'node:timers/promises';
 import { NodeViewer } from '../cluster/node-view.ts';
 import { Store } from '../cluster/store.ts';
-import { kindsRead } from '../daemon.ts';
+import { asksDaemon } from '../config/commands.ts';
+import { defaultConfig } from '../config/parse.ts';
 import { FairwayError } from '../errors.ts';
 import { type Clock, systemClock } from '../net/clock.ts';
 import { exponentialBackoff } from '../reconcile/backoff.ts';
-import { type ReconcileObserver, Reconciler } from '../reconcile/reconciler.ts';
+import type { TableDriver } from '../reconcile/driver.ts';
+import { kindsRead } from '../reconcile/module.ts';
+import { type Drivers, type ReconcileObserver, Reconciler } from '../reconcile/reconciler.ts';
+import { STAGES } from '../reconcile/tables.ts';
+import type { TableChanges } from '../reconcile/view.ts';
+import { readBundle } from './bundle.ts';
+import { ask, controlSocketOf, textOf } from './control.ts';
 import { followHost, openHost } from './host.ts';
 import type { Invocation } from './invocation.ts';
 import { enabledModules } from './modules.ts';
+import { planOutput } from './plan-text.ts';
 import { openSource, UNOBSERVED } from './source.ts';
 
-/** Exit status 0 when nothing would change, 2 when something would. */
+/** What would be done, and what is wrong with objects or could not be planned. */
+export interface Planned {
+  readonly tables: readonly TableChanges[];
+  readonly complaints: readonly string[];
+}
+
 const NOTHING_TO_DO = 0;
+const UNREADABLE = 1;
 const CHANGES_PENDING = 2;
 
+/**
+ * Of the running daemon where no flag says what else is meant; of a snapshot; else of a daemon with these flags. Exit status 0 when nothing would
+ * change, 2 when something would, 1 when something could not be read.
+ */
 export async function plan(invocation: Invocation): Promise<number> {
+  const { tables, complaints } = await planned(invocation);
+  const unreadable = tables.flatMap(({ table, unreadable: error }) => {
+    // Where nobody speaks BGP yet, all of it is still to be made, and is in the plan.
+    return error === undefined || error.code === 'FW_BGP_UNREACHABLE' ? [] : [`${table} cannot be read: ${error.message}`];
+  });
+  for (const line of [...complaints, ...unreadable]) process.stderr.write(`${line}\n`);
+  process.stdout.write(planOutput(tables, invocation.config.output));
+  if (tables.some(({ changes }) => changes.length > 0)) return CHANGES_PENDING;
+  return unreadable.length > 0 ? UNREADABLE : NOTHING_TO_DO;
+}
+
+async function planned(invocation: Invocation): Promise<Planned> {
+  const { config, nodeName, explicit } = invocation;
+  if (config.snapshot !== '') return plannedOfBundle(invocation);
+  if (asksDaemon(explicit)) {
+    const answer = await ask(controlSocketOf(config, nodeName), '/plan');
+    return JSON.parse(await textOf(answer)) as Planned;
+  }
+  return plannedAnew(invocation);
+}
+
+/** With the flags that the daemon had, on what it knew. */
+async function plannedOfBundle(invocation: Invocation): Promise<Planned> {
+  const { config, environment } = invocation;
+  if (config.output === 'script')
+    throw new FairwayError('FW_CONFIG_INVALID', '--output=script needs the host itself: with --snapshot use text or json');
+  const bundle = readBundle(await readFile(config.snapshot), config.snapshot);
+  const modules = await enabledModules({
+    ...invocation,
+    // Options of this version that the other had not yet.
+    config: { ...defaultConfig(environment), ...bundle.config },
+    explicit: new Set(bundle.explicit) as Invocation['explicit'],
+  });
+  const observer = new PlanReport();
+  const reconciler = reconcilerOf({ modules, drivers: recordedDrivers(bundle.tables), clock: systemClock(), observer });
+  reconciler.plan(bundle.snapshot);
+  const tables = await reconciler.examine(new AbortController().signal);
+  return { tables, complaints: [...observer.complaints, ...reconciler.diagnostics().map(({ message }) => message)] };
+}
+
+/** Tables that can only be looked at. */
+function recordedDrivers(tables: ReadonlyMap<string, ReadonlyMap<string, unknown>>): Drivers {
+  const recorded = (name: string): TableDriver<never> => ({
+    read: () => Promise.resolve((tables.get(name) ?? new Map<string, unknown>()) as ReadonlyMap<string, never>),
+    apply: () => Promise.reject(new TypeError('a snapshot cannot be changed')),
+    render: () => '',
+  });
+  return Object.fromEntries(STAGES.map(name => [name, recorded(name)])) as unknown as Drivers;
+}
+
+async function plannedAnew(invocation: Invocation): Promise<Planned> {
   const { config, environment, nodeName } = invocation;
   const clock = systemClock();
   const signal = new AbortController().signal;
@@ -55,26 +124,21 @@ export async function plan(invocation: Invocation): Promise<number> {
       () => missing(store),
     );
     const observer = new PlanReport();
-    const { drivers } = host;
-    const reconciler = new Reconciler({
-      modules,
-      drivers,
-      clock,
-      backoff: exponentialBackoff(Math.random),
-      breathe: () => breathe(),
-      observer,
-    });
+    const reconciler = reconcilerOf({ modules, drivers: host.drivers, clock, observer });
     reconciler.plan(store.snapshot(clock.now(), follower.facts, bgp.rib));
-    await reconciler.refresh(signal);
-    for (const { message } of store.complaints()) process.stderr.write(`${message}\n`);
-    for (const { message } of reconciler.diagnostics()) process.stderr.write(`${message}\n`);
-    const scripts = reconciler.pending();
-    for (const [table, script] of scripts) process.stdout.write(`# ${table}\n${script.endsWith('\n') ? script : `${script}\n`}`);
-    return scripts.size === 0 ? NOTHING_TO_DO : CHANGES_PENDING;
+    const tables = await reconciler.examine(signal);
+    const wrong = [...store.complaints(), ...reconciler.diagnostics()].map(({ message }) => message);
+    return { tables, complaints: [...observer.complaints, ...wrong] };
   } finally {
     await Promise.all([source.stop(), follower.stop()]);
     bgp.close();
   }
+}
+
+function reconcilerOf(
+  parts: Pick<ConstructorParameters<typeof Reconciler>[0], 'modules' | 'drivers' | 'clock' | 'observer'>,
+): Reconciler {
+  return new Reconciler({ ...parts, backoff: exponentialBackoff(Math.random), breathe: () => breathe() });
 }
 
 function missing(store: Store): string {
@@ -112,19 +176,20 @@ class Arrivals {
   }
 }
 
+/** Only planning can fail: nothing is read into belief, nothing applied. */
 class PlanReport implements ReconcileObserver {
-  unreadable({ table, error }: Parameters<ReconcileObserver['unreadable']>[0]): void {
-    // Where nobody speaks BGP yet, all of it is still to be made.
-    if (error.code === 'FW_BGP_UNREACHABLE') return;
-    process.stderr.write(`${table} cannot be read: ${error.message}\n`);
-  }
+  readonly complaints: string[] = [];
 
   planFailed(_module: string, error: FairwayError): void {
-    process.stderr.write(`${error.message}\n`);
+    this.complaints.push(error.message);
+  }
+
+  unreadable(): void {
+    // Told by the examination.
   }
 
   planned(): void {
-    // The scripts say what was planned.
+    // The changes say what was planned.
   }
 
   applied(): void {
@@ -132,6 +197,6 @@ class PlanReport implements ReconcileObserver {
   }
 
   drifted(): void {
-    // Everything is read once.
+    // Nothing is believed yet.
   }
 }

@@ -1,19 +1,22 @@
 /** `fairway run`: the daemon, until a signal ends it. */
 import { setImmediate as breathe } from 'node:timers/promises';
-import { Daemon, kindsRead } from '../daemon.ts';
+import { Daemon } from '../daemon.ts';
 import { messageOf } from '../errors.ts';
 import { readServiceTraffic } from '../kernel/ipvs-stats.ts';
 import { setTimeouts } from '../kernel/ipvsadm.ts';
 import { programFolders } from '../kernel/process-runner.ts';
 import { systemClock } from '../net/clock.ts';
 import { type HttpListener, healthPages, listenHttp, metricsPages, type Page } from '../observe/http.ts';
-import { createLog, type Log } from '../observe/log.ts';
+import { createLog, type Log, RecentLines } from '../observe/log.ts';
 import { Metrics } from '../observe/metrics.ts';
 import { ServiceMetrics } from '../observe/service-metrics.ts';
 import { exponentialBackoff } from '../reconcile/backoff.ts';
+import { kindsRead } from '../reconcile/module.ts';
 import { VERSION } from '../version.ts';
 import type { Bgp } from './bgp.ts';
 import { NO_BGP } from './bgp-access.ts';
+import { controlSocketOf, openControl } from './control.ts';
+import { controlPages } from './control-pages.ts';
 import { followHost, type Host, openHost } from './host.ts';
 import type { Invocation } from './invocation.ts';
 import { enabledModules } from './modules.ts';
@@ -24,18 +27,41 @@ import { openSource } from './source.ts';
 export async function run(invocation: Invocation): Promise<number> {
   const { config, environment, nodeName } = invocation;
   requireRoot();
-  const log = createLog({ verbosity: config.v, format: config.logFormat, descriptor: 2 });
+  const clock = systemClock();
+  const startedAt = clock.now();
+  const recentLines = new RecentLines();
+  const log = createLog({
+    verbosity: config.v,
+    format: config.logFormat,
+    descriptor: 2,
+    onLine: line => {
+      recentLines.add(line);
+    },
+  });
   log.info(`fairway ${VERSION} starts`, { node: nodeName, nodejs: process.version });
   for (const warning of invocation.warnings) log.warn(warning.message);
 
   const stopping = new AbortController();
   const stopped = stopSignal(log);
-  const clock = systemClock();
   const modules = await enabledModules(invocation);
   let daemon: Daemon | undefined;
+  let bgp: Bgp | undefined;
+  const pages = controlPages({
+    daemon: () => daemon,
+    config,
+    explicit: invocation.explicit,
+    startedAt,
+    neighbors: () => bgp?.neighbors(),
+    remarks: () => [],
+    recentLog: () => recentLines.all,
+  });
+  const waiting = new AbortController();
+  void stopped.then(() => {
+    waiting.abort();
+  });
+  const control = await openControl({ path: controlSocketOf(config, nodeName), pages, clock, log }, waiting.signal);
   const metrics = new Metrics({ version: VERSION, status: () => metricsStatus(daemon) });
   const source = await openSource({ config, environment, kinds: kindsRead(modules), clock, observer: metrics });
-  let bgp: Bgp | undefined;
   const host = await openHost(
     {
       config,
@@ -123,7 +149,8 @@ export async function run(invocation: Invocation): Promise<number> {
   await host.bgpGate.open();
   await host.closeDrivers();
   stopping.abort();
-  await Promise.all(listeners.map(listener => listener.close()));
+  const open = control === undefined ? listeners : [...listeners, control];
+  await Promise.all(open.map(listener => listener.close()));
   log.info('stopped; what is programmed stays in force');
   return 0;
 }

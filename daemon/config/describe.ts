@@ -1,7 +1,7 @@
 /** The options in words: the text of `--help` and the page of the documentation. */
 import { COMMAND_NAMES, COMMANDS } from './commands.ts';
 import { ENVIRONMENT } from './environment.ts';
-import { BUILT_MODULES, MODULE_NAMES, MODULES, type ModuleName, type OptionGroup } from './modules.ts';
+import { BUILT_MODULES, isModule, MODULE_NAMES, MODULES, type ModuleName, type OptionGroup } from './modules.ts';
 import type { Option } from './option.ts';
 import { FLAG_NAMES, type FlagName, optionOf } from './options.ts';
 
@@ -22,7 +22,7 @@ const ZERO: ReadonlySet<string> = new Set(['', 'false', '0', '0s']);
 /** Columns from which terms and meanings stand side by side. */
 const WIDE = 90;
 
-const GROUP_ORDER: readonly OptionGroup[] = ['common', ...MODULE_NAMES];
+const GROUP_ORDER: readonly OptionGroup[] = ['common', 'commands', ...MODULE_NAMES];
 
 /** The text of `--help`, no line longer than `columns` where words allow. */
 export function helpText(columns: number, built: ReadonlySet<ModuleName> = BUILT_MODULES): string {
@@ -82,9 +82,15 @@ export function flagsPage(built: ReadonlySet<ModuleName> = BUILT_MODULES): strin
 
 function groups(built: ReadonlySet<ModuleName>): readonly Group[] {
   return GROUP_ORDER.map(group => ({
-    title: group === 'common' ? 'Every module' : `${MODULES[group].title}${built.has(group) ? '' : ' (not built yet)'}`,
+    title: titleOf(group, built),
     flags: FLAG_NAMES.filter(flag => optionOf(flag).groups[0] === group),
   }));
+}
+
+function titleOf(group: OptionGroup, built: ReadonlySet<ModuleName>): string {
+  if (group === 'common') return 'Every module';
+  if (group === 'commands') return 'Single commands';
+  return `${MODULES[group].title}${built.has(group) ? '' : ' (not built yet)'}`;
 }
 
 function commandDefinitions(): readonly Definition[] {
@@ -116,7 +122,7 @@ function flagRow(flag: FlagName, built: ReadonlySet<ModuleName>): readonly strin
 function meaningOf(option: Option<unknown>, built: ReadonlySet<ModuleName>): string {
   const { help, withoutEffect, caution, planned, groups: readers } = option;
   if (withoutEffect !== undefined) return `${help} Accepted without effect: ${withoutEffect}.`;
-  const standing = planned && readers.some(group => group !== 'common' && built.has(group)) ? ' Not built yet.' : '';
+  const standing = planned && readers.some(group => !isModule(group) || built.has(group)) ? ' Not built yet.' : '';
   return `${help}${caution === undefined ? '' : ` Unsafe: ${caution}.`}${standing}`;
 }
 

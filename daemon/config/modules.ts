@@ -1,7 +1,8 @@
 /** The groups that options belong to, and which of them this build has. */
 
 export type ModuleName = 'routing' | 'services' | 'policy' | 'lb-allocator';
-export type OptionGroup = 'common' | ModuleName;
+/** `commands`: flags of single commands, of no use to the daemon. */
+export type OptionGroup = 'common' | 'commands' | ModuleName;
 
 /** In the order of `--help`. `provides` is what nobody looks after where the module is missing. */
 export const MODULES: Readonly<Record<ModuleName, { readonly title: string; readonly provides: string }>> = {
@@ -12,6 +13,10 @@ export const MODULES: Readonly<Record<ModuleName, { readonly title: string; read
 };
 
 export const MODULE_NAMES = Object.keys(MODULES) as readonly ModuleName[];
+
+export function isModule(group: OptionGroup): group is ModuleName {
+  return group !== 'common' && group !== 'commands';
+}
 
 /** Modules that work in this build. The flags of the others are accepted, and the daemon says at start that they do nothing yet. */
 export const BUILT_MODULES: ReadonlySet<ModuleName> = new Set<ModuleName>(['routing', 'services', 'policy']);

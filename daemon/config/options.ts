@@ -7,6 +7,7 @@
 import { mustParsePrefix } from '../net/prefix.ts';
 import { type Option, option } from './option.ts';
 import { AUDITED, optionalPort, period } from './option-parts.ts';
+import { COMMAND_OPTIONS, PREDECESSORS } from './options-commands.ts';
 import { ROUTING_OPTIONS } from './options-routing.ts';
 import {
   bool,
@@ -21,6 +22,7 @@ import {
   text,
   uint,
   verbosity,
+  wordList,
 } from './value-types.ts';
 
 const timer = duration({ min: 1, max: LONGEST_TIMER });
@@ -72,12 +74,18 @@ export const OPTIONS = {
     false,
     'Remove everything of ours from this host and exit; the same as the command cleanup.',
   ),
+  'take-over': option(
+    'common',
+    wordList(...PREDECESSORS),
+    [],
+    'Remove what these left on this host, once the first round is in and they do not run here any more.',
+    { planned: true },
+  ),
   socket: option(
     'common',
-    text('path', value => value.startsWith('/'), 'an absolute path'),
-    '/run/fairway/fairway.sock',
-    'Unix socket on which the running daemon answers its commands.',
-    { planned: true },
+    text('path', value => value === '' || value.startsWith('/'), 'an absolute path'),
+    '',
+    'Unix socket on which the running daemon answers its commands, for root alone. Empty: fairway.sock in the folder of the node below /run/fairway.',
   ),
   'health-addr': option('common', text(), '', 'Address on which /healthz is served. Empty: all.'),
   'health-port': option('common', optionalPort, 20244, 'TCP port of /healthz; 0 turns it off.'),
@@ -90,11 +98,12 @@ export const OPTIONS = {
   ),
   'metrics-port': option('common', uint(16, { max: 65534 }), 0, 'TCP port of the metrics; 0 turns them off.'),
   'enable-pprof': option('common', bool, false, 'Serve profiles on port 6060.', {
-    withoutEffect: 'pprof is the profiler of Go programs; start node with --cpu-prof instead',
+    withoutEffect: 'pprof is the profiler of Go programs; the command profile takes one of the running daemon',
   }),
   v: option('common', verbosity, 0, 'Log level: 0 tells of state changes, higher ones say more.', { shorthand: 'v' }),
   'log-format': option('common', oneOf('text', 'json'), 'text', 'Form of a log line.'),
 
+  ...COMMAND_OPTIONS,
   ...ROUTING_OPTIONS,
   // Service load balancing
   'ipvs-sync-period': option('services', period, 5 * MINUTE, 'Time between two full passes over Services.', {

@@ -1,5 +1,5 @@
 /** From the command line and the environment to a configuration, or to everything that is wrong with them. */
-import { COMMAND_NAMES, COMMANDS, type CommandName, findCommand } from './commands.ts';
+import { asksDaemon, COMMAND_NAMES, COMMANDS, type CommandName, findCommand } from './commands.ts';
 import type { Config } from './config.ts';
 import type { ConfigError } from './config-error.ts';
 import { type EnvironmentVariables, isInCluster, readEnvironment } from './environment.ts';
@@ -53,7 +53,7 @@ export function parseArguments(
   if (values.version) return { kind: 'version' };
 
   const { command, operands, errors: commandErrors } = chooseCommand(tokens, values.cleanupConfig);
-  const readsCluster = command === 'run' || command === 'plan';
+  const readsCluster = command === 'run' || (command === 'plan' && values.snapshot === '' && !asksDaemon(explicit));
   const ruleErrors = checkRules({ values, inCluster: isInCluster(env) }, faulty, readsCluster);
   const errors = [
     ...tokens.flatMap(token => (token.kind === 'error' ? [token.error] : [])),

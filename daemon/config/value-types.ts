@@ -157,6 +157,21 @@ export const ipList: ValueType<readonly IpAddress[]> = listOf(
   address => address,
 );
 
+/** Some of the given words. */
+export function wordList<const W extends string>(...words: readonly W[]): ValueType<readonly W[]> {
+  const one = oneOf(...words);
+  return listOf(
+    `${words.join('|')},...`,
+    entry => {
+      const word = one.parse(entry);
+      return word.ok
+        ? word
+        : wrong(`has ${JSON.stringify(entry)}, which is not known`, `use a comma list of ${words.join(', ')}`);
+    },
+    word => word,
+  );
+}
+
 /** Decimal numbers that satisfy `accepts`; `expected` says which these are. */
 export function uintList(accepts: (value: number) => boolean, expected: string): ValueType<readonly number[]> {
   return listOf(

@@ -1,6 +1,6 @@
 /** What a valid configuration asks for and will not get, or should not ask for. */
 import { isEnabled, RUN_FLAGS } from './config.ts';
-import { MODULE_NAMES, MODULES, type ModuleName } from './modules.ts';
+import { isModule, MODULE_NAMES, MODULES, type ModuleName } from './modules.ts';
 import { FLAG_NAMES, type FlagName, type OptionValues, optionOf } from './options.ts';
 
 export interface ConfigWarning {
@@ -50,7 +50,7 @@ function flagWarnings(flag: FlagName, { values, built }: WarningInput): readonly
   if (option.caution !== undefined) warnings.push(warning('caution', `is unsafe: ${option.caution}`));
   if (option.withoutEffect !== undefined)
     return [...warnings, warning('without-effect', `has no effect: ${option.withoutEffect}`)];
-  const modules = option.groups.filter(group => group !== 'common');
+  const modules = option.groups.filter(isModule);
   const present = modules.filter(module => built.has(module));
   if (option.planned || (modules.length > 0 && present.length === 0)) {
     return [...warnings, warning('not-built', 'has no effect yet: what it configures is not built')];

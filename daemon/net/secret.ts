@@ -27,6 +27,10 @@ export class Secret {
     }
   }
 
+  get isEmpty(): boolean {
+    return this.#text === '';
+  }
+
   /** The word itself; empty for a peer without a password. */
   reveal(): string {
     return this.#text;

@@ -1,11 +1,14 @@
 /** The daemon's HTTP pages: health for probes, metrics for scrapers. Plain text, no state. */
 import { createServer, type Server, type ServerResponse } from 'node:http';
+import type { ListenOptions } from 'node:net';
+import { messageOf } from '../errors.ts';
 import { describeHealth, type Health, isReady } from './health.ts';
 import type { Metrics } from './metrics.ts';
 
 const LEAVING = 'This node is about to be deleted: load balancers are to send it nothing new. The daemon works.\n';
 
-export type Page = (response: ServerResponse) => void | Promise<void>;
+/** Answers a request for one path, given what stands behind the question mark. */
+export type Page = (query: URLSearchParams, response: ServerResponse) => void | Promise<void>;
 
 /**
  * `/livez` as kube-router's users expect `/healthz` (200 `OK`, 500 `Unhealthy`: the loop is alive). `/healthz` the same, but for a node that is
@@ -13,16 +16,16 @@ export type Page = (response: ServerResponse) => void | Promise<void>;
  * those it has go on. `/readyz` 200 once every enabled module has converged, 503 before.
  */
 export function healthPages(health: () => Health): ReadonlyMap<string, Page> {
-  const live = (response: ServerResponse): void => {
+  const live: Page = (_query, response) => {
     const { isLive } = health();
     respond(response, isLive ? 200 : 500, isLive ? 'OK\n' : 'Unhealthy\n');
   };
-  const eligible: Page = response => {
+  const eligible: Page = (query, response) => {
     const { isLive, isNodeLeaving } = health();
     if (isLive && isNodeLeaving) respond(response, 503, LEAVING);
-    else live(response);
+    else void live(query, response);
   };
-  const ready: Page = response => {
+  const ready: Page = (_query, response) => {
     const now = health();
     respond(response, isReady(now) ? 200 : 503, describeHealth(now));
   };
@@ -34,7 +37,7 @@ export function healthPages(health: () => Health): ReadonlyMap<string, Page> {
 }
 
 export function metricsPages(path: string, metrics: Metrics): ReadonlyMap<string, Page> {
-  const page: Page = async response => {
+  const page: Page = async (_query, response) => {
     const text = await metrics.registry.metrics();
     response.setHeader('Content-Type', metrics.registry.contentType);
     respond(response, 200, text);
@@ -47,27 +50,40 @@ export interface HttpListener {
 }
 
 /** Listens on an address ('' for all) and port; rejects with the system's error where it cannot. */
-export async function listenHttp(address: string, port: number, pages: ReadonlyMap<string, Page>): Promise<HttpListener> {
+export function listenHttp(address: string, port: number, pages: ReadonlyMap<string, Page>): Promise<HttpListener> {
+  return listenAt(pages, address === '' ? { port } : { port, host: address });
+}
+
+/** Listens on a unix socket, whose file must not be there; rejects with the system's error where it cannot. */
+export function listenSocket(path: string, pages: ReadonlyMap<string, Page>): Promise<HttpListener> {
+  return listenAt(pages, { path });
+}
+
+async function listenAt(pages: ReadonlyMap<string, Page>, where: ListenOptions): Promise<HttpListener> {
   const server = createServer((request, response) => {
-    const page = pages.get(new URL(request.url ?? '/', 'http://localhost').pathname);
+    const { pathname, searchParams } = new URL(request.url ?? '/', 'http://localhost');
+    const page = pages.get(pathname);
     if (page === undefined) {
       respond(response, 404, `no such page; there are ${[...pages.keys()].join(' ')}\n`);
       return;
     }
-    Promise.resolve(page(response)).catch((thrown: unknown) => {
-      respond(response, 500, `${String(thrown)}\n`);
-    });
+    Promise.resolve()
+      .then(() => page(searchParams, response))
+      .catch((thrown: unknown) => {
+        if (response.headersSent) response.destroy();
+        else respond(response, 500, `${messageOf(thrown)}\n`);
+      });
   });
   await new Promise<void>((resolve, reject) => {
     server.once('error', reject);
-    server.listen(port, address === '' ? undefined : address, () => {
+    server.listen(where, () => {
       resolve();
     });
   });
   return { close: () => closeServer(server) };
 }
 
-function respond(response: ServerResponse, status: number, text: string): void {
+export function respond(response: ServerResponse, status: number, text: string): void {
   response.statusCode = status;
   if (!response.hasHeader('Content-Type')) response.setHeader('Content-Type', 'text/plain; charset=utf-8');
   response.end(text);

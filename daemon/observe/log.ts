@@ -21,6 +21,29 @@ export interface LogOptions {
   readonly format: LogFormat;
   /** File descriptor that lines are written to, at once: no line is lost at exit. */
   readonly descriptor: number;
+  /** Told each line too. */
+  readonly onLine?: (line: string) => void;
+}
+
+/** Lines that a bug report shows. */
+const REMEMBERED = 500;
+
+/** The last lines of a log. */
+export class RecentLines {
+  readonly #lines: string[] = [];
+  #next = 0;
+
+  add(line: string): void {
+    this.#lines[this.#next] = line;
+    this.#next = (this.#next + 1) % REMEMBERED;
+  }
+
+  /** The oldest first. */
+  get all(): readonly string[] {
+    return this.#lines.length < REMEMBERED
+      ? this.#lines
+      : [...this.#lines.slice(this.#next), ...this.#lines.slice(0, this.#next)];
+  }
 }
 
 const RANK: Readonly<Record<LogLevel, number>> = { error: 0, warn: 1, info: 2, debug: 3 };
@@ -31,7 +54,7 @@ export function createLog(options: LogOptions): Log {
     level: 'debug',
     format: winston.format.combine(winston.format.timestamp(), options.format === 'json' ? winston.format.json() : textFormat()),
     // eslint-disable-next-line @typescript-eslint/no-unsafe-class-instance-assignment -- winston declares its transports as interfaces
-    transports: [new winston.transports.Stream({ stream: descriptorStream(options.descriptor) })],
+    transports: [new winston.transports.Stream({ stream: descriptorStream(options) })],
   });
   // A disabled level must cost nothing: winston itself takes two microseconds to find out.
   const at =
@@ -57,9 +80,10 @@ function quoted(value: unknown): string {
 }
 
 /** Writes each line at once; winston's own console transport buffers and can lose the last lines. */
-function descriptorStream(descriptor: number): Writable {
+function descriptorStream({ descriptor, onLine }: LogOptions): Writable {
   return new Writable({
     write(line: Buffer, _encoding, done) {
+      onLine?.(line.toString('utf8').trimEnd());
       try {
         writeSync(descriptor, line);
       } catch (thrown) {

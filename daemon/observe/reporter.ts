@@ -1,8 +1,10 @@
 /** Tells the log and the metrics what the reconcile loop did: once per change of state, never once per retry. */
 import type { FairwayError } from '../errors.ts';
+import type { Clock } from '../net/clock.ts';
 import type { Diagnostic } from '../reconcile/fragment.ts';
 import type { Applied, Drift, Failure } from '../reconcile/outcome.ts';
 import type { ReconcileObserver } from '../reconcile/reconciler.ts';
+import { History } from './history.ts';
 import type { Log } from './log.ts';
 import type { Metrics } from './metrics.ts';
 
@@ -12,13 +14,17 @@ const NAMED = 5;
 export class Reporter implements ReconcileObserver {
   readonly #log: Log;
   readonly #metrics: Metrics;
+  readonly #clock: Pick<Clock, 'now'>;
+  /** For whoever asks. */
+  readonly history = new History();
   /** What is wrong now, by where: message as last logged. */
   readonly #standing = new Map<string, string>();
   #diagnostics: ReadonlySet<string> = new Set();
 
-  constructor(log: Log, metrics: Metrics) {
+  constructor(log: Log, metrics: Metrics, clock: Pick<Clock, 'now'>) {
     this.#log = log;
     this.#metrics = metrics;
+    this.#clock = clock;
   }
 
   planned(module: string, milliseconds: number): void {
@@ -32,6 +38,7 @@ export class Reporter implements ReconcileObserver {
 
   applied(applied: Applied): void {
     this.#metrics.applied(applied);
+    this.history.applied(applied);
     const { table, creates, updates, deletes, failures } = applied;
     if (creates + updates + deletes > 0) {
       this.#log.info(`${table} changed`, {
@@ -47,6 +54,7 @@ export class Reporter implements ReconcileObserver {
 
   drifted(drift: readonly Drift[]): void {
     this.#metrics.drifted(drift);
+    this.history.drifted(drift, this.#clock.now());
     const named = drift.slice(0, NAMED).map(({ key, found }) => `${key} (${found})`);
     const more = drift.length > NAMED ? ` and ${drift.length - NAMED} more` : '';
     this.#log.warn(`${drift[0]?.table ?? ''} was changed behind our back and is repaired: ${named.join(', ')}${more}`);

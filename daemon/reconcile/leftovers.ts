@@ -25,4 +25,9 @@ export class Leftovers {
   has(key: string): boolean {
     return this.#isUndecided() && this.#keys.has(key);
   }
+
+  /** Whether something that nobody wants may not go now: one that was known before goes, unless it is a leftover. */
+  mayStay(key: string, isKnown: boolean): boolean {
+    return this.#isUndecided() && (!isKnown || this.#keys.has(key));
+  }
 }

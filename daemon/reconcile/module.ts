@@ -22,3 +22,8 @@ export interface Module {
   readonly writes: readonly TableName[];
   plan(snapshot: Snapshot): Plan;
 }
+
+/** The kinds of objects that at least one of the modules reads. */
+export function kindsRead(modules: readonly Module[]): readonly Kind[] {
+  return [...new Set(modules.flatMap(module => module.reads))];
+}

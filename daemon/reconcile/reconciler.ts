@@ -3,18 +3,20 @@
  * round with printing in place of applying, or with nothing wanted.
  */
 import type { Snapshot } from '../cluster/snapshot.ts';
-import { FairwayError, messageOf } from '../errors.ts';
+import { asFairwayError, FairwayError, messageOf } from '../errors.ts';
 import type { Clock } from '../net/clock.ts';
 import { earliest, type Instant } from '../net/instant.ts';
 import type { Backoff } from './backoff.ts';
 import { Claims } from './claims.ts';
 import type { TableDriver } from './driver.ts';
+import { entryLines } from './entry-lines.ts';
 import type { Diagnostic, Fragment, ObjectRef } from './fragment.ts';
 import type { Module } from './module.ts';
 import type { Applied, Drift, Failure } from './outcome.ts';
 import type { Part } from './readiness.ts';
 import { Table, type TableOptions } from './table.ts';
 import { STAGES, TABLES, type TableName, type TableTypes } from './tables.ts';
+import type { Examined, TableChanges, TablesView, ViewedEntry } from './view.ts';
 
 export type Drivers = { readonly [K in TableName]: TableDriver<TableTypes[K]> };
 
@@ -53,7 +55,7 @@ export interface TableStatus {
 
 type Tables = { readonly [K in TableName]: Table<K> };
 
-export class Reconciler {
+export class Reconciler implements TablesView {
   readonly #modules: readonly Module[];
   readonly #claims = new Claims();
   readonly #clock: Clock;
@@ -212,19 +214,57 @@ export class Reconciler {
     this.#tables[table].renew();
   }
 
-  /** The scripts that would be run now, one a table, for a dry run after {@link plan} and {@link refresh}. */
-  pending(): ReadonlyMap<TableName, string> {
-    const scripts = new Map<TableName, string>();
-    for (const stage of this.#stages) {
-      const script = this.#tables[stage].pending();
-      if (script !== '') scripts.set(stage, script);
+  /** What a round would do now: reads every table back and changes nothing. */
+  async examine(signal: AbortSignal): Promise<readonly TableChanges[]> {
+    const all: TableChanges[] = [];
+    for (const stage of this.#stages) all.push(await this.#examine(this.#tables[stage], signal));
+    return all;
+  }
+
+  async #examine<K extends TableName>(table: Table<K>, signal: AbortSignal): Promise<TableChanges> {
+    const owned = ({ changes, script }: Examined<TableTypes[K]>, unreadable?: FairwayError): TableChanges => ({
+      table: table.name,
+      changes: changes.map(change => ({
+        op: change.op,
+        key: change.key,
+        before: change.op === 'create' ? [] : entryLines(table.name, change.from),
+        after: change.op === 'delete' ? [] : entryLines(table.name, change.to),
+        owners: this.#claims.owners(table.name, change.key).map(({ owner }) => owner),
+      })),
+      script,
+      unreadable: unreadable === undefined ? undefined : { code: unreadable.code, message: unreadable.message },
+    });
+    try {
+      return owned(table.toBeDone(await table.look(signal)));
+    } catch (thrown) {
+      if (signal.aborted) throw thrown;
+      const error = asFairwayError(thrown, 'FW_COMMAND_FAILED');
+      // Where nobody speaks BGP yet, all of it is still to be made.
+      return owned(error.code === 'FW_BGP_UNREACHABLE' ? table.toBeDone(new Map()) : { changes: [], script: '' }, error);
     }
-    return scripts;
   }
 
   /** The tables that are looked after, in the order of their stages. */
-  get stages(): readonly TableName[] {
+  get tables(): readonly TableName[] {
     return this.#stages;
+  }
+
+  *entries<K extends TableName>(table: K): Iterable<ViewedEntry<TableTypes[K]>> {
+    const viewed = this.#tableOf(table);
+    for (const key of viewed.keys()) yield this.#view(viewed, key);
+  }
+
+  entry<K extends TableName>(table: K, key: string): ViewedEntry<TableTypes[K]> | undefined {
+    const view = this.#view(this.#tableOf(table), key);
+    return view.actual === undefined && view.wanted === undefined ? undefined : view;
+  }
+
+  #view<K extends TableName>(table: Table<K>, key: string): ViewedEntry<TableTypes[K]> {
+    return { ...table.view(key), owners: this.#claims.owners(table.name, key).map(({ owner }) => owner) };
+  }
+
+  #tableOf<K extends TableName>(name: K): Table<K> {
+    return this.#tables[name];
   }
 
   status(): readonly TableStatus[] {

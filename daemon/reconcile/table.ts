@@ -14,6 +14,7 @@ import { Leftovers } from './leftovers.ts';
 import type { Applied, Drift, Failure } from './outcome.ts';
 import { type Part, readyChanges, type Surroundings } from './readiness.ts';
 import type { Requirement, TableDefinition, TableName, TableTypes } from './tables.ts';
+import { changesBetween, type Examined, type ViewedEntry } from './view.ts';
 
 export interface TableOptions<K extends TableName> {
   readonly name: K;
@@ -296,28 +297,31 @@ export class Table<K extends TableName> {
   hasDue(): boolean {
     for (const key of this.#due()) {
       const from = this.#believed?.get(key);
-      const wanted = this.#wanted(key);
-      if (
-        from === undefined
-          ? wanted !== undefined
-          : !this.#isInert(key, from) && !(wanted === undefined && this.#leftovers.has(key))
-      )
-        return true;
+      const isWanted = this.#wanted(key) !== undefined;
+      if (from === undefined ? isWanted : !this.#isInert(key, from) && (isWanted || !this.#leftovers.has(key))) return true;
     }
     return false;
   }
 
-  /** The script for all that differs, for a dry run: deletes after upserts. */
-  pending(): string {
-    const changes: Change<TableTypes[K]>[] = [];
-    for (const key of this.#dirty) {
-      const [from, to] = [this.#believed?.get(key), this.#wanted(key)];
-      if (to === undefined && from !== undefined && !this.#leftovers.has(key)) changes.push({ op: 'delete', key, from });
-      else if (to !== undefined && from === undefined) changes.push({ op: 'create', key, to });
-      else if (to !== undefined && from !== undefined && !this.#definition.same(from, to))
-        changes.push({ op: 'update', key, from, to });
-    }
-    return changes.length === 0 ? '' : this.#driver.render(changes);
+  /** What is there now, whatever is believed. Rejects where the table cannot be read. */
+  look(signal: AbortSignal): Promise<ReadonlyMap<string, TableTypes[K]>> {
+    return this.#driver.read(this.#expected(), signal);
+  }
+
+  /** What would make `actual` as wanted. */
+  toBeDone(actual: ReadonlyMap<string, TableTypes[K]>): Examined<TableTypes[K]> {
+    const mayStay = (key: string): boolean => this.#leftovers.mayStay(key, this.has(key));
+    const changes = changesBetween(actual, this.#claims.keys(this.name), key => this.#wanted(key), this.#definition, mayStay);
+    return { changes, script: changes.length === 0 ? '' : this.#driver.render(changes) };
+  }
+
+  view(key: string): Omit<ViewedEntry<TableTypes[K]>, 'owners'> {
+    return { key, actual: this.#believed?.get(key), wanted: this.#wanted(key), failure: this.#failures.get(key) };
+  }
+
+  /** All that are wanted or believed to be there. */
+  keys(): ReadonlySet<string> {
+    return new Set([...this.#claims.keys(this.name), ...(this.#believed?.keys() ?? [])]);
   }
 
   *#due(): Iterable<string> {
@@ -369,8 +373,8 @@ export class Table<K extends TableName> {
     }
     if (failures.length > 0) this.doubt();
     if (hasRecovered) this.#failures.retrySoon(this.#clock.now(), failures);
-    const count = (op: Change<unknown>['op']): number =>
-      changes.reduce((sum, change) => sum + (change.op === op && !failed.has(change.key) ? 1 : 0), 0);
+    const made = changes.filter(({ key }) => !failed.has(key));
+    const count = (op: Change<unknown>['op']): number => made.filter(change => change.op === op).length;
     return {
       table: this.name,
       creates: count('create'),

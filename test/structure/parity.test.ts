@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import ts from 'typescript';
-import { BUILT_MODULES, MODULE_NAMES, type ModuleName } from '../../daemon/config/modules.ts';
+import { BUILT_MODULES, isModule, MODULE_NAMES, type ModuleName } from '../../daemon/config/modules.ts';
 import { FLAG_NAMES, type FlagName, findFlag, optionOf } from '../../daemon/config/options.ts';
 import { KUBE_ROUTER_FLAGS } from '../unit/config/flags-of-kube-router.ts';
 import { page, rowsOf, sectionsOf } from './pages.ts';
@@ -38,7 +38,7 @@ function subjects(of: readonly Row[]): readonly string[] {
 function builtStateOf(flag: FlagName): 'without-effect' | 'not-built' | 'built' {
   const option = optionOf(flag);
   if (option.withoutEffect !== undefined) return 'without-effect';
-  const modules = runFlagModules(flag) ?? option.groups.filter((group): group is ModuleName => group !== 'common');
+  const modules = runFlagModules(flag) ?? option.groups.filter(isModule);
   const isBuilt = modules.length === 0 || modules.some(module => BUILT_MODULES.has(module));
   return isBuilt && option.planned !== true ? 'built' : 'not-built';
 }

@@ -37,7 +37,7 @@ describe('--help', () => {
     assert.match(help, /^Pod routing \(not built yet\):$/m);
     assert.match(help, /^Service load balancing:$/m);
     assert.match(helpText(200, new Set(['routing'])), /--disable-source-dest-check .*Not built yet\./);
-    assert.match(help, /^ {2}status .*Not built yet\.$/m);
+    assert.match(help, /^ {2}why .*Not built yet\.$/m);
   });
 
   it('shows defaults, letters, and which flags have no effect', () => {

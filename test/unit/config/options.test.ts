@@ -9,13 +9,18 @@ const NARROWED_STRINGS = /^(string|path|URL|IPv4|level|first-last|ipip\|fou\|vxl
 
 const OURS = [
   'audit-period',
+  'duration',
   'gobgp-endpoint',
   'log-format',
   'manifests',
   'netpol-deny-with',
   'nodeport-addresses',
+  'of',
+  'output',
   'pod-routes',
+  'snapshot',
   'socket',
+  'take-over',
 ];
 
 describe('the table of options', () => {
@@ -74,6 +79,6 @@ describe('the table of options', () => {
     assert.equal(config.runRouter && config.runFirewall && config.runServiceProxy, true);
     assert.equal(config.runLoadbalancer, false);
     assert.equal(config.auditPeriod, 60_000);
-    assert.equal(config.socket, '/run/fairway/fairway.sock');
+    assert.equal(config.socket, '');
   });
 });

@@ -177,8 +177,17 @@ describe('the configuration', () => {
     const line =
       'The source of Services and pods is not given, and this is no pod of a cluster; use --kubeconfig FILE or --master URL, or --manifests DIR for a directory of Kubernetes YAML';
     assert.deepEqual(refused([], {}), [line]);
-    assert.deepEqual(refused(['plan'], {}), [line]);
-    for (const argv of [['--kubeconfig=/k'], ['--master=https://api'], ['--manifests=/m'], ['check'], ['cleanup']]) {
+    assert.deepEqual(refused(['plan', '--run-router=false'], {}), [line]);
+    for (const argv of [
+      ['plan'],
+      ['plan', '--snapshot=/f', '--run-router=false'],
+      ['status'],
+      ['--kubeconfig=/k'],
+      ['--master=https://api'],
+      ['--manifests=/m'],
+      ['check'],
+      ['cleanup'],
+    ]) {
       assert.equal(accepted(argv, {}).kind, 'run');
     }
   });

@@ -61,7 +61,7 @@ describe('warnings at start', () => {
     assert.deepEqual(
       warnings.map(({ message }) => message),
       [
-        '--enable-pprof has no effect: pprof is the profiler of Go programs; start node with --cpu-prof instead',
+        '--enable-pprof has no effect: pprof is the profiler of Go programs; the command profile takes one of the running daemon',
         '--ipvs-sync-period has no effect: changes are applied as they happen, and every table is read back each --audit-period',
         '--hairpin-mode has no effect: that works for every Service without it',
       ],
