@@ -18,6 +18,7 @@ import type { Log } from './observe/log.ts';
 import type { Metrics } from './observe/metrics.ts';
 import { Reporter } from './observe/reporter.ts';
 import type { Backoff } from './reconcile/backoff.ts';
+import type { Claim } from './reconcile/claims.ts';
 import type { Diagnostic } from './reconcile/fragment.ts';
 import type { Module } from './reconcile/module.ts';
 import { type Drivers, Reconciler, type TableStatus } from './reconcile/reconciler.ts';
@@ -95,14 +96,14 @@ export class Daemon {
   readonly #reporter: Reporter;
   readonly #abort = new AbortController();
   readonly #degradedSince = new Map<string, number>();
+  /** When a round last ended with all as a module wants it. */
+  readonly #succeededAt = new Map<string, Instant>();
   #host: HostFacts;
   #rib: Rib;
   #cancelAudit: (() => void) | undefined;
   #cancelOverdue: (() => void) | undefined;
   #hasConverged = false;
   #roundSince: Instant | undefined;
-  /** When the first event since the last round came. */
-  #changedAt: Instant | undefined;
 
   constructor(parts: DaemonParts) {
     this.#parts = parts;
@@ -151,6 +152,7 @@ export class Daemon {
   /** What BGP neighbours tell is now other: prefixes with their routes, undefined for none. */
   ribChanged(changes: ReadonlyMap<IpPrefix, LearnedRoute | undefined>, isSettled: boolean): void {
     this.#rib = { routes: patched(this.#rib.routes, changes), isSettled };
+    this.#parts.metrics.kubeRouter.learned(changes.size);
     this.#changed();
   }
 
@@ -206,6 +208,16 @@ export class Daemon {
     return this.#reconciler.status();
   }
 
+  /** What is wanted of a table and there, with its owners. */
+  inForce(table: TableName): Iterable<Claim> {
+    return this.#reconciler.inForce(table);
+  }
+
+  /** When a round last ended with all as this module wants it. */
+  succeededAt(module: string): Instant | undefined {
+    return this.#succeededAt.get(module);
+  }
+
   /** What is wrong with users' objects: the modules' diagnostics and what projection complained of. */
   diagnostics(): readonly Diagnostic[] {
     const complaints = this.#store.complaints().map(
@@ -219,7 +231,7 @@ export class Daemon {
   }
 
   #changed(): void {
-    this.#changedAt ??= this.#parts.clock.now();
+    this.#parts.metrics.latency.changed();
     this.#scheduler.request();
   }
 
@@ -250,13 +262,16 @@ export class Daemon {
   async #round(): Promise<Instant | undefined> {
     const { clock, log, metrics } = this.#parts;
     // The start barrier: no plan before every list is full, or a restart would delete what it has not heard of yet.
-    if (!this.#store.isSynced()) return undefined;
-    const changedAt = this.#changedAt;
-    this.#changedAt = undefined;
-    this.#roundSince = clock.now();
+    if (!this.#store.isSynced()) {
+      metrics.latency.forget();
+      return undefined;
+    }
+    const start = clock.now();
+    metrics.latency.begin();
+    this.#roundSince = start;
     try {
-      const dueAt = await this.#reconciler.round(this.#store.snapshot(clock.now(), this.#host, this.#rib), this.#abort.signal);
-      if (changedAt !== undefined) metrics.programmed(clock.now() - changedAt);
+      const dueAt = await this.#reconciler.round(this.#store.snapshot(start, this.#host, this.#rib), this.#abort.signal);
+      metrics.roundEnded(clock.now() - start);
       this.#settled();
       this.#lookAfterBgp();
       return dueAt;
@@ -278,18 +293,22 @@ export class Daemon {
   #settled(): void {
     const status = this.#reconciler.status();
     const unreadable = status.flatMap(table => (table.unreadable === undefined ? [] : [table.unreadable]));
-    this.#reporter.settled(
-      status.flatMap(table => table.failures),
-      unreadable,
-      this.diagnostics(),
-    );
+    const failures = status.flatMap(table => table.failures);
+    this.#reporter.settled(failures, unreadable, this.diagnostics());
+    this.#parts.metrics.latency.end({
+      isComplete:
+        this.#reconciler.planErrors().size === 0 && status.every(table => table.unreadable === undefined || table.readAt !== undefined),
+      failing: failures.map(({ table, key }) => `${table} ${key}`),
+    });
+    const now = this.#parts.clock.now();
+    for (const { name } of this.#parts.modules) if (this.#degradation(name) === undefined) this.#succeededAt.set(name, now);
     if (this.#hasConverged) return;
     this.#hasConverged = true;
     const entries = status.reduce((sum, table) => sum + table.entries, 0);
     this.#parts.log.info('ready: the first round is in', {
       ...Object.fromEntries(kindsRead(this.#parts.modules).map(kind => [COUNTED_AS[kind], this.#store.size(kind)])),
       entries,
-      failing: status.reduce((sum, table) => sum + table.failures.length, 0) + unreadable.length,
+      failing: failures.length + unreadable.length,
     });
   }
 

@@ -35,11 +35,30 @@ export function healthPages(health: () => Health): ReadonlyMap<string, Page> {
 
 export function metricsPages(path: string, metrics: Metrics): ReadonlyMap<string, Page> {
   const page: Page = async response => {
-    const text = await metrics.registry.metrics();
     response.setHeader('Content-Type', metrics.registry.contentType);
-    respond(response, 200, text);
+    await writeAll(response, metrics.pieces());
   };
   return new Map([[path, page]]);
+}
+
+/** As fast as the reader takes it: the metrics of ten thousand Services are tens of megabytes, which are never in memory as a whole. */
+async function writeAll(response: ServerResponse, pieces: AsyncIterable<string>): Promise<void> {
+  for await (const piece of pieces) {
+    if (response.destroyed) return;
+    if (!response.write(piece)) await ready(response);
+  }
+  response.end();
+}
+
+/** Resolves when the reader took what was written, or is gone. */
+function ready(response: ServerResponse): Promise<void> {
+  return new Promise(resolve => {
+    const done = (): void => {
+      response.off('drain', done).off('close', done);
+      resolve();
+    };
+    response.once('drain', done).once('close', done);
+  });
 }
 
 export interface HttpListener {
@@ -55,7 +74,8 @@ export async function listenHttp(address: string, port: number, pages: ReadonlyM
       return;
     }
     Promise.resolve(page(response)).catch((thrown: unknown) => {
-      respond(response, 500, `${String(thrown)}\n`);
+      if (response.headersSent) response.destroy();
+      else respond(response, 500, `${String(thrown)}\n`);
     });
   });
   await new Promise<void>((resolve, reject) => {

@@ -3,6 +3,7 @@ import type { FairwayError } from '../errors.ts';
 import type { Diagnostic } from '../reconcile/fragment.ts';
 import type { Applied, Drift, Failure } from '../reconcile/outcome.ts';
 import type { ReconcileObserver } from '../reconcile/reconciler.ts';
+import type { TableName } from '../reconcile/tables.ts';
 import type { Log } from './log.ts';
 import type { Metrics } from './metrics.ts';
 
@@ -21,12 +22,13 @@ export class Reporter implements ReconcileObserver {
     this.#metrics = metrics;
   }
 
-  planned(module: string, milliseconds: number): void {
-    this.#metrics.planned(module, milliseconds);
+  planned(module: string, milliseconds: number, changed: readonly TableName[]): void {
+    this.#metrics.planned(module, milliseconds, changed);
     this.#resolved(`plan ${module}`);
   }
 
   planFailed(module: string, error: FairwayError): void {
+    this.#metrics.planFailed(error.code);
     this.#stands(`plan ${module}`, error.message, error.code);
   }
 
@@ -43,6 +45,10 @@ export class Reporter implements ReconcileObserver {
     }
     for (const failure of failures.filter(isOfItsTable))
       this.#stands(`${table} ${failure.key}`, describeFailure(failure), failure.error.code);
+  }
+
+  readBack(table: TableName, milliseconds: number): void {
+    this.#metrics.readBack(table, milliseconds);
   }
 
   drifted(drift: readonly Drift[]): void {
