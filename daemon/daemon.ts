@@ -297,7 +297,8 @@ export class Daemon {
     this.#reporter.settled(failures, unreadable, this.diagnostics());
     this.#parts.metrics.latency.end({
       isComplete:
-        this.#reconciler.planErrors().size === 0 && status.every(table => table.unreadable === undefined || table.readAt !== undefined),
+        this.#reconciler.planErrors().size === 0 &&
+        status.every(table => table.unreadable === undefined || table.readAt !== undefined),
       failing: failures.map(({ table, key }) => `${table} ${key}`),
     });
     const now = this.#parts.clock.now();

@@ -96,7 +96,11 @@ export async function openHost(options: HostOptions, signal: AbortSignal): Promi
   });
   const speaking = { ...bgp, gate: bgpGate };
   const runFolder = runFolderOf(options.nodeName);
-  const { close: closeDrivers, draining, ...ofServices } = serviceDrivers({ config, runner, clock, runFolder, hooks: options.services });
+  const {
+    close: closeDrivers,
+    draining,
+    ...ofServices
+  } = serviceDrivers({ config, runner, clock, runFolder, hooks: options.services });
   const ip = { runner, ownLinks: OWN_LINKS };
   return {
     runner,

@@ -36,7 +36,12 @@ export class ApiMetrics implements ReflectorObserver {
       labelNames: ['kind'],
       registers,
     });
-    this.#events = new Counter({ name: 'fairway_api_events_total', help: 'Watch events, by kind', labelNames: ['kind'], registers });
+    this.#events = new Counter({
+      name: 'fairway_api_events_total',
+      help: 'Watch events, by kind',
+      labelNames: ['kind'],
+      registers,
+    });
     this.#relists = new Counter({
       name: 'fairway_api_relists_total',
       help: 'Lists taken again, by kind and reason',

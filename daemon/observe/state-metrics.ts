@@ -115,7 +115,11 @@ function registerCounts(registry: Registry, status: () => MetricsStatus): void {
     'Services that refuse because nobody is ready behind them, on this node or anywhere',
     () => status().servicesWithoutEndpoints,
   );
-  gauge('fairway_draining_endpoints', 'Endpoints that get nothing new and keep their connections', () => status().drainingEndpoints);
+  gauge(
+    'fairway_draining_endpoints',
+    'Endpoints that get nothing new and keep their connections',
+    () => status().drainingEndpoints,
+  );
   new Gauge({
     name: 'fairway_diagnostics',
     help: 'Diagnostics about objects, by code',

@@ -1,7 +1,7 @@
 /** The whole daemon on fakes: tables in memory, a source driven by hand, a clock moved by hand. */
 
-import { metricsStatus } from '../../daemon/commands/measure.ts';
 import type { HostFacts } from '../../daemon/cluster/snapshot.ts';
+import { metricsStatus } from '../../daemon/commands/measure.ts';
 import { type BgpControl, Daemon } from '../../daemon/daemon.ts';
 import type { Fields, Log, LogLevel } from '../../daemon/observe/log.ts';
 import { Metrics } from '../../daemon/observe/metrics.ts';

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
-import { createServer } from 'node:net';
 import type { Health } from '../../../daemon/observe/health.ts';
 import { type HttpListener, healthPages, listenHttp } from '../../../daemon/observe/http.ts';
+import { freePort } from '../../fakes/free-port.ts';
 
 const WELL: Health = { isLive: true, isNodeLeaving: false, modules: new Map([['services', { state: 'ok' }]]) };
 
@@ -60,14 +60,3 @@ describe('the health pages', () => {
     }
   });
 });
-
-function freePort(): Promise<number> {
-  return new Promise((resolve, reject) => {
-    const server = createServer();
-    server.once('error', reject);
-    server.listen(0, '127.0.0.1', () => {
-      const address = server.address();
-      server.close(() => resolve(typeof address === 'object' && address !== null ? address.port : 0));
-    });
-  });
-}

@@ -4,6 +4,7 @@ import { ServiceMetrics, type ServiceMetricsOptions } from '../../../daemon/obse
 import type { ServiceTraffic } from '../../../daemon/reconcile/service-traffic.ts';
 import type { Listener } from '../../../daemon/reconcile/tables.ts';
 import { ManualClock } from '../../fakes/clock.ts';
+import { piecesOf } from '../../fakes/pieces.ts';
 import { ip } from '../../fixtures/cluster.ts';
 
 const TRAFFIC = {
@@ -55,8 +56,8 @@ function serving(
     onRead: () => undefined,
     onTrouble: error => troubles.push(error?.message),
   });
-  const pieces = (): AsyncIterable<string> => metrics.pieces();
-  const page = async (): Promise<string> => (await Array.fromAsync(pieces())).join('');
+  const pieces = (): Promise<readonly string[]> => piecesOf(metrics);
+  const page = async (): Promise<string> => (await pieces()).join('');
   const samples = async (): Promise<readonly string[]> =>
     (await page()).split('\n').filter(line => line !== '' && !line.startsWith('#'));
   return { pieces, page, troubles, samples };
@@ -138,8 +139,14 @@ describe('metrics of Services', () => {
         breaths++;
       },
     );
-    const all = await Array.fromAsync(pieces());
-    assert.equal(all.join('').split('\n').filter(line => line.startsWith('kube_router_')).length, 100_000);
+    const all = await pieces();
+    assert.equal(
+      all
+        .join('')
+        .split('\n')
+        .filter(line => line.startsWith('kube_router_')).length,
+      100_000,
+    );
     assert.ok(Math.max(...all.map(({ length }) => length)) < 500_000, 'one piece holds no more than a few thousand lines');
     assert.ok(breaths >= 50, `${breaths} breaths`);
   });

@@ -1,0 +1,46 @@
+/** A small process with something to find in its profiles: one function is busy half of the time, another keeps what it makes. Its port is its first line. */
+import { setTimeout as pause } from 'node:timers/promises';
+import { systemClock } from '../../daemon/net/clock.ts';
+import { listenHttp, type Page } from '../../daemon/observe/http.ts';
+import { profilePages } from '../../daemon/observe/profile.ts';
+import { freePort } from './free-port.ts';
+
+class Keepsake {
+  readonly text: string;
+
+  constructor(text: string) {
+    this.text = text;
+  }
+}
+
+function countPrimes(below: number): number {
+  let primes = 0;
+  for (let candidate = 2; candidate < below; candidate++) {
+    let divisor = 2;
+    while (divisor * divisor <= candidate && candidate % divisor !== 0) divisor++;
+    if (divisor * divisor > candidate) primes++;
+  }
+  return primes;
+}
+
+function keepMore(kept: readonly Keepsake[]): readonly Keepsake[] {
+  return [...kept.slice(-20_000), ...Array.from({ length: 200 }, (_, index) => new Keepsake(`text ${index} of ${kept.length}`))];
+}
+
+const port = await freePort();
+const pages = [...profilePages(systemClock())].map(
+  // A page of `listenHttp` does not see its query.
+  ([path, page]): readonly [string, Page] => [
+    path,
+    response => page(new URLSearchParams(response.req.url?.split('?')[1]), response),
+  ],
+);
+await listenHttp('127.0.0.1', port, new Map(pages));
+process.stdout.write(`${port}\n`);
+// The test holds our input open: at its end, whatever became of it, we go.
+process.stdin.once('end', () => process.exit()).resume();
+let kept: readonly Keepsake[] = [];
+for (let primes = 0; ; primes += countPrimes(30_000)) {
+  kept = keepMore(kept);
+  await pause(Math.min(5, primes));
+}
