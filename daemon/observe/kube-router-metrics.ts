@@ -104,7 +104,7 @@ export class KubeRouterMetrics {
     const seconds = milliseconds / 1000;
     if (program === 'ipset' && command === 'restore') {
       // One run for both families, in place of kube-router's two.
-      if (/ inet6:/.test(stdin)) this.#ofTool['ipv6 sets'].observe(seconds);
+      if (stdin.includes(' inet6:')) this.#ofTool['ipv6 sets'].observe(seconds);
       if (/^\w+ (?!inet6:)/m.test(stdin)) this.#ofTool['ipv4 sets'].observe(seconds);
       return;
     }

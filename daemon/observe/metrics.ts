@@ -1,5 +1,6 @@
 /** Prometheus metrics, prefix `kube_router_` where kube-router has one of that meaning, else `fairway_`. All are explained in docs/metrics.md. */
 import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client';
+import { ERROR_CODES } from '../errors.ts';
 import type { Clock } from '../net/clock.ts';
 import type { Applied, Drift, Failure } from '../reconcile/outcome.ts';
 import type { TableName } from '../reconcile/tables.ts';
@@ -60,6 +61,8 @@ export class Metrics {
       labelNames: ['code'],
       registers,
     });
+    // Of a series that begins with its first error, Prometheus sees no increase.
+    for (const code of Object.keys(ERROR_CODES)) this.#errors.inc({ code }, 0);
     this.api = new ApiMetrics({ registry, clock, onError: code => this.#errors.inc({ code }) });
     this.#changes = new Counter({
       name: 'fairway_changes_total',
