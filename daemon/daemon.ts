@@ -208,9 +208,9 @@ export class Daemon {
     return this.#reconciler.status();
   }
 
-  /** What is wanted of a table and there, with its owners. */
-  inForce(table: TableName): Iterable<Claim> {
-    return this.#reconciler.inForce(table);
+  /** Of what is wanted of a table and is there, that which is meant. */
+  inForce(table: TableName, isMeant: (claim: Claim) => boolean): readonly Claim[] {
+    return [...this.#reconciler.inForce(table, isMeant)];
   }
 
   /** When a round last ended with all as this module wants it. */

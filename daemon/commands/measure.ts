@@ -41,17 +41,12 @@ export function metricsStatus(daemon: Daemon | undefined, drainingEndpoints: num
         return [name, { state, successAgeMs: at === undefined ? undefined : now - at }];
       }),
     ),
-    policyChains: counted(daemon?.inForce('iptables'), isPolicyChain),
-    policySets: counted(daemon?.inForce('ipset'), isPolicySet),
-    servicesWithoutEndpoints: servicesWithoutEndpoints(daemon?.inForce('virtualServer') ?? []),
+    policyChains: daemon?.inForce('iptables', isPolicyChain).length ?? 0,
+    policySets: daemon?.inForce('ipset', isPolicySet).length ?? 0,
+    // A Service counts once, whichever of its addresses has nobody behind it.
+    servicesWithoutEndpoints: new Set(daemon?.inForce('virtualServer', isEmpty).map(({ owner }) => owner.key)).size,
     drainingEndpoints,
   };
-}
-
-function counted(claims: Iterable<Claim> = [], isOne: (claim: Claim) => boolean): number {
-  let count = 0;
-  for (const claim of claims) if (isOne(claim)) count++;
-  return count;
 }
 
 function isPolicyChain({ module, entry }: Claim): boolean {
@@ -62,12 +57,8 @@ function isPolicySet({ module, entry }: Claim): boolean {
   return entry.table === 'ipset' && entry.value.kind === 'set' && module === 'policy';
 }
 
-/** A Service counts once, whichever of its addresses has nobody behind it. */
-function servicesWithoutEndpoints(claims: Iterable<Claim>): number {
-  const services = new Set<string>();
-  for (const { entry, owner } of claims)
-    if (entry.table === 'virtualServer' && entry.value.destinations.length === 0) services.add(owner.key);
-  return services.size;
+function isEmpty({ entry }: Claim): boolean {
+  return entry.table === 'virtualServer' && entry.value.destinations.length === 0;
 }
 
 /** What a host tells of its tools and paths while it works. */

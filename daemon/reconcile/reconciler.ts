@@ -255,11 +255,12 @@ export class Reconciler {
     return this.#claims.wanted(table, key)?.owner;
   }
 
-  /** What is wanted of a table and there in some form, for whoever counts. */
-  *inForce(table: TableName): Iterable<Claim> {
+  /** Of what is wanted of a table and is there in some form, that which is meant: for whoever counts. */
+  *inForce(table: TableName, isMeant: (claim: Claim) => boolean): Iterable<Claim> {
     for (const key of this.#claims.keys(table)) {
       const claim = this.#claims.wanted(table, key);
-      if (claim !== undefined && this.#tables[table].has(key)) yield claim;
+      // Asked first: of a hundred thousand elements of sets none may be.
+      if (claim !== undefined && isMeant(claim) && this.#tables[table].has(key)) yield claim;
     }
   }
 
