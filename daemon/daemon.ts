@@ -20,7 +20,9 @@ import type { Log } from './observe/log.ts';
 import type { Metrics } from './observe/metrics.ts';
 import { Reporter } from './observe/reporter.ts';
 import { diagnosticLines, failureLines, iso, moduleLines, type StatusReport, tableLines } from './observe/status.ts';
+import { Audits } from './reconcile/audits.ts';
 import type { Backoff } from './reconcile/backoff.ts';
+import type { Claim } from './reconcile/claims.ts';
 import type { Diagnostic } from './reconcile/fragment.ts';
 import { kindsRead, type Module } from './reconcile/module.ts';
 import { type Drivers, Reconciler, type TableStatus } from './reconcile/reconciler.ts';
@@ -69,8 +71,6 @@ const DISTURBED_TABLES: Readonly<Record<Disturbance, readonly TableName[]>> = {
 
 /** Sets and chains that nothing uses any more go along with other changes, or after this many milliseconds: they need no process of their own. */
 const LINGER_MS = 5000;
-/** With the adaptive pace, reading a table back takes at most this share of the time. */
-const AUDIT_SHARE = 0.0025;
 /** A round that lasts longer than this, in milliseconds, is taken for wedged: liveness fails. */
 const WEDGED_MS = 10 * 60_000;
 /** When a round failed as a whole (a defect), the next try comes after this many milliseconds. */
@@ -87,19 +87,19 @@ export class Daemon {
   readonly #store: Store;
   readonly #reconciler: Reconciler;
   readonly #scheduler: Scheduler;
+  readonly #audits: Audits;
   readonly #reporter: Reporter;
   readonly #abort = new AbortController();
   readonly #degradations: Degradations;
+  /** When a round last ended with all as a module wants it. */
+  readonly #succeededAt = new Map<string, Instant>();
   #host: HostFacts;
   #rib: Rib;
-  #cancelAudit: (() => void) | undefined;
   #cancelOverdue: (() => void) | undefined;
   #hasConverged = false;
   #roundSince: Instant | undefined;
   /** Who waits for the end of a round to look. */
   readonly #looks: PromiseWithResolvers<readonly TableChanges[]>[] = [];
-  /** When the first event since the last round came. */
-  #changedAt: Instant | undefined;
 
   constructor(parts: DaemonParts) {
     this.#parts = parts;
@@ -116,11 +116,20 @@ export class Daemon {
     });
     this.#reconciler = new Reconciler({ ...parts, observer: this.#reporter, lingerMs: LINGER_MS });
     this.#scheduler = new Scheduler({ clock: parts.clock, round: () => this.#round() });
+    this.#audits = new Audits({
+      reconciler: this.#reconciler,
+      clock: parts.clock,
+      periodMs: parts.auditPeriodMs,
+      pace: parts.auditPace,
+      onDue: () => {
+        this.#scheduler.request();
+      },
+    });
   }
 
   start(): void {
     this.#parts.source.start(this.#events());
-    this.#armAudit(0);
+    this.#audits.start();
     this.#cancelOverdue = this.#parts.clock.after(this.#parts.cacheSyncTimeoutMs, () => {
       this.#tellOverdue();
     });
@@ -149,6 +158,7 @@ export class Daemon {
   /** What BGP neighbours tell is now other: prefixes with their routes, undefined for none. */
   ribChanged(changes: ReadonlyMap<IpPrefix, LearnedRoute | undefined>, isSettled: boolean): void {
     this.#rib = { routes: patched(this.#rib.routes, changes), isSettled };
+    this.#parts.metrics.kubeRouter.learned(changes.size);
     this.#changed();
   }
 
@@ -175,7 +185,7 @@ export class Daemon {
 
   /** Finishes the round under way and leaves the data path in place. */
   async stop(): Promise<void> {
-    this.#cancelAudit?.();
+    this.#audits.stop();
     this.#cancelOverdue?.();
     await Promise.all([this.#parts.source.stop(), this.#scheduler.stop()]);
     this.#abort.abort();
@@ -261,6 +271,16 @@ export class Daemon {
     return this.#store.snapshot(this.#parts.clock.now(), this.#host, this.#rib);
   }
 
+  /** Of what is wanted of a table and is there, that which is meant. */
+  inForce(table: TableName, isMeant: (claim: Claim) => boolean): readonly Claim[] {
+    return [...this.#reconciler.inForce(table, isMeant)];
+  }
+
+  /** When a round last ended with all as this module wants it. */
+  succeededAt(module: string): Instant | undefined {
+    return this.#succeededAt.get(module);
+  }
+
   /** What is wrong with users' objects: the modules' diagnostics and what projection complained of. */
   diagnostics(): readonly Diagnostic[] {
     const complaints = this.#store.complaints().map(
@@ -274,7 +294,7 @@ export class Daemon {
   }
 
   #changed(): void {
-    this.#changedAt ??= this.#parts.clock.now();
+    this.#parts.metrics.latency.changed();
     this.#scheduler.request();
   }
 
@@ -305,14 +325,16 @@ export class Daemon {
   async #round(): Promise<Instant | undefined> {
     const { clock, log, metrics } = this.#parts;
     // The start barrier: no plan before every list is full, or a restart would delete what it has not heard of yet.
-    if (!this.#store.isSynced()) return undefined;
-    const changedAt = this.#changedAt;
-    this.#changedAt = undefined;
+    if (!this.#store.isSynced()) {
+      metrics.latency.forget();
+      return undefined;
+    }
     const begun = clock.now();
+    metrics.latency.begin();
     this.#roundSince = begun;
     try {
       const dueAt = await this.#reconciler.round(this.#snapshot(), this.#abort.signal);
-      if (changedAt !== undefined) metrics.programmed(clock.now() - changedAt);
+      metrics.roundEnded(clock.now() - begun);
       this.#settled();
       this.#lookAfterBgp();
       this.#reporter.history.round(begun, clock.now());
@@ -329,12 +351,9 @@ export class Daemon {
   async #answerLooks(): Promise<void> {
     const waiting = this.#looks.splice(0);
     if (waiting.length === 0) return;
-    try {
-      const changes = await this.#reconciler.examine(this.#abort.signal);
-      for (const { resolve } of waiting) resolve(changes);
-    } catch (thrown) {
-      for (const { reject } of waiting) reject(thrown);
-    }
+    const changes = this.#reconciler.examine(this.#abort.signal);
+    for (const { resolve } of waiting) resolve(changes);
+    await changes.catch(() => undefined);
   }
 
   /** Without a session wanted there is nothing to hear: what an earlier run learned is not waited for. */
@@ -347,39 +366,24 @@ export class Daemon {
   #settled(): void {
     const status = this.#reconciler.status();
     const unreadable = status.flatMap(table => (table.unreadable === undefined ? [] : [table.unreadable]));
-    this.#reporter.settled(
-      status.flatMap(table => table.failures),
-      unreadable,
-      this.diagnostics(),
-    );
-    if (this.#hasConverged) return;
+    const failures = status.flatMap(table => table.failures);
+    this.#reporter.settled(failures, unreadable, this.diagnostics());
+    this.#parts.metrics.latency.end({
+      isComplete:
+        this.#reconciler.planErrors().size === 0 &&
+        status.every(table => table.unreadable === undefined || table.readAt !== undefined),
+      failing: failures.map(({ table, key }) => `${table} ${key}`),
+    });
+    const isFirst = !this.#hasConverged;
     this.#hasConverged = true;
+    for (const [name, { state }] of this.#moduleHealth())
+      if (state === 'ok') this.#succeededAt.set(name, this.#parts.clock.now());
+    if (!isFirst) return;
     const entries = status.reduce((sum, table) => sum + table.entries, 0);
     this.#parts.log.info('ready: the first round is in', {
       ...Object.fromEntries(kindsRead(this.#parts.modules).map(kind => [COUNTED_AS[kind], this.#store.size(kind)])),
       entries,
-      failing: status.reduce((sum, table) => sum + table.failures.length, 0) + unreadable.length,
+      failing: failures.length + unreadable.length,
     });
-  }
-
-  /** One table after another is put in doubt, so that each is read back once an audit period and never all at once. */
-  #armAudit(index: number): void {
-    const { tables: stages } = this.#reconciler;
-    const table = stages[index % stages.length];
-    if (table === undefined) return;
-    this.#cancelAudit = this.#parts.clock.after(this.#parts.auditPeriodMs / stages.length, () => {
-      if (this.#isAuditDue(table)) {
-        this.#reconciler.audit(table);
-        this.#scheduler.request();
-      }
-      this.#armAudit(index + 1);
-    });
-  }
-
-  #isAuditDue(table: TableName): boolean {
-    const { clock, auditPace } = this.#parts;
-    if (auditPace === 'fixed') return true;
-    const { readAt, readMs } = this.#reconciler.statusOf(table);
-    return readAt === undefined || clock.now() - readAt >= readMs / AUDIT_SHARE;
   }
 }

@@ -16,6 +16,7 @@ import type { BgpControl, Daemon } from '../daemon.ts';
 import { FairwayError } from '../errors.ts';
 import { serviceStarter } from '../kernel/service-process.ts';
 import type { Clock } from '../net/clock.ts';
+import type { BgpPicture } from '../observe/bgp-metrics.ts';
 import type { Log } from '../observe/log.ts';
 import { type BgpAccess, NO_BGP } from './bgp-access.ts';
 import { runFolderOf } from './run-folder.ts';
@@ -42,6 +43,8 @@ const SETTLE_MS = 90_000;
 const GRACE_SECONDS = 30;
 /** Milliseconds that the first round waits for gobgpd at most: the other tables are worth more than one complete round. */
 const START_MS = 3_000;
+/** Milliseconds that who asks for metrics waits for gobgpd. */
+const PICTURE_MS = 3_000;
 
 export class Bgp implements BgpControl, BgpAccess {
   readonly #options: BgpOptions;
@@ -121,6 +124,18 @@ export class Bgp implements BgpControl, BgpAccess {
 
   restarted(): void {
     this.#options.daemon()?.speakerChanged();
+  }
+
+  /** How things stand with gobgpd now; `silent` where it does not answer in time, undefined where nobody wanted it yet. */
+  async picture(): Promise<BgpPicture | 'silent' | undefined> {
+    if (!this.#isStarted) return undefined;
+    const { clock } = this.#options;
+    const ask = async (signal: AbortSignal): Promise<BgpPicture> => {
+      const speaker = this.#process.speaker();
+      const [server, peers] = await Promise.all([speaker.server(signal), speaker.peerStatus(signal)]);
+      return { asn: server?.asn ?? 0, peers };
+    };
+    return await limited(clock, PICTURE_MS, new AbortController().signal, ask).catch(() => 'silent');
   }
 
   #noteSettled(isSettled: boolean): void {

@@ -2,7 +2,9 @@
 import type { Config } from '../config/config.ts';
 import type { Daemon } from '../daemon.ts';
 import { FairwayError, messageOf } from '../errors.ts';
+import type { Clock } from '../net/clock.ts';
 import { type Page, respond } from '../observe/http.ts';
+import { profilePages } from '../observe/profile.ts';
 import { iso, type NeighborLine, type StatusReport } from '../observe/status.ts';
 import { VERSION } from '../version.ts';
 import { daemonBundle, writeBundle } from './bundle.ts';
@@ -14,6 +16,7 @@ export interface ControlPagesOptions {
   readonly config: Config;
   /** Flags that were given. */
   readonly explicit: ReadonlySet<string>;
+  readonly clock: Clock;
   /** Milliseconds since the epoch. */
   readonly startedAt: number;
   /** The BGP neighbours; undefined where no BGP is spoken. Rejects while the speaker does not answer. */
@@ -26,6 +29,7 @@ export interface ControlPagesOptions {
 
 export function controlPages(options: ControlPagesOptions): ReadonlyMap<string, Page> {
   return new Map<string, Page>([
+    ...profilePages(options.clock),
     [
       '/status',
       async (_query, response) => {

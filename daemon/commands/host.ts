@@ -1,13 +1,14 @@
 /** This host, opened for a command: the runner of tools, what the host can do, and one driver per table. */
 import { readFile, writeFile } from 'node:fs/promises';
 import { hostname } from 'node:os';
+import { countedPaths, type PathChange } from '../bgp/counted-paths.ts';
 import { bgpPathDriver, bgpPeerDriver, bgpPolicyDriver, bgpServerDriver } from '../bgp/tables.ts';
 import type { OptionValues } from '../config/options.ts';
 import { bridgePortDriver } from '../kernel/bridge-port.ts';
 import { type HostProbe, probeHost } from '../kernel/capabilities.ts';
 import { cniConfigDriver } from '../kernel/cni-config.ts';
 import { cniFiles, PLUGIN_FOLDERS } from '../kernel/cni-files.ts';
-import type { CommandRunner } from '../kernel/command.ts';
+import type { Command, CommandRunner } from '../kernel/command.ts';
 import { fouDriver } from '../kernel/fou.ts';
 import { followHostFacts, type HostFactsOptions, type HostFactsSource } from '../kernel/host-facts.ts';
 import { addressDriver } from '../kernel/ip.ts';
@@ -50,6 +51,7 @@ export interface Host {
   readonly bgpGate: PortGate;
   /** Ends what drivers do by themselves. */
   readonly closeDrivers: ServiceDrivers['close'];
+  readonly draining: ServiceDrivers['draining'];
 }
 
 export interface HostOptions {
@@ -61,15 +63,23 @@ export interface HostOptions {
   /** Modules whose sets with kube-router's names are ours. */
   readonly sharedSetsOf: readonly string[];
   readonly onSpawn: (argv: readonly string[]) => void;
+  /** Who measures tools and counts paths; nobody unless told. */
+  readonly measures?: HostMeasures;
   /** Undefined for a command that is no daemon. */
   readonly services?: ServiceHooks;
 }
 
+export interface HostMeasures {
+  /** A tool ended, after so many milliseconds. */
+  readonly ran: (command: Command, milliseconds: number) => void;
+  readonly advertised: (changes: readonly PathChange[]) => void;
+}
+
 /** Probes the host (a few processes) and opens the drivers; changes nothing that stays. */
 export async function openHost(options: HostOptions, signal: AbortSignal): Promise<Host> {
-  const { config, environment, clock, bgp, sharedSetsOf, onSpawn } = options;
+  const { config, environment, clock, bgp, sharedSetsOf, onSpawn, measures } = options;
   const sharedSets = new Set(sharedSetsOf.flatMap(module => SHARED_SETS[module] ?? []));
-  const runner = processRunner({ environment, clock, onSpawn });
+  const runner = processRunner({ environment, clock, onSpawn, ...(measures === undefined ? {} : { onEnd: measures.ran }) });
   const files = {
     readFile: (path: string): Promise<string> => readFile(path, 'utf8'),
     writeFile: (path: string, text: string): Promise<void> => writeFile(path, text),
@@ -86,13 +96,18 @@ export async function openHost(options: HostOptions, signal: AbortSignal): Promi
   });
   const speaking = { ...bgp, gate: bgpGate };
   const runFolder = runFolderOf(options.nodeName);
-  const { close: closeDrivers, ...ofServices } = serviceDrivers({ config, runner, clock, runFolder, hooks: options.services });
+  const {
+    close: closeDrivers,
+    draining,
+    ...ofServices
+  } = serviceDrivers({ config, runner, clock, runFolder, hooks: options.services });
   const ip = { runner, ownLinks: OWN_LINKS };
   return {
     runner,
     probe,
     bgpGate,
     closeDrivers,
+    draining,
     otherIptables: iptablesOf(otherFlavour(probe.iptables)),
     drivers: {
       sysctl: sysctlDriver({ files }),
@@ -114,7 +129,7 @@ export async function openHost(options: HostOptions, signal: AbortSignal): Promi
       cniConfig: cniConfigDriver({ files: cniFiles({ pluginFolders: PLUGIN_FOLDERS }) }),
       bgpServer: bgpServerDriver(speaking),
       bgpPolicy: bgpPolicyDriver(speaking),
-      bgpPath: bgpPathDriver(speaking),
+      bgpPath: countedPaths(bgpPathDriver(speaking), measures?.advertised ?? (() => undefined)),
       bgpPeer: bgpPeerDriver(speaking),
     },
   };

@@ -2,14 +2,12 @@
 import { setImmediate as breathe } from 'node:timers/promises';
 import { Daemon } from '../daemon.ts';
 import { messageOf } from '../errors.ts';
-import { readServiceTraffic } from '../kernel/ipvs-stats.ts';
 import { setTimeouts } from '../kernel/ipvsadm.ts';
 import { programFolders } from '../kernel/process-runner.ts';
 import { systemClock } from '../net/clock.ts';
 import { type HttpListener, healthPages, listenHttp, metricsPages, type Page } from '../observe/http.ts';
 import { createLog, type Log, RecentLines } from '../observe/log.ts';
-import { Metrics } from '../observe/metrics.ts';
-import { ServiceMetrics } from '../observe/service-metrics.ts';
+import type { Metrics } from '../observe/metrics.ts';
 import { exponentialBackoff } from '../reconcile/backoff.ts';
 import { kindsRead } from '../reconcile/module.ts';
 import { VERSION } from '../version.ts';
@@ -19,6 +17,7 @@ import { controlSocketOf, openControl } from './control.ts';
 import { controlPages } from './control-pages.ts';
 import { followHost, type Host, openHost } from './host.ts';
 import type { Invocation } from './invocation.ts';
+import { measure, measuresOf, metricsStatus, openMetrics } from './measure.ts';
 import { enabledModules } from './modules.ts';
 import { requireRoot } from './privilege.ts';
 import { openSource } from './source.ts';
@@ -50,6 +49,7 @@ export async function run(invocation: Invocation): Promise<number> {
     daemon: () => daemon,
     config,
     explicit: invocation.explicit,
+    clock,
     startedAt,
     neighbors: () => bgp?.neighbors(),
     remarks: () => [],
@@ -60,9 +60,10 @@ export async function run(invocation: Invocation): Promise<number> {
     waiting.abort();
   });
   const control = await openControl({ path: controlSocketOf(config, nodeName), pages, clock, log }, waiting.signal);
-  const metrics = new Metrics({ version: VERSION, status: () => metricsStatus(daemon) });
-  const source = await openSource({ config, environment, kinds: kindsRead(modules), clock, observer: metrics });
-  const host = await openHost(
+  let host: Host | undefined;
+  const metrics = openMetrics(clock, () => metricsStatus(daemon, host?.draining() ?? 0, clock.now()));
+  const source = await openSource({ config, environment, kinds: kindsRead(modules), clock, observer: metrics.api });
+  host = await openHost(
     {
       config,
       environment,
@@ -82,6 +83,7 @@ export async function run(invocation: Invocation): Promise<number> {
       onSpawn: argv => {
         metrics.spawned(argv[0] ?? '');
       },
+      measures: measuresOf(metrics.kubeRouter),
     },
     stopping.signal,
   );
@@ -135,9 +137,8 @@ export async function run(invocation: Invocation): Promise<number> {
     cacheSyncTimeoutMs: config.cacheSyncTimeout,
   });
   const listeners = await listen(invocation, daemon, metrics, log);
-  const hasServices = modules.some(({ writes }) => writes.includes('virtualServer'));
-  if (hasServices) measureServices(daemon, metrics, host, log, stopping.signal);
-  if (hasServices)
+  measure({ modules, daemon, bgp, metrics, host, clock, log }, stopping.signal);
+  if (modules.some(({ writes }) => writes.includes('virtualServer')))
     await setTimeouts(host.runner, ipvsTimeouts(invocation), stopping.signal).catch((thrown: unknown) => {
       log.error(`the IPVS timeouts stay as they are: ${messageOf(thrown)}`);
     });
@@ -164,26 +165,6 @@ function isBgpCertain({ podRoutes, enableIbgp, peerRouterIps }: Invocation['conf
 async function hasRoutes({ drivers }: Host, signal: AbortSignal): Promise<boolean> {
   const routes = await drivers.unicastRoute.read(new Map(), signal).catch(() => new Map<string, never>());
   return routes.size > 0;
-}
-
-function metricsStatus(daemon: Daemon | undefined): ReturnType<ConstructorParameters<typeof Metrics>[0]['status']> {
-  const diagnostics = new Map<string, number>();
-  for (const { code } of daemon?.diagnostics() ?? []) diagnostics.set(code, (diagnostics.get(code) ?? 0) + 1);
-  const tables = (daemon?.tables() ?? []).map(({ table, entries, failures }) => ({ table, entries, failures: failures.length }));
-  return { tables, diagnostics };
-}
-
-/** Traffic of each Service, read when somebody asks for it. */
-function measureServices(daemon: Daemon, { registry }: Metrics, { runner }: Host, log: Log, signal: AbortSignal): void {
-  new ServiceMetrics({
-    registry,
-    read: () => readServiceTraffic(runner, signal),
-    serviceOf: listener => daemon.serviceOf(listener),
-    breathe: () => breathe(),
-    onTrouble: error => {
-      if (error !== undefined) log.warn(`no metrics of Services' traffic: ${error.message}`, { code: error.code });
-    },
-  });
 }
 
 /** Seconds, as ipvsadm takes them; flags are in milliseconds. */

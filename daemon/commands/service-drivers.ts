@@ -40,6 +40,8 @@ export interface ServiceDriverOptions {
 const LINGER_MS = 300;
 
 export interface ServiceDrivers extends Pick<Drivers, 'virtualServer' | 'podTunnel' | 'healthPort'> {
+  /** How many endpoints take their leave at the moment. */
+  readonly draining: () => number;
   /** Ends what runs by itself. */
   readonly close: () => Promise<void>;
 }
@@ -57,7 +59,7 @@ export function serviceDrivers(options: ServiceDriverOptions): ServiceDrivers {
   if (hooks === undefined) {
     // What a running daemon drains is no matter of who only looks.
     const virtualServer = config.ipvsGracefulTermination ? drainingIpvs(ipvs, options, lookingOnly(record), NO_TIMER) : ipvs;
-    return { virtualServer, podTunnel, healthPort: elsewhere(), close: () => Promise.resolve() };
+    return { virtualServer, podTunnel, healthPort: elsewhere(), draining: () => 0, close: () => Promise.resolve() };
   }
   const flows = forgettingFlows({ inner: ipvs, runner, onTrouble: toldOf(hooks.log) });
   const draining = drainingIpvs(flows, options, lenient(record, hooks.log), clock, hooks.graceOf);
@@ -66,6 +68,7 @@ export function serviceDrivers(options: ServiceDriverOptions): ServiceDrivers {
     virtualServer: draining,
     podTunnel,
     healthPort,
+    draining: () => draining.count,
     close: async () => {
       draining.stop();
       await healthPort.close();

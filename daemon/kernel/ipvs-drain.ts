@@ -79,6 +79,13 @@ export class DrainingIpvs implements TableDriver<VirtualServer> {
     return this.#inTurn(() => this.#apply(changes, signal));
   }
 
+  /** Endpoints that take their leave, each once for every virtual service it was behind. */
+  get count(): number {
+    let count = 0;
+    for (const destinations of this.#draining.values()) count += destinations.size;
+    return count;
+  }
+
   /** What drains goes on draining; the next daemon looks after it. */
   stop(): void {
     this.#cancelLook?.();

@@ -31,6 +31,8 @@ export interface ProcessRunnerOptions {
   readonly clock: Clock;
   /** Hears of every process that is about to start: metrics count them. */
   readonly onSpawn?: (argv: readonly string[]) => void;
+  /** Hears of every process that ended, in whatever way, and after how many milliseconds. */
+  readonly onEnd?: (command: Command, milliseconds: number) => void;
 }
 
 /** The runner that starts processes. An aborted signal kills the process and throws the signal's reason. */
@@ -43,7 +45,12 @@ export function processRunner(options: ProcessRunnerOptions): CommandRunner {
   const start = async (command: Command, onStdout: (text: string) => void, signal: AbortSignal): Promise<CommandResult> => {
     signal.throwIfAborted();
     options.onSpawn?.(command.argv);
-    return new Run(command, environment, onStdout).finished(options.clock, signal);
+    const since = options.clock.now();
+    try {
+      return await new Run(command, environment, onStdout).finished(options.clock, signal);
+    } finally {
+      options.onEnd?.(command, options.clock.now() - since);
+    }
   };
   return {
     async run(command, signal) {

@@ -38,11 +38,30 @@ export function healthPages(health: () => Health): ReadonlyMap<string, Page> {
 
 export function metricsPages(path: string, metrics: Metrics): ReadonlyMap<string, Page> {
   const page: Page = async (_query, response) => {
-    const text = await metrics.registry.metrics();
     response.setHeader('Content-Type', metrics.registry.contentType);
-    respond(response, 200, text);
+    await writeAll(response, metrics.pieces());
   };
   return new Map([[path, page]]);
+}
+
+/** As fast as the reader takes it: the metrics of ten thousand Services are tens of megabytes, which are never in memory as a whole. */
+async function writeAll(response: ServerResponse, pieces: AsyncIterable<string>): Promise<void> {
+  for await (const piece of pieces) {
+    if (response.destroyed) return;
+    if (!response.write(piece)) await ready(response);
+  }
+  response.end();
+}
+
+/** Resolves when the reader took what was written, or is gone. */
+function ready(response: ServerResponse): Promise<void> {
+  return new Promise(resolve => {
+    const done = (): void => {
+      response.off('drain', done).off('close', done);
+      resolve();
+    };
+    response.once('drain', done).once('close', done);
+  });
 }
 
 export interface HttpListener {

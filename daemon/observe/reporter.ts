@@ -4,6 +4,7 @@ import type { Clock } from '../net/clock.ts';
 import type { Diagnostic } from '../reconcile/fragment.ts';
 import type { Applied, Drift, Failure } from '../reconcile/outcome.ts';
 import type { ReconcileObserver } from '../reconcile/reconciler.ts';
+import type { TableName } from '../reconcile/tables.ts';
 import { History } from './history.ts';
 import type { Log } from './log.ts';
 import type { Metrics } from './metrics.ts';
@@ -27,12 +28,13 @@ export class Reporter implements ReconcileObserver {
     this.#clock = clock;
   }
 
-  planned(module: string, milliseconds: number): void {
-    this.#metrics.planned(module, milliseconds);
+  planned(module: string, milliseconds: number, changed: readonly TableName[]): void {
+    this.#metrics.planned(module, milliseconds, changed);
     this.#resolved(`plan ${module}`);
   }
 
   planFailed(module: string, error: FairwayError): void {
+    this.#metrics.planFailed(error.code);
     this.#stands(`plan ${module}`, error.message, error.code);
   }
 
@@ -50,6 +52,10 @@ export class Reporter implements ReconcileObserver {
     }
     for (const failure of failures.filter(isOfItsTable))
       this.#stands(`${table} ${failure.key}`, describeFailure(failure), failure.error.code);
+  }
+
+  readBack(table: TableName, milliseconds: number): void {
+    this.#metrics.readBack(table, milliseconds);
   }
 
   drifted(drift: readonly Drift[]): void {

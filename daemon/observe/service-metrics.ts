@@ -1,30 +1,28 @@
 /** Metrics of each Service's traffic, with the names, labels and types of kube-router's. */
-import { Counter, Gauge, type MetricObjectWithValues, type MetricValue, type Registry } from 'prom-client';
 import { asFairwayError, type FairwayError } from '../errors.ts';
+import type { Clock } from '../net/clock.ts';
 import type { ServiceTraffic } from '../reconcile/service-traffic.ts';
 import { type Listener, listenerKey } from '../reconcile/tables.ts';
+import type { BulkMetrics } from './metrics.ts';
 
 export interface ServiceMetricsOptions {
-  readonly registry: Registry;
+  readonly clock: Pick<Clock, 'now'>;
   /** Asks IPVS; throws a FairwayError where it cannot be asked. */
   readonly read: () => Promise<readonly ServiceTraffic[]>;
   /** `namespace/name` of the Service that a listener is of, by `listenerKey`; undefined where it is nobody's. */
   readonly serviceOf: (listenerKey: string) => string | undefined;
   /** Lets other work have its turn: ten thousand Services are a hundred thousand lines. */
   readonly breathe: () => Promise<void>;
+  /** Milliseconds that a reading took. */
+  readonly onRead: (milliseconds: number) => void;
   /** Why there are none of these metrics at the moment, told once a reason; undefined when there are again. */
   readonly onTrouble: (error: FairwayError | undefined) => void;
 }
 
-type LabelName = (typeof LABELS)[number];
-type Labels = Readonly<Record<LabelName, string>>;
-type Value = MetricValue<LabelName>;
-
-const LABELS = ['svc_namespace', 'service_name', 'service_vip', 'protocol', 'port'] as const;
-
 /** The traffic under one set of labels. */
 interface Series {
-  readonly labels: Labels;
+  /** As it stands on the page: `{svc_namespace="default",...}`. */
+  readonly labels: string;
   readonly traffic: Readonly<Record<Column, number>>;
 }
 
@@ -37,8 +35,10 @@ interface Definition {
   readonly help: string;
 }
 
+export const SERVICE_LABELS = ['svc_namespace', 'service_name', 'service_vip', 'protocol', 'port'] as const;
+
 /** Names and help of kube-router's pkg/metrics; `bps` are bytes, not bits. */
-const DEFINITIONS: readonly Definition[] = [
+export const SERVICE_METRICS: readonly Definition[] = [
   {
     column: 'connections',
     type: 'counter',
@@ -56,22 +56,42 @@ const DEFINITIONS: readonly Definition[] = [
   { column: 'byteRateOut', type: 'gauge', name: 'kube_router_service_bps_out', help: 'Outgoing bytes per second' },
 ];
 
+/** Series between two breaths: a millisecond of work. */
+const STRIDE = 2000;
+
 /**
- * Reads when it is scraped and keeps nothing between scrapes, so that a Service that is gone is gone here too. Where IPVS cannot be asked (ipvsadm
+ * Reads when it is scraped and keeps no number between scrapes, so that a Service that is gone is gone here too. Where IPVS cannot be asked (ipvsadm
  * is not installed) the metrics have no values and the page is served all the same.
  */
-export class ServiceMetrics {
+export class ServiceMetrics implements BulkMetrics {
   readonly #options: ServiceMetricsOptions;
   #reading: Promise<readonly Series[]> | undefined;
   #trouble: string | undefined;
+  /** Labels as they were written last, by listener: making them is most of the work of a page. */
+  #labels: ReadonlyMap<string, { readonly service: string; readonly text: string }> = new Map();
 
   constructor(options: ServiceMetricsOptions) {
     this.#options = options;
-    for (const definition of DEFINITIONS) this.#register(definition);
   }
 
-  /** The traffic now. All metrics of a scrape, and of scrapes that overlap, share one reading. Never rejects. */
-  collect(): Promise<readonly Series[]> {
+  async *pieces(): AsyncIterable<string> {
+    const all = await this.#collect();
+    for (const { column, type, name, help } of SERVICE_METRICS) {
+      let text = `\n# HELP ${name} ${help}\n# TYPE ${name} ${type}\n`;
+      let count = 0;
+      for (const { labels, traffic } of all) {
+        text += `${name}${labels} ${traffic[column]}\n`;
+        if (++count % STRIDE !== 0) continue;
+        yield text;
+        text = '';
+        await this.#options.breathe();
+      }
+      yield text;
+    }
+  }
+
+  /** The traffic now. Scrapes that overlap share one reading. Never rejects. */
+  #collect(): Promise<readonly Series[]> {
     this.#reading ??= this.#read().finally(() => {
       this.#reading = undefined;
     });
@@ -79,9 +99,13 @@ export class ServiceMetrics {
   }
 
   async #read(): Promise<readonly Series[]> {
-    const { read, serviceOf } = this.#options;
+    const { clock, read, onRead } = this.#options;
+    const start = clock.now();
     try {
-      const series = seriesOf(await read(), serviceOf);
+      const traffic = await read();
+      onRead(clock.now() - start);
+      await this.#options.breathe();
+      const series = this.#seriesOf(traffic);
       this.#tell(undefined);
       return series;
     } catch (thrown) {
@@ -96,78 +120,39 @@ export class ServiceMetrics {
     this.#options.onTrouble(error);
   }
 
-  #register({ column, type, name, help }: Definition): void {
-    const values = (): Promise<Value[]> => this.#valuesOf(column);
-    const configuration = { name, help, labelNames: LABELS, registers: [this.#options.registry] };
-    if (type === 'counter') new ReadCounter(configuration, values);
-    else new ReadGauge(configuration, values);
-  }
-
-  async #valuesOf(column: Column): Promise<Value[]> {
-    const series = await this.collect();
-    // One metric after another is made text, with other work in between.
-    for (let place = DEFINITIONS.findIndex(each => each.column === column); place > 0; place--) await this.#options.breathe();
-    return series.map(({ labels, traffic }) => ({ labels, value: traffic[column] }));
-  }
-}
-
-type Configuration = Readonly<{ name: string; help: string; labelNames: readonly LabelName[]; registers: Registry[] }>;
-type WithValues = MetricObjectWithValues<Value>;
-
-/** A counter that somebody else counts: its values are whatever is read. All metrics of a scrape ask at once, and so get one reading. */
-class ReadCounter extends Counter<LabelName> {
-  readonly #values: () => Promise<Value[]>;
-
-  constructor(configuration: Configuration, values: () => Promise<Value[]>) {
-    super({ ...configuration, labelNames: [...configuration.labelNames] });
-    this.#values = values;
-  }
-
-  override get(): Promise<WithValues> {
-    return withValues(super.get(), this.#values());
+  /** Several marks of one Service have equal labels, and Prometheus takes each set of labels once: they are summed. */
+  #seriesOf(all: readonly ServiceTraffic[]): readonly Series[] {
+    const known = this.#labels;
+    const labels = new Map<string, { readonly service: string; readonly text: string }>();
+    const series: Series[] = [];
+    const ofMarks = new Map<string, Series>();
+    for (const traffic of all) {
+      const { listener } = traffic;
+      const key = listenerKey(listener);
+      const service = this.#options.serviceOf(key);
+      if (service === undefined) continue;
+      let label = known.get(key);
+      if (label?.service !== service) label = { service, text: labelText(service, listener) };
+      labels.set(key, label);
+      if (listener.by === 'address') series.push({ labels: label.text, traffic });
+      else ofMarks.set(service, { labels: label.text, traffic: sumOf(traffic, ofMarks.get(service)?.traffic) });
+    }
+    this.#labels = labels;
+    return [...series, ...ofMarks.values()];
   }
 }
 
-class ReadGauge extends Gauge<LabelName> {
-  readonly #values: () => Promise<Value[]>;
-
-  constructor(configuration: Configuration, values: () => Promise<Value[]>) {
-    super({ ...configuration, labelNames: [...configuration.labelNames] });
-    this.#values = values;
-  }
-
-  override get(): Promise<WithValues> {
-    return withValues(super.get(), this.#values());
-  }
-}
-
-async function withValues(own: Promise<WithValues>, values: Promise<Value[]>): Promise<WithValues> {
-  return { ...(await own), values: await values };
-}
-
-/** Several marks of one Service have equal labels, and Prometheus takes each set of labels once: they are summed. */
-function seriesOf(all: readonly ServiceTraffic[], serviceOf: (key: string) => string | undefined): readonly Series[] {
-  const series: Series[] = [];
-  const ofMarks = new Map<string, Series>();
-  for (const traffic of all) {
-    const service = serviceOf(listenerKey(traffic.listener));
-    if (service === undefined) continue;
-    const labels = labelsOf(service, traffic.listener);
-    if (traffic.listener.by === 'address') series.push({ labels, traffic });
-    else ofMarks.set(service, { labels, traffic: sumOf(traffic, ofMarks.get(service)?.traffic) });
-  }
-  return [...series, ...ofMarks.values()];
-}
-
-function labelsOf(service: string, listener: Listener): Labels {
+/** Nothing in names, addresses and ports of Services needs quoting. */
+function labelText(service: string, listener: Listener): string {
   const slash = service.indexOf('/');
-  const names = { svc_namespace: service.slice(0, slash), service_name: service.slice(slash + 1) };
-  if (listener.by === 'mark') return { ...names, service_vip: '', protocol: 'fwmark', port: '' };
-  return { ...names, service_vip: listener.address, protocol: listener.protocol.toLowerCase(), port: `${listener.port}` };
+  const where =
+    listener.by === 'mark' ? ['', 'fwmark', ''] : [listener.address, listener.protocol.toLowerCase(), String(listener.port)];
+  const values = [service.slice(0, slash), service.slice(slash + 1), ...where];
+  return `{${SERVICE_LABELS.map((label, index) => `${label}="${values[index] ?? ''}"`).join(',')}}`;
 }
 
 function sumOf(one: Series['traffic'], other: Series['traffic'] | undefined): Series['traffic'] {
   if (other === undefined) return one;
-  const sums = DEFINITIONS.map(({ column }) => [column, one[column] + other[column]] as const);
+  const sums = SERVICE_METRICS.map(({ column }) => [column, one[column] + other[column]] as const);
   return { ...one, ...Object.fromEntries(sums) };
 }

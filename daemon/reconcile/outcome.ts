@@ -28,6 +28,8 @@ export interface Applied {
   readonly creates: number;
   readonly updates: number;
   readonly deletes: number;
+  /** How many of the changes, applied or not, had failed before. */
+  readonly retries: number;
   readonly failures: readonly Failure[];
   readonly milliseconds: number;
 }

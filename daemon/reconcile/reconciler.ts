@@ -7,7 +7,7 @@ import { asFairwayError, FairwayError, messageOf } from '../errors.ts';
 import type { Clock } from '../net/clock.ts';
 import { earliest, type Instant } from '../net/instant.ts';
 import type { Backoff } from './backoff.ts';
-import { Claims } from './claims.ts';
+import { type Claim, Claims } from './claims.ts';
 import type { TableDriver } from './driver.ts';
 import { entryLines } from './entry-lines.ts';
 import type { Diagnostic, Fragment, ObjectRef } from './fragment.ts';
@@ -22,10 +22,14 @@ export type Drivers = { readonly [K in TableName]: TableDriver<TableTypes[K]> };
 
 /** What a round did, told as it happens. Nothing here may throw. */
 export interface ReconcileObserver {
-  planned(module: string, milliseconds: number): void;
+  /** With the tables in which it wants something else than before. */
+  planned(module: string, milliseconds: number, changed: readonly TableName[]): void;
   planFailed(module: string, error: FairwayError): void;
   applied(applied: Applied): void;
   drifted(drift: readonly Drift[]): void;
+  /** A table was read back and compared; for who measures. */
+  readBack?(table: TableName, milliseconds: number): void;
+  /** Once for each try. */
   unreadable(failure: Failure): void;
 }
 
@@ -123,9 +127,9 @@ export class Reconciler implements TablesView {
       try {
         const { fragments, undecided = [] } = module.plan(snapshot);
         this.#undecided.set(module.name, undecided);
-        this.#want(module.name, fragments);
+        const changed = this.#want(module.name, fragments);
         this.#planErrors.delete(module.name);
-        this.#observer.planned(module.name, this.#clock.now() - start);
+        this.#observer.planned(module.name, this.#clock.now() - start, changed);
       } catch (thrown) {
         const error = new FairwayError('FW_PLAN_FAILED', `module ${module.name} failed to plan: ${messageOf(thrown)}`, {
           cause: thrown,
@@ -184,9 +188,11 @@ export class Reconciler implements TablesView {
     for (const stage of this.#stages) {
       const table = this.#tables[stage];
       if (this.#isMissed(stage)) table.doubt();
+      const { readAt, unreadable } = table;
       const drift = await table.refresh(signal);
+      if (table.readAt !== readAt) this.#observer.readBack?.(stage, table.readMs);
       if (drift.length > 0) this.#observer.drifted(drift);
-      if (table.unreadable !== undefined) this.#observer.unreadable(table.unreadable);
+      if (table.unreadable !== undefined && table.unreadable !== unreadable) this.#observer.unreadable(table.unreadable);
     }
   }
 
@@ -289,6 +295,15 @@ export class Reconciler implements TablesView {
     return this.#claims.wanted(table, key)?.owner;
   }
 
+  /** Of what is wanted of a table and is there in some form, that which is meant: for whoever counts. */
+  *inForce(table: TableName, isMeant: (claim: Claim) => boolean): Iterable<Claim> {
+    for (const key of this.#claims.keys(table)) {
+      const claim = this.#claims.wanted(table, key);
+      // Asked first: of a hundred thousand elements of sets none may be.
+      if (claim !== undefined && isMeant(claim) && this.#tables[table].has(key)) yield claim;
+    }
+  }
+
   planErrors(): ReadonlyMap<string, FairwayError> {
     return this.#planErrors;
   }
@@ -297,8 +312,10 @@ export class Reconciler implements TablesView {
     return this.#claims.diagnostics();
   }
 
-  #want(module: string, fragments: ReadonlyMap<string, Fragment>): void {
-    for (const [table, keys] of this.#claims.update(module, fragments)) this.#tables[table].mark(keys);
+  #want(module: string, fragments: ReadonlyMap<string, Fragment>): readonly TableName[] {
+    const changed = this.#claims.update(module, fragments);
+    for (const [table, keys] of changed) this.#tables[table].mark(keys);
+    return [...changed.keys()];
   }
 
   /** Keys of this table that entries of other tables, believed to be there, cannot do without; true where one of these is to stay. */

@@ -351,7 +351,8 @@ export class Table<K extends TableName> {
       return { failed: new Map(changes.map(change => [change.key, asFairwayError(thrown, 'FW_COMMAND_FAILED')])) };
     });
     const failures: Failure[] = [];
-    const hasRecovered = changes.some(({ key }) => this.#failures.get(key) !== undefined && !failed.has(key));
+    const retried = changes.filter(({ key }) => this.#failures.get(key) !== undefined);
+    const hasRecovered = retried.some(({ key }) => !failed.has(key));
     for (const change of changes) {
       const error = failed.get(change.key);
       if (error !== undefined) {
@@ -380,6 +381,7 @@ export class Table<K extends TableName> {
       creates: count('create'),
       updates: count('update'),
       deletes: count('delete'),
+      retries: retried.length,
       failures,
       milliseconds: this.#clock.now() - start,
     };

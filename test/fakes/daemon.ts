@@ -1,6 +1,7 @@
 /** The whole daemon on fakes: tables in memory, a source driven by hand, a clock moved by hand. */
 
 import type { HostFacts } from '../../daemon/cluster/snapshot.ts';
+import { metricsStatus } from '../../daemon/commands/measure.ts';
 import { type BgpControl, Daemon } from '../../daemon/daemon.ts';
 import type { Fields, Log, LogLevel } from '../../daemon/observe/log.ts';
 import { Metrics } from '../../daemon/observe/metrics.ts';
@@ -58,6 +59,7 @@ export interface World {
   readonly source: FakeSource;
   readonly log: LogLines;
   readonly daemon: Daemon;
+  readonly metrics: Metrics;
 }
 
 /** A daemon on node-1 with the services module, started; nothing is listed yet. */
@@ -94,7 +96,13 @@ function startWorldWith(modules: readonly Module[], host: HostFacts, bgp?: BgpCo
   const tables = fakeTables();
   const source = new FakeSource();
   const log = new LogLines();
-  const daemon = new Daemon({
+  const metrics = new Metrics({
+    version: 'test',
+    clock,
+    wallNow: () => clock.now(),
+    status: () => metricsStatus(daemon, 0, clock.now()),
+  });
+  const daemon: Daemon = new Daemon({
     nodeName: 'node-1',
     modules,
     drivers: tables,
@@ -105,11 +113,11 @@ function startWorldWith(modules: readonly Module[], host: HostFacts, bgp?: BgpCo
     backoff: { delay: failures => 500 * 2 ** Math.min(failures - 1, 7) },
     breathe: () => Promise.resolve(),
     log,
-    metrics: new Metrics({ version: 'test', status: () => ({ tables: [], diagnostics: new Map() }) }),
+    metrics,
     auditPeriodMs: 60_000,
     auditPace: 'adaptive',
     cacheSyncTimeoutMs: 60_000,
   });
   daemon.start();
-  return { clock, tables, source, log, daemon };
+  return { clock, tables, source, log, daemon, metrics };
 }

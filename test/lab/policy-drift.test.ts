@@ -169,6 +169,25 @@ describePolicy(
       return [...page.matchAll(/^fairway_drift_total\{.*\} ([0-9]+)$/gm)].reduce((sum, [, count]) => sum + Number(count), 0);
     }
 
+    it('packets that are denied are counted, each in its family', async () => {
+      const { lab } = suite();
+      const counts = async (): Promise<readonly number[]> => {
+        const page = await run(process.execPath, '-e', READ_METRICS);
+        return ['ipv4', 'ipv6'].map(family => {
+          const [, count] =
+            new RegExp(`^fairway_policy_denied_packets_total\\{family="${family}"\\} ([0-9]+)$`, 'm').exec(page) ?? [];
+          return Number(count);
+        });
+      };
+      const before = await counts();
+      await suite().outcome(lab.pod(2, 1), lab.pod(1, 1), { families: ['ipv6'] });
+      assert.deepEqual(await counts(), before, 'what is let in is not denied');
+      assert.equal(await suite().outcome(lab.pod(2, 2), lab.pod(1, 1), { transports: ['tcp'], families: ['ipv6'] }), 'refused');
+      const [ipv4 = 0, ipv6 = 0] = await counts();
+      assert.equal(ipv4, before[0]);
+      assert.ok(ipv6 > (before[1] ?? 0), `${before[1]} packets before, ${ipv6} after`);
+    });
+
     it('rules of others above, between and below ours stay where they are, and go on deciding', async () => {
       const { lab, cluster } = suite();
       await run(

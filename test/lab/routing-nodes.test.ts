@@ -3,6 +3,7 @@ import { setTimeout as pause } from 'node:timers/promises';
 import { IPV4_LENGTH, IPV6_LENGTH, type LabNode, type LabPod, routerOn } from './addresses.ts';
 import { deadNode, flagsOf, sessionsOf } from './cases/routing-overlays.ts';
 import { describeRouting, sourceSeen } from './describe-routing.ts';
+import { answered, httpGet } from './http.ts';
 import type { Lab } from './lab.ts';
 import { FAMILIES, nodeObject } from './objects.ts';
 import { annotated } from './peers/describe-interop.ts';
@@ -13,6 +14,9 @@ import { until } from './until.ts';
 
 /** Without an overlay the fabric has to know where pods are: here by routes of its router. */
 const NO_OVERLAY: readonly string[] = ['--enable-overlay=false'];
+
+const METRICS_PORT = 9187;
+const METRICS: readonly string[] = [`--metrics-port=${METRICS_PORT}`, '--metrics-addr=127.0.0.1'];
 
 const OTHER_CIDRS = { ipv4: '10.244.22.0/24', ipv6: 'fd00:10:244:22::/64' };
 const OTHER_BRIDGE = { ipv4: '10.244.22.1', ipv6: 'fd00:10:244:22::1' };
@@ -35,6 +39,10 @@ const MODES: readonly Mode[] = [
   { source: 'mesh', title: 'by BGP between nodes', comesWithinMs: SESSION_LIMIT_MS, flapMs: 2000 },
   { source: 'api', title: 'from Node objects', comesWithinMs: PROMPT_MS, flapMs: 1000 },
 ];
+
+async function metricsOf(lab: Lab, node: LabNode): Promise<string> {
+  return answered(await httpGet(lab, node, '127.0.0.1', METRICS_PORT, '/metrics')).body;
+}
 
 async function teachFabric(lab: Lab): Promise<void> {
   // It sends nothing back to where it came from: nodes of one subnet must know the way to each other themselves.
@@ -65,7 +73,12 @@ async function teachFabric(lab: Lab): Promise<void> {
 }
 
 for (const mode of MODES) {
-  const options = { needs: 'bgp', flags: [...NO_OVERLAY, ...flagsOf(mode.source)], prepare: teachFabric, absent: [2] } as const;
+  const options = {
+    needs: 'bgp',
+    flags: [...NO_OVERLAY, ...METRICS, ...flagsOf(mode.source)],
+    prepare: teachFabric,
+    absent: [2],
+  } as const;
   describeRouting(`routes to pods ${mode.title}`, options, suite => {
     const lab = (): Lab => suite().lab;
     const pods = () => ({ one: lab().pod(1, 1), two: lab().pod(2, 1), three: lab().pod(3, 1) });
@@ -101,6 +114,30 @@ for (const mode of MODES) {
           seen => seen.join() === expected.join(),
         );
       }
+    });
+
+    it('each session is among the metrics, with its state and what is told by it', async () => {
+      const expected = sessionsOf(mode.source, 1).map(number => lab().node(number).addresses.ipv4);
+      const body = (): Promise<string> => metricsOf(lab(), lab().node(1));
+      const look = async (): Promise<readonly string[]> => {
+        const lines = (await body()).matchAll(
+          /^kube_router_bgp_peer_info\{address="(\S+)",type="internal",asn="64512",state="ESTABLISHED"\} 1$/gm,
+        );
+        return [...lines].map(([, address = '']) => address).sort();
+      };
+      await until(`sessions with ${expected.join(', ')}`, look, seen => seen.join() === expected.toSorted().join());
+      const text = await body();
+      for (const address of expected) {
+        assert.ok(text.includes(`fairway_bgp_session_up{address="${address}"} 1\n`), address);
+        // Two families of pods.
+        for (const way of ['received', 'advertised'])
+          assert.ok(text.includes(`fairway_bgp_${way}_prefixes{address="${address}"} 2\n`), `${way} ${address}`);
+      }
+      const isSpoken = expected.length > 0;
+      assert.equal(text.includes('fairway_bgp_up 1\n'), isSpoken);
+      assert.match(text, /^kube_router_host_routes_synced [1-9]/m);
+      assert.equal(/^kube_router_controller_bgp_advertisements_sent\{type="pod-route"\} 2$/m.test(text), isSpoken);
+      assert.equal(/^kube_router_controller_bgp_advertisements_received [1-9]/m.test(text), isSpoken);
     });
 
     it("pods keep their addresses towards nodes, and get their node's towards the world outside", async () => {

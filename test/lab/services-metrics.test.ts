@@ -42,12 +42,16 @@ function labels(vip: string, protocol: 'tcp' | 'udp', port: number): string {
 }
 
 describeServices('metrics of Services', { daemons: [{ node: 1, flags: [`--metrics-port=${PORT}`] }] }, suite => {
-  /** Values by name and labels. */
-  const scrape = async (): Promise<ReadonlyMap<string, number>> => {
+  const page = async (): Promise<string> => {
     const { lab } = suite();
     const answer = answered(await httpGet(lab, lab.ext, lab.node(1).addresses.ipv4, PORT, '/metrics'));
     assert.equal(answer.status, 200);
-    const lines = answer.body.matchAll(/^(kube_router_service_\w+)\{([^}]*)\} (\S+)$/gm);
+    return answer.body;
+  };
+
+  /** Values by name and labels. */
+  const scrape = async (): Promise<ReadonlyMap<string, number>> => {
+    const lines = (await page()).matchAll(/^(kube_router_service_\w+)\{([^}]*)\} (\S+)$/gm);
     return new Map([...lines].map(([, name = '', of = '', value = '']) => [`${name}{${of}}`, Number(value)]));
   };
 
@@ -109,6 +113,20 @@ describeServices('metrics of Services', { daemons: [{ node: 1, flags: [`--metric
       }
     }
     assert.equal(grown('packets_out', labels(CLUSTER.ipv4, 'udp', 53)), 3);
+  });
+
+  it('each run of a tool is timed under the name that kube-router has for it', async () => {
+    const names = [
+      'ipvs_services_sync',
+      'ipvs_metrics_export',
+      'iptables_v4_save',
+      'iptables_v6_save',
+      'iptables_v4_restore',
+      'iptables_v6_restore',
+    ];
+    const text = await page();
+    for (const name of [...names, 'policy_ipset_v4_restore', 'policy_ipset_v6_restore'])
+      assert.match(text, new RegExp(`^kube_router_controller_${name}_time_count [1-9]`, 'm'), name);
   });
 
   it('the series of a Service that goes are gone', async () => {

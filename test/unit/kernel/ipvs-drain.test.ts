@@ -117,7 +117,9 @@ describe('draining', () => {
   });
 
   it('ends where there are no connections at a look, and not before', async () => {
+    assert.equal(driver.count, 0);
     await want(web(b));
+    assert.equal(driver.count, 1);
     await clock.advance(2 * LOOK);
     assert.equal(kernel.looks, 2);
     connect(a, 0);
@@ -126,6 +128,7 @@ describe('draining', () => {
     await clock.advance(1);
     assert.deepEqual(weights(), ['10.244.1.2:8080=1']);
     assert.equal(record, '');
+    assert.equal(driver.count, 0);
     await clock.advance(10 * LOOK);
     assert.equal(kernel.looks, 3, 'nothing drains: nothing is looked at');
   });

@@ -45,6 +45,24 @@ describe('the process runner', () => {
     assert.equal((await runner.run(node('process.kill(process.pid, "SIGTERM")'), never)).status, 143);
   });
 
+  it('tells of each end, with the command and how long it ran', async () => {
+    const ends: (readonly [Command, number])[] = [];
+    const told = processRunner({
+      environment: process.env,
+      clock: systemClock(),
+      onEnd: (command, milliseconds) => ends.push([command, milliseconds]),
+    });
+    const short = node('process.exitCode = 3');
+    await told.run(short, never);
+    const missing: Command = { argv: ['no-such-tool'] };
+    await assert.rejects(told.run(missing, never));
+    assert.deepEqual(
+      ends.map(([command]) => command),
+      [short, missing],
+    );
+    assert.ok((ends[0]?.[1] ?? 0) > 1);
+  });
+
   it('names the package of a tool that is not there', async () => {
     const empty = processRunner({ environment: { PATH: '/nonexistent' }, clock: systemClock() });
     const failure = await empty.run({ argv: ['ip6tables-legacy-restore-none'] }, never).catch((thrown: unknown) => thrown);

@@ -1,9 +1,10 @@
 import assert from 'node:assert/strict';
-import { Registry } from 'prom-client';
 import { FairwayError } from '../../../daemon/errors.ts';
 import { ServiceMetrics, type ServiceMetricsOptions } from '../../../daemon/observe/service-metrics.ts';
 import type { ServiceTraffic } from '../../../daemon/reconcile/service-traffic.ts';
 import type { Listener } from '../../../daemon/reconcile/tables.ts';
+import { ManualClock } from '../../fakes/clock.ts';
+import { piecesOf } from '../../fakes/pieces.ts';
 import { ip } from '../../fixtures/cluster.ts';
 
 const TRAFFIC = {
@@ -37,25 +38,34 @@ const SERVICES: Readonly<Record<string, string>> = {
   'FWM 4660 ipv6': 'default/direct',
 };
 
-/** A registry with these metrics, of an IPVS that counts this. */
-function serving(read: ServiceMetricsOptions['read']) {
-  const registry = new Registry();
+/** The page of an IPVS that counts this. */
+function serving(
+  read: ServiceMetricsOptions['read'],
+  serviceOf: ServiceMetricsOptions['serviceOf'] = key => SERVICES[key],
+  onBreath: () => void = () => undefined,
+) {
   const troubles: (string | undefined)[] = [];
-  new ServiceMetrics({
-    registry,
+  const metrics = new ServiceMetrics({
+    clock: new ManualClock(),
     read,
-    serviceOf: key => SERVICES[key],
-    breathe: () => Promise.resolve(),
+    serviceOf,
+    breathe: () => {
+      onBreath();
+      return Promise.resolve();
+    },
+    onRead: () => undefined,
     onTrouble: error => troubles.push(error?.message),
   });
+  const pieces = (): Promise<readonly string[]> => piecesOf(metrics);
+  const page = async (): Promise<string> => (await pieces()).join('');
   const samples = async (): Promise<readonly string[]> =>
-    (await registry.metrics()).split('\n').filter(line => line !== '' && !line.startsWith('#'));
-  return { registry, troubles, samples };
+    (await page()).split('\n').filter(line => line !== '' && !line.startsWith('#'));
+  return { pieces, page, troubles, samples };
 }
 
 describe('metrics of Services', () => {
   it('have the names, types, help and labels of kube-router', async () => {
-    const { registry } = serving(() => Promise.resolve([at('TCP', '10.96.0.10', 80, TRAFFIC)]));
+    const { page } = serving(() => Promise.resolve([at('TCP', '10.96.0.10', 80, TRAFFIC)]));
     const labels = '{svc_namespace="default",service_name="web",service_vip="10.96.0.10",protocol="tcp",port="80"}';
     const expected = [
       ['total_connections', 'Total incoming connections made', 'counter', 40],
@@ -71,9 +81,9 @@ describe('metrics of Services', () => {
     ] as const;
     const text = expected.map(([suffix, help, type, value]) => {
       const name = `kube_router_service_${suffix}`;
-      return `# HELP ${name} ${help}\n# TYPE ${name} ${type}\n${name}${labels} ${value}\n`;
+      return `\n# HELP ${name} ${help}\n# TYPE ${name} ${type}\n${name}${labels} ${value}\n`;
     });
-    assert.equal(await registry.metrics(), text.join('\n'));
+    assert.equal(await page(), text.join(''));
   });
 
   it('are of virtual services that a Service is known of, and of nobody else’s', async () => {
@@ -108,6 +118,39 @@ describe('metrics of Services', () => {
     assert.match(lines[0] ?? '', /} 1$/);
   });
 
+  it('of a listener that another Service has now are under its name', async () => {
+    let name = 'default/web';
+    const { samples } = serving(
+      () => Promise.resolve([at('TCP', '10.96.0.10', 80)]),
+      () => name,
+    );
+    assert.match((await samples())[0] ?? '', /service_name="web"/);
+    name = 'default/shop';
+    assert.match((await samples())[0] ?? '', /service_name="shop"/);
+  });
+
+  it('of ten thousand Services come in pieces, with other work in between', async () => {
+    const many = Array.from({ length: 10_000 }, (_, index) => at('TCP', `10.96.${index >> 8}.${index & 255}`, 80, TRAFFIC));
+    let breaths = 0;
+    const { pieces } = serving(
+      () => Promise.resolve(many),
+      () => 'default/web',
+      () => {
+        breaths++;
+      },
+    );
+    const all = await pieces();
+    assert.equal(
+      all
+        .join('')
+        .split('\n')
+        .filter(line => line.startsWith('kube_router_')).length,
+      100_000,
+    );
+    assert.ok(Math.max(...all.map(({ length }) => length)) < 500_000, 'one piece holds no more than a few thousand lines');
+    assert.ok(breaths >= 50, `${breaths} breaths`);
+  });
+
   it('of scrapes that overlap come from one reading, and the next scrape reads anew', async () => {
     const pending: ((traffic: readonly ServiceTraffic[]) => void)[] = [];
     const { samples } = serving(() => new Promise(resolve => pending.push(resolve)));
@@ -125,12 +168,12 @@ describe('metrics of Services', () => {
 
   it('are left out while IPVS cannot be asked, which is told once', async () => {
     let error: FairwayError | undefined = new FairwayError('FW_CAPABILITY_TOOL_MISSING', "'ipvsadm' is not installed");
-    const { samples, registry, troubles } = serving(() =>
+    const { samples, page, troubles } = serving(() =>
       error === undefined ? Promise.resolve([at('TCP', '10.96.0.10', 80)]) : Promise.reject(error),
     );
     assert.deepEqual(await samples(), []);
     assert.deepEqual(await samples(), []);
-    assert.match(await registry.metrics(), /^# HELP/);
+    assert.match(await page(), /^# HELP/m);
     assert.deepEqual(troubles, ["'ipvsadm' is not installed"]);
     error = undefined;
     assert.equal((await samples()).length, 10);
