@@ -45,8 +45,8 @@ const VERBS = { create: 'create', update: 'change', delete: 'remove' } as const;
 
 function changeText({ op, key, before, after, owners }: OwnedChange): string {
   const behind = owners.map(({ kind, key: name }) => `${kind} ${name}`).join(', ') || 'nobody wants it';
-  const lines = lineDifference(before, after).map(line => `    ${line}\n`);
-  return `  ${VERBS[op]} ${key}  # ${behind}\n${lines.join('')}`;
+  const lines = lineEdits(before, after).filter(line => !line.startsWith('  '));
+  return `  ${VERBS[op]} ${key}  # ${behind}\n${lines.map(line => `    ${line}\n`).join('')}`;
 }
 
 function summary(tables: readonly TableChanges[]): string {
@@ -56,23 +56,30 @@ function summary(tables: readonly TableChanges[]): string {
   return `${count('create')} to create, ${count('update')} to change, ${count('delete')} to remove`;
 }
 
-/** Lines that go with `-`, that come with `+`, in their order; lines that stay are left out. By the longest common subsequence: order is meaning in a chain. */
-export function lineDifference(before: readonly string[], after: readonly string[]): readonly string[] {
+/**
+ * How one list of lines becomes the other: what goes with `- `, what comes with `+ `, what stays with two blanks. By the longest common subsequence,
+ * since order is meaning in a chain.
+ */
+export function lineEdits(before: readonly string[], after: readonly string[]): readonly string[] {
   const start = commonLength(before, after);
   const end = commonLength(before.slice(start).toReversed(), after.slice(start).toReversed());
   const [from, to] = [before.slice(start, before.length - end), after.slice(start, after.length - end)];
   const lengths = commonLengths(from, to);
-  const lines: string[] = [];
+  const edits = before.slice(0, start).map(kept);
   let [i, j] = [0, 0];
   while (i < from.length || j < to.length) {
     if (i < from.length && from[i] === to[j]) {
-      i += 1;
+      edits.push(kept(from[i++] ?? ''));
       j += 1;
     } else if (i < from.length && (j === to.length || at(lengths, i + 1, j) >= at(lengths, i, j + 1)))
-      lines.push(`- ${from[i++] ?? ''}`);
-    else lines.push(`+ ${to[j++] ?? ''}`);
+      edits.push(`- ${from[i++] ?? ''}`);
+    else edits.push(`+ ${to[j++] ?? ''}`);
   }
-  return lines;
+  return [...edits, ...before.slice(before.length - end).map(kept)];
+}
+
+function kept(line: string): string {
+  return `  ${line}`;
 }
 
 function commonLength(one: readonly string[], other: readonly string[]): number {

@@ -110,7 +110,7 @@ export function tableLines(tables: readonly TableStatus[]): readonly TableLine[]
     wanted,
     failing: failures.length,
     readAt: readAt === undefined ? undefined : iso(readAt),
-    readMilliseconds: readMs,
+    readMilliseconds: Math.round(readMs),
     unreadable: unreadable?.error.message,
   }));
 }

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { inspect } from 'node:util';
-import { type AnnotatedPeers, peersOfAnnotations } from '../../../daemon/cluster/peer-annotations.ts';
+import { type AnnotatedPeers, peersOfAnnotations, withoutPasswords } from '../../../daemon/cluster/peer-annotations.ts';
 
 /** `open sesame`. */
 const PASSWORD = 'b3BlbiBzZXNhbWU=';
@@ -181,5 +181,31 @@ describe('external peers in the five older annotations', () => {
   it('without peer.ips the others mean nothing', () => {
     assert.deepEqual(fromLists({ asns: '65000' }), { peers: [], problems: [] });
     assert.deepEqual(peersOfAnnotations({}), { peers: [], problems: [] });
+  });
+});
+
+describe('annotations in a bug report', () => {
+  const password = Buffer.from('tell nobody').toString('base64');
+
+  it('have a peer with every field but its password, which is hidden and still one', () => {
+    const peers = `- remoteip: 192.0.2.1\n  remoteasn: 65001\n  password: ${password}\n  port: 1790\n- remoteip: 192.0.2.2\n  remoteasn: 65002\n`;
+    const hidden = withoutPasswords({ 'kube-router.io/peers': peers, 'kube-router.io/node.asn': '64512' });
+    assert.ok(!JSON.stringify(hidden).includes(password));
+    assert.equal(hidden['kube-router.io/node.asn'], '64512');
+    const told = peersOfAnnotations(hidden).peers.map(peer => [peer.address, peer.asn, peer.port, peer.password.reveal()]);
+    assert.deepEqual(told, [
+      ['192.0.2.1', 65001, 1790, 'hidden'],
+      ['192.0.2.2', 65002, 179, ''],
+    ]);
+  });
+
+  it('have as many passwords in the older list, and blanks where there are none', () => {
+    const hidden = withoutPasswords({ 'kube-router.io/peer.passwords': `${password},,${password}` });
+    assert.equal(hidden['kube-router.io/peer.passwords'], 'aGlkZGVu,,aGlkZGVu');
+  });
+
+  it('say nothing at all where the text cannot be read', () => {
+    const hidden = withoutPasswords({ 'kube-router.io/peers': `[ {password: ${password}` });
+    assert.ok(!JSON.stringify(hidden).includes(password));
   });
 });
