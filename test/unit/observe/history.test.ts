@@ -7,7 +7,7 @@ const drift = (key: string) => ({ table: 'link', key, found: 'missing' }) as con
 describe('what is remembered of the past', () => {
   it('is what the last round changed, in all tables', () => {
     const history = new History();
-    const applied = { creates: 1, updates: 2, deletes: 0, failures: [], milliseconds: 1 };
+    const applied = { creates: 1, updates: 2, deletes: 0, failures: [], retries: 0, milliseconds: 1 };
     history.applied({ table: 'link', ...applied });
     history.applied({ table: 'ipset', ...applied, deletes: 4 });
     history.round(instantOf(1000), instantOf(1012.4));
