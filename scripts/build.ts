@@ -53,6 +53,7 @@ const { values } = parseArgs({
     entry: { type: 'string', default: join(root, 'daemon', 'main.ts') },
     outfile: { type: 'string', default: join(root, 'dist', 'fairway.js') },
     sourcemap: { type: 'boolean', default: false },
+    version: { type: 'string' },
   },
 });
 if (!existsSync(values.entry)) {
@@ -78,7 +79,7 @@ const result = await build({
   metafile: true,
   preserveSymlinks: true,
   alias: { '@kubernetes/client-node': await kubernetesClientWithoutSideEffects() },
-  define: { __FAIRWAY_VERSION__: JSON.stringify(version) },
+  define: { __FAIRWAY_VERSION__: JSON.stringify(values.version ?? version) },
   banner: { js: await readFile(join(import.meta.dirname, 'launch.mjs'), 'utf8') },
   plugins: [builtinsByRequire],
   logLevel: 'warning',
