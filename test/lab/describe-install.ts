@@ -4,8 +4,8 @@
  */
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
+import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { VERSION } from '../../daemon/version.ts';
 import type { LabHost, LabNode } from './addresses.ts';
 import { Cluster, type Publish } from './cluster.ts';
 import { describeLab } from './describe-lab.ts';
@@ -59,6 +59,7 @@ interface Release {
 }
 
 const ROOT = join(import.meta.dirname, '..', '..');
+const { version: VERSION } = JSON.parse(readFileSync(join(ROOT, 'package.json'), 'utf8')) as { readonly version: string };
 /** What is installed first, and what it is upgraded to: the same, but for what it calls itself. */
 const PRESENT: Release = { version: VERSION, program: join(ROOT, 'dist', 'fairway.js') };
 const NEXT: Release = { version: `${VERSION}-next`, program: join(ROOT, 'dist', 'next', 'fairway.js') };
@@ -132,6 +133,7 @@ export function describeInstall(
       await liftIcmpLimits(lab());
       await installation.prepare(lab());
       cluster = new Cluster(lab(), lab().nodes, daemonOf, installation.publish);
+      await installation.publish(cluster.objects, [...cluster.objects.values()], []);
       await cluster.publish({ put: objects(lab()) });
       await Promise.all(lab().nodes.map(async node => await start(node, PRESENT)));
       await cluster.arrived();
