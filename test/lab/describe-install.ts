@@ -241,20 +241,20 @@ async function unreached(lab: Lab): Promise<readonly string[]> {
 function streamsFrom(lab: Lab, number: number, runs: readonly Duty[]): readonly Stream[] {
   const next = lab.pod((number % lab.nodes.length) + 1, 2).addresses;
   const toService: readonly Stream[] = [
-    { ...WEB, kind: 'short', everyMs: 80 },
-    { ...WEB, kind: 'keep', everyMs: 100, count: 2 },
-    { transport: 'udp', address: VIP, port: 53, kind: 'flow', everyMs: 50, sourcePort: 4700 },
+    { ...WEB, kind: 'short', everyMs: 150 },
+    { ...WEB, kind: 'keep', everyMs: 200, count: 2 },
+    { transport: 'udp', address: VIP, port: 53, kind: 'flow', everyMs: 100, sourcePort: 4700 },
   ];
   const toPod: readonly Stream[] = [
-    { transport: 'tcp', address: next.ipv4, port: POD_PORT, kind: 'keep', everyMs: 100 },
-    { transport: 'udp', address: next.ipv6, port: POD_PORT, kind: 'flow', everyMs: 50, sourcePort: 4701 },
+    { transport: 'tcp', address: next.ipv4, port: POD_PORT, kind: 'keep', everyMs: 200 },
+    { transport: 'udp', address: next.ipv6, port: POD_PORT, kind: 'flow', everyMs: 100, sourcePort: 4701 },
   ];
   return [...(runs.includes('service-proxy') ? toService : []), ...toPod];
 }
 
 /** What the policy forbids. */
 function deniedStream(lab: Lab): Stream {
-  return { kind: 'short', transport: 'tcp', address: lab.pod(2, 1).addresses.ipv4, port: POD_PORT, everyMs: 100 };
+  return { kind: 'short', transport: 'tcp', address: lab.pod(2, 1).addresses.ipv4, port: POD_PORT, everyMs: 300 };
 }
 
 function tell(all: readonly Exchange[], refused: readonly Exchange[], seconds: number): void {
