@@ -32,11 +32,12 @@ interface Kustomization {
 }
 
 interface Operation {
-  readonly op: string;
+  readonly op: 'add' | 'replace' | 'remove';
   readonly path: string;
   readonly value?: unknown;
 }
 
+const OPERATIONS = new Set(['add', 'replace', 'remove']);
 const FIELDS = new Set(['apiVersion', 'kind', 'resources', 'components', 'patches']);
 
 /** All objects of a folder with a `kustomization.yaml`, in the order in which the files name them. */
@@ -68,6 +69,8 @@ function objectsAt(path: string): Objects {
 
 function patched(objects: Objects, { target, patch }: Patch, folder: string): Objects {
   const operations = load(patch) as readonly Operation[];
+  const other = operations.find(({ op }) => !OPERATIONS.has(op));
+  if (other !== undefined) throw new Error(`${folder}: ${other.op} is not among what scripts/kustomize.ts knows`);
   const isMeant = ({ kind, metadata }: KubeObject): boolean =>
     kind === target.kind && (target.name === undefined || target.name === metadata.name);
   if (!objects.some(isMeant)) throw new Error(`${folder}: nothing is a ${target.kind} ${target.name ?? ''}`);
@@ -76,22 +79,33 @@ function patched(objects: Objects, { target, patch }: Patch, folder: string): Ob
   ) as Objects;
 }
 
-/** The value with one operation done; nothing of the value itself is changed. */
-function applied(value: unknown, { op, path, value: given }: Operation): unknown {
+/** The value with one operation done; nothing of the value itself is changed. Fails where the path leads to nothing. */
+function applied(value: unknown, operation: Operation): unknown {
+  const { op, path, value: given } = operation;
+  const [first = '', ...rest] = path.slice(1).split('/');
   // `~1` is a slash in a key (RFC 6901).
-  const [key = '', ...rest] = path.slice(1).split('/');
-  const name = key.replaceAll('~1', '/').replaceAll('~0', '~');
+  const key = first.replaceAll('~1', '/').replaceAll('~0', '~');
   const isLast = rest.length === 0;
+  const below = (inner: unknown): unknown => (isLast ? given : applied(inner, { ...operation, path: `/${rest.join('/')}` }));
+  if (isLast && op === 'add')
+    return Array.isArray(value) ? appended(value, key, given) : { ...fieldsOf(value, key), [key]: given };
   if (Array.isArray(value)) {
     const items: readonly unknown[] = value;
-    if (isLast && op === 'add' && name === '-') return [...items, given];
-    const index = Number(name);
-    if (items[index] === undefined || (isLast && op !== 'replace')) throw new Error(`${op} ${path}: there is no such item`);
-    return items.with(index, isLast ? given : applied(items[index], { op, path: `/${rest.join('/')}`, value: given }));
+    if (!(Number(key) < items.length)) throw new Error(`${op}: there is no item ${key}`);
+    return isLast && op === 'remove' ? items.toSpliced(Number(key), 1) : items.with(Number(key), below(items[Number(key)]));
   }
-  if (typeof value !== 'object' || value === null) throw new Error(`${op} ${path}: there is nothing to go into`);
-  const fields = value as Readonly<Record<string, unknown>>;
-  if ((!isLast || op === 'replace') && fields[name] === undefined) throw new Error(`${op} ${path}: there is no such field`);
-  if (isLast && op !== 'add' && op !== 'replace') throw new Error(`${op} is not among what scripts/kustomize.ts knows`);
-  return { ...fields, [name]: isLast ? given : applied(fields[name], { op, path: `/${rest.join('/')}`, value: given }) };
+  const fields = fieldsOf(value, key);
+  if (!(key in fields)) throw new Error(`${op}: there is no field ${key}`);
+  if (isLast && op === 'remove') return Object.fromEntries(Object.entries(fields).filter(([name]) => name !== key));
+  return { ...fields, [key]: below(fields[key]) };
+}
+
+function appended(items: readonly unknown[], key: string, given: unknown): readonly unknown[] {
+  if (key !== '-') throw new Error(`add: only at the end of a list (-), not at ${key}`);
+  return [...items, given];
+}
+
+function fieldsOf(value: unknown, key: string): Readonly<Record<string, unknown>> {
+  if (typeof value !== 'object' || value === null) throw new Error(`there is nothing that could have a field ${key}`);
+  return value as Readonly<Record<string, unknown>>;
 }

@@ -120,7 +120,7 @@ describe('manifests/', () => {
 
   it('has a row in its README for each variant', () => {
     const section = sectionsOf(page(README)).find(({ title }) => title === 'Variants');
-    const named = rowsOf(section?.prose ?? '').map(([name = '']) => /rendered\/(.*)\.yaml/.exec(name)?.[1]);
+    const named = rowsOf(section?.prose ?? '').map(([name = '']) => /\(rendered\/(.*)\.yaml\)$/.exec(name)?.[1]);
     assert.deepEqual(named.toSorted(), variantNames());
   });
 
@@ -138,7 +138,35 @@ describe('manifests/', () => {
   });
 });
 
-for (const name of variantNames()) describeVariant(name);
+/** It runs no daemon. */
+const CLEANUP = 'cleanup';
+
+for (const name of variantNames()) if (name !== CLEANUP) describeVariant(name);
+
+describe(pathOf(CLEANUP), () => {
+  it('takes the place of every variant, and cleans up a node with what a daemon has there', () => {
+    const spec = podSpec(CLEANUP);
+    const [step, ...others] = spec.initContainers ?? [];
+    assert.ok(step !== undefined && others.length === 0);
+    assert.deepEqual(step.args, ['cleanup']);
+    const running = podSpec('services');
+    assert.deepEqual(
+      { image: step.image, mounts: step.volumeMounts, rights: step.securityContext, volumes: spec.volumes },
+      {
+        image: running.containers[0].image,
+        mounts: running.containers[0].volumeMounts,
+        rights: running.containers[0].securityContext,
+        volumes: running.volumes,
+      },
+    );
+    assert.deepEqual(only(CLEANUP, 'DaemonSet').metadata, only('services', 'DaemonSet').metadata);
+    assert.deepEqual(daemonSet(CLEANUP).updateStrategy, daemonSet('services').updateStrategy);
+  });
+
+  it('may do nothing in the cluster', () => {
+    assert.deepEqual(only(CLEANUP, 'ClusterRole')['rules'], []);
+  });
+});
 
 function describeVariant(name: string): void {
   describe(pathOf(name), () => {
@@ -210,7 +238,7 @@ function describeVariant(name: string): void {
     it('is scraped where it serves metrics', () => {
       const { metricsPort } = invocation(name).config;
       assert.ok(metricsPort > 0);
-      assert.deepEqual(container(name).ports, [{ name: 'metrics', containerPort: metricsPort }]);
+      assert.deepEqual(container(name).ports, [{ name: 'metrics', containerPort: metricsPort, hostPort: metricsPort }]);
       assert.equal(daemonSet(name).template.metadata.annotations['prometheus.io/port'], String(metricsPort));
     });
 
