@@ -51,6 +51,8 @@ export interface Installation {
 export interface InstallSuite {
   readonly lab: Lab;
   readonly cluster: Cluster;
+  /** Ends the daemon of a node for good. */
+  readonly stop: (node: LabNode) => Promise<void>;
 }
 
 interface Release {
@@ -211,7 +213,7 @@ export function describeInstall(
       for (const node of lab().nodes) assert.equal(await answers(lab(), lab().pod(node.number, 1), WEB), 'pod-1-2', node.name);
     });
 
-    further(() => ({ lab: lab(), cluster }));
+    further(() => ({ lab: lab(), cluster, stop }));
   });
 }
 

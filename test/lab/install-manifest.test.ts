@@ -10,9 +10,9 @@ import { FakeApiServer } from '../fakes/api-server.ts';
 import { ClusterRole, type PolicyRule } from '../fakes/cluster-role.ts';
 import type { LabNode } from './addresses.ts';
 import { describeInstall } from './describe-install.ts';
-import { CNI_FILE, FAIRWAY } from './fleet.ts';
+import { CNI_FILE, FAIRWAY, footprint } from './fleet.ts';
 
-const MANIFEST = join(import.meta.dirname, '..', '..', 'manifests', 'rendered', 'all-features.yaml');
+const RENDERED = join(import.meta.dirname, '..', '..', 'manifests', 'rendered');
 /** The API server is outside, at an address that is no Service's: what the ConfigMap `fairway-api-server` would name. */
 const API_SERVER = { host: '10.10.1.200', port: 6443 };
 /** As the kubelet mounts it; /var/run is /run, which each node of the lab has for itself. */
@@ -38,16 +38,19 @@ interface Manifest {
   readonly data?: Readonly<Record<string, string>>;
   readonly spec?: {
     readonly template: {
-      readonly spec: { readonly terminationGracePeriodSeconds: number; readonly containers: readonly [Container] };
+      readonly spec: {
+        readonly terminationGracePeriodSeconds: number;
+        readonly containers: readonly [Container];
+        readonly initContainers: readonly [{ readonly args: readonly string[] }];
+      };
     };
   };
 }
 
-const manifests = loadAll(readFileSync(MANIFEST, 'utf8')) as readonly Manifest[];
-
-/** A field of the one object that has it. */
-function only<Field extends 'rules' | 'data' | 'spec'>(field: Field): NonNullable<Manifest[Field]> {
-  return manifests.map(object => object[field]).find(value => value !== undefined) ?? assert.fail(`the manifest has no ${field}`);
+/** A field of the one object of a manifest that has it. */
+function only<Field extends 'rules' | 'data' | 'spec'>(field: Field, name = 'all-features'): NonNullable<Manifest[Field]> {
+  const objects = loadAll(readFileSync(join(RENDERED, `${name}.yaml`), 'utf8')) as readonly Manifest[];
+  return objects.map(object => object[field]).find(value => value !== undefined) ?? assert.fail(`${name}.yaml has no ${field}`);
 }
 
 const pod = only('spec').template.spec;
@@ -92,6 +95,8 @@ describe('manifests/rendered/all-features.yaml', () => {
   const directory = mkdtempSync(join(tmpdir(), 'fairway-install-'));
   const role = new ClusterRole(only('rules'));
   let server: FakeApiServer;
+  /** What node3 was before. */
+  let before = '';
 
   after(() => {
     server.stop();
@@ -107,6 +112,7 @@ describe('manifests/rendered/all-features.yaml', () => {
       healthPort: container.readinessProbe.httpGet.port,
       async prepare(lab) {
         assert.equal(lab.ext.addresses.ipv4, API_SERVER.host);
+        before = await footprint(lab, lab.node(3));
         server = await FakeApiServer.start({ directory, alsoAt: [API_SERVER.host] });
         server.behaviour.role = role;
         await lab.expose(lab.ext, API_SERVER.host, API_SERVER.port, { port: server.relay.port });
@@ -125,13 +131,23 @@ describe('manifests/rendered/all-features.yaml', () => {
       start: (lab, node, program) =>
         lab.startDaemon(node, [...FAIRWAY.slice(0, -1), program, ...container.args], { environment: environmentOn(node) }),
     },
-    () => {
+    suite => {
       it('asked for nothing that its ClusterRole does not grant, and would have been refused', async () => {
         assert.deepEqual(role.denied, []);
         assert.ok(server.requests.length > 0);
         const secrets = await statusOf(server, '/api/v1/secrets');
         assert.equal(secrets, 403);
         assert.deepEqual(role.denied, ['list /secrets']);
+      });
+
+      it('leaves nothing on a node where the step of cleanup.yaml takes its place', async () => {
+        const { lab, stop } = suite();
+        const node = lab.node(3);
+        await stop(node);
+        assert.notEqual(await footprint(lab, node), before, 'it left its work when it stopped');
+        const [{ args }] = only('spec', 'cleanup').template.spec.initContainers;
+        await lab.expectRun(node, [...FAIRWAY, ...args]);
+        assert.equal(await footprint(lab, node), before);
       });
     },
   );
