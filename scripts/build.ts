@@ -6,7 +6,7 @@
  */
 
 import { existsSync } from 'node:fs';
-import { chmod, mkdir, readFile, rm, stat, symlink, writeFile } from 'node:fs/promises';
+import { chmod, mkdir, mkdtemp, readFile, rm, stat, symlink, writeFile } from 'node:fs/promises';
 import { builtinModules } from 'node:module';
 import { join, resolve } from 'node:path';
 import { parseArgs } from 'node:util';
@@ -39,9 +39,10 @@ const builtinsByRequire: Plugin = {
  */
 async function kubernetesClientWithoutSideEffects(): Promise<string> {
   const original = join(root, 'node_modules', '@kubernetes', 'client-node');
-  const twin = join(root, 'node_modules', '.cache', 'fairway-build', 'client-node');
-  await rm(twin, { recursive: true, force: true });
-  await mkdir(twin, { recursive: true });
+  const cache = join(root, 'node_modules', '.cache');
+  await mkdir(cache, { recursive: true });
+  // Its own: builds may run side by side.
+  const twin = await mkdtemp(join(cache, 'fairway-build-'));
   const manifest = JSON.parse(await readFile(join(original, 'package.json'), 'utf8')) as Record<string, unknown>;
   await writeFile(join(twin, 'package.json'), JSON.stringify({ ...manifest, sideEffects: false }));
   await symlink(join(original, 'dist'), join(twin, 'dist'));
@@ -53,14 +54,16 @@ const { values } = parseArgs({
     entry: { type: 'string', default: join(root, 'daemon', 'main.ts') },
     outfile: { type: 'string', default: join(root, 'dist', 'fairway.js') },
     sourcemap: { type: 'boolean', default: false },
+    version: { type: 'string' },
   },
 });
 if (!existsSync(values.entry)) {
   console.error(`${values.entry} does not exist: nothing to build`);
   process.exit(66);
 }
-const { version } = JSON.parse(await readFile(join(root, 'package.json'), 'utf8')) as { version: string };
+const version = values.version ?? (JSON.parse(await readFile(join(root, 'package.json'), 'utf8')) as { version: string }).version;
 const started = performance.now();
+const kubernetesClient = await kubernetesClientWithoutSideEffects();
 const result = await build({
   absWorkingDir: root,
   entryPoints: [values.entry],
@@ -77,15 +80,15 @@ const result = await build({
   sourcemap: values.sourcemap ? 'linked' : false,
   metafile: true,
   preserveSymlinks: true,
-  alias: { '@kubernetes/client-node': await kubernetesClientWithoutSideEffects() },
+  alias: { '@kubernetes/client-node': kubernetesClient },
   define: { __FAIRWAY_VERSION__: JSON.stringify(version) },
   banner: { js: await readFile(join(import.meta.dirname, 'launch.mjs'), 'utf8') },
   plugins: [builtinsByRequire],
   logLevel: 'warning',
-}).catch(() => {
-  // esbuild has said where and why.
-  process.exit(1);
-});
+}).catch(() => undefined);
+await rm(kubernetesClient, { recursive: true, force: true });
+// esbuild has said where and why.
+if (result === undefined) process.exit(1);
 await chmod(values.outfile, 0o755);
 
 const linked = Object.values(result.metafile.outputs).flatMap(output =>

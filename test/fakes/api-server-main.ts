@@ -32,7 +32,7 @@ interface Command {
   readonly name?: string;
   readonly resource?: ResourceName;
   readonly how?: string;
-  readonly behaviour?: Partial<Omit<Behaviour, 'forbidden'>>;
+  readonly behaviour?: Partial<Omit<Behaviour, 'forbidden' | 'role'>>;
   readonly forbidden?: readonly string[];
   readonly match?: string;
   readonly answer?: CannedAnswer;

@@ -11,6 +11,7 @@ import type { AddressInfo, Server, Socket } from 'node:net';
 import { join } from 'node:path';
 import { TLSSocket } from 'node:tls';
 import { CertificateAuthority } from './certificates.ts';
+import type { ClusterRole } from './cluster-role.ts';
 import { type ApiObject, type Change, ObjectStore, type ResourceName, type Stored } from './object-store.ts';
 import { selectionOf } from './selection.ts';
 import { TcpRelay } from './tcp-relay.ts';
@@ -21,6 +22,8 @@ export interface FakeApiServerOptions {
   readonly directory: string;
   /** Address to listen on, also in the certificate and the kubeconfig. Default 127.0.0.1. */
   readonly host?: string;
+  /** Further addresses in the certificate: where somebody shows the server elsewhere. */
+  readonly alsoAt?: readonly string[];
   /** Default: any free port. */
   readonly port?: number;
   /** What the server offers (ALPN), or no TLS at all. Default `h2`, with HTTP/1.1 for clients that want it. */
@@ -47,6 +50,8 @@ export interface Behaviour {
   token: string;
   /** `VERB RESOURCE` pairs that RBAC denies. */
   forbidden: Set<string>;
+  /** What RBAC grants, and nothing else; undefined grants everything that is not forbidden. */
+  role: ClusterRole | undefined;
 }
 
 /** An answer that a request gets instead of the real one. */
@@ -133,6 +138,7 @@ export class FakeApiServer {
       continueExpired: false,
       token: options.token ?? 'token-of-the-test',
       forbidden: new Set(),
+      role: undefined,
     };
     this.store.onChange((resource, change) => this.#publish(resource, change));
   }
@@ -142,7 +148,7 @@ export class FakeApiServer {
     const host = options.host ?? '127.0.0.1';
     const authority = new CertificateAuthority(options.directory, 'kubernetes-ca');
     const { cert, key } = authority.issue('apiserver', {
-      addresses: [...new Set([host, '127.0.0.1', '::1'])],
+      addresses: [...new Set([host, '127.0.0.1', '::1', ...(options.alsoAt ?? [])])],
       names: ['localhost'],
     });
     const tls = { cert, key, ca: authority.own.cert, requestCert: true, rejectUnauthorized: false };
@@ -252,6 +258,13 @@ export class FakeApiServer {
     const url = new URL(request.url ?? '/', 'http://fake');
     const place = PATHS[url.pathname];
     const verb = url.searchParams.get('watch') === 'true' ? 'watch' : 'list';
+    if (this.#isKnown(request) && this.behaviour.role?.allows(request.method ?? 'GET', url) === false) {
+      sendStatus(response, {
+        status: 403,
+        message: `${url.pathname} is forbidden: User "daemon" cannot do that at the cluster scope`,
+      });
+      return;
+    }
     if (place === undefined) {
       sendStatus(response, { status: 404, message: 'the server could not find the requested resource' });
       return;

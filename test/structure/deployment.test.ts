@@ -1,24 +1,11 @@
 import assert from 'node:assert/strict';
 import { globSync } from 'node:fs';
-import { loadAll } from 'js-yaml';
-import { RESOURCES } from '../../daemon/cluster/resources.ts';
 import { BUILT_MODULES } from '../../daemon/config/modules.ts';
 import { findFlag } from '../../daemon/config/options.ts';
 import { parseArguments } from '../../daemon/config/parse.ts';
-import { healthPages } from '../../daemon/observe/http.ts';
-import { kindsRead, type Module } from '../../daemon/reconcile/module.ts';
-import { policyModule } from '../../modules/policy/module.ts';
-import { servicesModule } from '../../modules/services/module.ts';
-import { policyOptions } from '../fixtures/policy-options.ts';
-import { servicesOptions } from '../fixtures/services-options.ts';
 import { blocksOf, codeWordsOf, page, sectionsOf } from './pages.ts';
 import { root } from './sources.ts';
 
-/** With the modules that are on in it. */
-const MANIFESTS: readonly (readonly [string, readonly Module[]])[] = [
-  ['manifests/fairway-services.yaml', [servicesModule(servicesOptions())]],
-  ['manifests/fairway.yaml', [servicesModule(servicesOptions()), policyModule(policyOptions())]],
-];
 const UNIT = 'systemd/fairway.service';
 
 /** Options of other programs that pages speak of, and the word for any flag. */
@@ -39,29 +26,6 @@ function flagsOfPage(path: string): readonly string[] {
     .flatMap(block => block.text.split('\n'))
     .filter(line => line.includes('fairway.js'));
   return [...words, ...shell].flatMap(flagsIn);
-}
-
-/** Walks parsed YAML; fails where the path does not lead to anything. */
-function at(value: unknown, ...path: readonly (string | number)[]): unknown {
-  return path.reduce<unknown>((inner, key) => {
-    assert.ok(typeof inner === 'object' && inner !== null, `the manifest has no ${path.join('.')}`);
-    return Reflect.get(inner, key);
-  }, value);
-}
-
-function strings(value: unknown): readonly string[] {
-  assert.ok(Array.isArray(value));
-  return value.map(String);
-}
-
-function objectOf(manifest: string, kind: string): unknown {
-  const found = loadAll(page(manifest)).filter(document => at(document, 'kind') === kind);
-  assert.equal(found.length, 1, `${manifest} has ${found.length} objects of kind ${kind}`);
-  return found[0];
-}
-
-function container(manifest: string): unknown {
-  return at(objectOf(manifest, 'DaemonSet'), 'spec', 'template', 'spec', 'containers', 0);
 }
 
 /** What the parser says of a command line, with the flags it warns about. */
@@ -92,40 +56,4 @@ describe('flags in pages and deployment files', () => {
     assert.ok(argv.includes('--manifests=/etc/fairway/manifests'));
     assert.deepEqual(verdict(argv, {}), []);
   });
-
-  for (const [manifest] of MANIFESTS) {
-    it(`of ${manifest} are accepted without a warning`, () => {
-      assert.deepEqual(verdict(strings(at(container(manifest), 'args')), { KUBERNETES_SERVICE_HOST: 'api-server.example' }), []);
-    });
-  }
 });
-
-for (const [manifest, modules] of MANIFESTS) describeManifest(manifest, modules);
-
-function describeManifest(manifest: string, modules: readonly Module[]): void {
-  describe(manifest, () => {
-    it('lets the daemon list and watch what its modules read, and do nothing else', () => {
-      const rules = at(objectOf(manifest, 'ClusterRole'), 'rules');
-      assert.ok(Array.isArray(rules));
-      const allowed = rules.flatMap(rule =>
-        strings(at(rule, 'apiGroups')).flatMap(group =>
-          strings(at(rule, 'resources')).flatMap(name => strings(at(rule, 'verbs')).map(verb => `${verb} ${group}/${name}`)),
-        ),
-      );
-      const needed = kindsRead(modules).flatMap(kind => {
-        const { group, name } = RESOURCES[kind];
-        return ['list', 'watch'].map(verb => `${verb} ${group}/${name}`);
-      });
-      assert.deepEqual(allowed.sort(), needed.sort());
-    });
-
-    it('probes pages that the daemon serves, on the port it is given', () => {
-      const pages = healthPages(() => ({ isLive: true, isNodeLeaving: false, modules: new Map() }));
-      const port = /--health-port=(\d+)/.exec(strings(at(container(manifest), 'args')).join(' '))?.[1];
-      for (const probe of ['startupProbe', 'livenessProbe', 'readinessProbe']) {
-        assert.ok(pages.has(String(at(container(manifest), probe, 'httpGet', 'path'))), probe);
-        assert.equal(String(at(container(manifest), probe, 'httpGet', 'port')), port, probe);
-      }
-    });
-  });
-}

@@ -12,7 +12,7 @@ export async function pidOf(lab: Lab, node: LabHost, program: NodeProgram): Prom
   const pids = (await lab.expectRun(PLACE, ['ip', 'netns', 'pids', node.name])).split('\n').filter(Boolean);
   for (const pid of pids) {
     const argv = (await lab.readFile(PLACE, `/proc/${pid}/cmdline`).catch(() => '')).split('\0');
-    const isIt = program === 'gobgpd' ? /(^|\/)gobgpd$/.test(argv[0] ?? '') : argv.some(word => word.endsWith('/fairway.js'));
+    const isIt = program === 'gobgpd' ? /(^|\/)gobgpd$/.test(argv[0] ?? '') : argv.some(word => /\/fairway\.m?js$/.test(word));
     if (isIt) return Number(pid);
   }
   return undefined;
