@@ -21,6 +21,8 @@ export interface KubeconfigOptions {
   readonly master: string;
   readonly environment: Readonly<Record<string, string | undefined>>;
   readonly readFile: (path: string) => Promise<Buffer>;
+  /** Told where a kubeconfig that is not there gives way to the pod's own account. */
+  readonly onReplaced?: (message: string) => void;
   /** Default `/var/run/secrets/kubernetes.io/serviceaccount`. */
   readonly serviceAccountDirectory?: string;
 }
@@ -33,7 +35,7 @@ const NO_TLS: TlsIdentity = { ca: undefined, cert: undefined, key: undefined, se
  * where that ends the process; later failures of `current` are for the reflectors to report and try again.
  */
 export async function openCredentials(options: KubeconfigOptions): Promise<CredentialSource> {
-  if (options.kubeconfig !== '') {
+  if (options.kubeconfig !== '' && !(await isReplaceable(options))) {
     const source = new KubeconfigCredentials(options);
     await source.check();
     return source;
@@ -45,6 +47,19 @@ export async function openCredentials(options: KubeconfigOptions): Promise<Crede
   const source = new InClusterCredentials(options);
   await source.current();
   return source;
+}
+
+/** In a pod, a kubeconfig that is not there gives way to the pod's own account: it may be of a ConfigMap that this cluster does not have. */
+async function isReplaceable({ kubeconfig, master, environment, readFile, onReplaced }: KubeconfigOptions): Promise<boolean> {
+  if ((environment['KUBERNETES_SERVICE_HOST'] ?? '') === '' || master !== '') return false;
+  try {
+    await readFile(kubeconfig);
+    return false;
+  } catch (thrown) {
+    if (!(thrown instanceof Error && 'code' in thrown && thrown.code === 'ENOENT')) return false;
+    onReplaced?.(`--kubeconfig=${kubeconfig} is not there: the pod's own account is used, at KUBERNETES_SERVICE_HOST`);
+    return true;
+  }
 }
 
 /** The pod's own service account. The kubelet renews the token file long before the token expires. */

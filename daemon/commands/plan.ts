@@ -92,7 +92,14 @@ async function plannedAnew(invocation: Invocation): Promise<Planned> {
   const signal = new AbortController().signal;
   const modules = await enabledModules(invocation);
   const kinds = kindsRead(modules);
-  const source = await openSource({ config, environment, kinds, clock, observer: UNOBSERVED });
+  const source = await openSource({
+    config,
+    environment,
+    kinds,
+    clock,
+    observer: UNOBSERVED,
+    onRemark: message => process.stderr.write(`${message}\n`),
+  });
   const { lookAtBgp } = await import('./bgp.ts');
   const bgp = await lookAtBgp(config, nodeName, clock, signal);
   const host = await openHost(

@@ -62,7 +62,14 @@ export async function run(invocation: Invocation): Promise<number> {
   const control = await openControl({ path: controlSocketOf(config, nodeName), pages, clock, log }, waiting.signal);
   let host: Host | undefined;
   const metrics = openMetrics(clock, () => metricsStatus(daemon, host?.draining() ?? 0, clock.now()));
-  const source = await openSource({ config, environment, kinds: kindsRead(modules), clock, observer: metrics.api });
+  const source = await openSource({
+    config,
+    environment,
+    kinds: kindsRead(modules),
+    clock,
+    observer: metrics.api,
+    onRemark: message => log.warn(message),
+  });
   host = await openHost(
     {
       config,

@@ -7,7 +7,9 @@ import { ManifestSource } from '../cluster/manifests.ts';
 import type { ReflectorObserver } from '../cluster/reflector.ts';
 import { Transport } from '../cluster/transport.ts';
 import type { Config } from '../config/config.ts';
+import { parseAddress } from '../net/address.ts';
 import type { Clock } from '../net/clock.ts';
+import { anyPrefixContains } from '../net/prefix.ts';
 import { VERSION } from '../version.ts';
 
 export interface SourceOptions {
@@ -16,20 +18,45 @@ export interface SourceOptions {
   readonly kinds: readonly Kind[];
   readonly clock: Clock;
   readonly observer: ReflectorObserver;
+  /** Told what an operator should know of where the objects come from. */
+  readonly onRemark: (message: string) => void;
 }
 
 /** Rejects with FW_CONFIG_KUBECONFIG where the credentials cannot be used as they are. */
 export async function openSource(options: SourceOptions): Promise<ClusterSource> {
-  const { config, environment, kinds, clock, observer } = options;
+  const { config, environment, kinds, clock, observer, onRemark } = options;
   if (config.manifests !== '') return new ManifestSource({ directory: config.manifests, kinds, clock });
+  let isInCluster = config.kubeconfig === '';
   const credentials = await openCredentials({
     kubeconfig: config.kubeconfig,
     master: config.master,
     environment,
     readFile: path => readFile(path),
+    onReplaced: message => {
+      isInCluster = true;
+      onRemark(message);
+    },
   });
+  const remark = isInCluster ? ownAddressRemark(config, environment) : undefined;
+  if (remark !== undefined) onRemark(remark);
   const transport = new Transport({ credentials, clock, userAgent: `fairway/${VERSION}` });
   return new ApiSource({ kinds, transport, clock, random: Math.random, observer });
+}
+
+/**
+ * A ClusterIP is served by us, and only after we have read Services from there: beside another proxy it works, and no more once that is gone and the node
+ * was rebooted. Undefined where that is no danger.
+ */
+function ownAddressRemark(config: Config, environment: SourceOptions['environment']): string | undefined {
+  const host = parseAddress(environment['KUBERNETES_SERVICE_HOST'] ?? '');
+  if (
+    config.master !== '' ||
+    !config.runServiceProxy ||
+    host === undefined ||
+    !anyPrefixContains(config.serviceClusterIpRange, host)
+  )
+    return undefined;
+  return `the API server is called at ${host}, a ClusterIP that this daemon is to serve itself: once no other program does, a node that was rebooted cannot start. Give the server's own address (README of manifests/: ConfigMap fairway-api-server)`;
 }
 
 /** For commands that look once and count nothing. */

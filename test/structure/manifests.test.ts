@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { loadAll } from 'js-yaml';
 import { RESOURCES } from '../../daemon/cluster/resources.ts';
 import { enabledModules } from '../../daemon/commands/modules.ts';
@@ -41,7 +41,10 @@ interface PodSpec {
   readonly serviceAccountName: string;
   readonly containers: readonly [Container];
   readonly initContainers?: readonly Container[];
-  readonly volumes: readonly { readonly name: string; readonly configMap?: { readonly name: string } }[];
+  readonly volumes: readonly {
+    readonly name: string;
+    readonly configMap?: { readonly name: string; readonly optional?: boolean };
+  }[];
   readonly [field: string]: unknown;
 }
 
@@ -248,7 +251,9 @@ function describeVariant(name: string): void {
       assert.deepEqual([...new Set(used)].toSorted(), volumes.toSorted());
       const configMaps = objectsOf(name).flatMap(({ kind, metadata }) => (kind === 'ConfigMap' ? [metadata.name] : []));
       assert.deepEqual(
-        podSpec(name).volumes.flatMap(({ configMap }) => configMap?.name ?? []),
+        podSpec(name).volumes.flatMap(({ configMap }) =>
+          configMap === undefined || configMap.optional === true ? [] : configMap.name,
+        ),
         configMaps,
       );
       const writable = container(name).volumeMounts.flatMap(({ mountPath, readOnly }) => (readOnly === true ? [] : [mountPath]));
@@ -267,9 +272,13 @@ function describeVariant(name: string): void {
       assert.deepEqual(files, runRouter && enableCni ? [file, file] : []);
     });
 
-    it('wants the address of the API server where it takes the place of what serves its ClusterIP', () => {
-      const reference = { configMapRef: { name: 'fairway-api-server', optional: !invocation(name).config.runServiceProxy } };
-      assert.deepEqual(container(name).envFrom, [reference]);
+    it("looks for the API server's own address where it takes the place of what serves its ClusterIP", () => {
+      assert.deepEqual(container(name).envFrom, [{ configMapRef: { name: 'fairway-api-server', optional: true } }]);
+      const { runServiceProxy, kubeconfig } = invocation(name).config;
+      assert.equal(kubeconfig, runServiceProxy ? '/etc/fairway/kube-proxy/kubeconfig.conf' : '');
+      const volume = podSpec(name).volumes.find(({ configMap }) => configMap?.name === 'kube-proxy');
+      const mount = container(name).volumeMounts.find(({ name: mounted }) => mounted === volume?.name);
+      assert.equal(mount?.mountPath, runServiceProxy ? dirname(kubeconfig) : undefined);
     });
 
     it('has no limit of processor time or memory', () => {

@@ -15,13 +15,20 @@ describe('a kubeconfig', () => {
   let authority: CertificateAuthority;
   let client: KeyPair;
   const open = (
-    changes: { master?: string; kubeconfig?: string; environment?: Record<string, string>; account?: string } = {},
+    changes: {
+      master?: string;
+      kubeconfig?: string;
+      environment?: Record<string, string>;
+      account?: string;
+      told?: string[];
+    } = {},
   ): Promise<CredentialSource> =>
     openCredentials({
       kubeconfig: changes.kubeconfig ?? file,
       master: changes.master ?? '',
       environment: changes.environment ?? {},
       readFile: path => readFile(path),
+      onReplaced: message => changes.told?.push(message),
       ...(changes.account === undefined ? {} : { serviceAccountDirectory: changes.account }),
     });
   const current = async (changes: Parameters<typeof open>[0] = {}): Promise<Credentials> => (await open(changes)).current();
@@ -261,6 +268,24 @@ describe('a kubeconfig', () => {
       );
       writeFileSync(join(account, 'token'), 'rotated');
       assert.deepEqual((await source.current()).headers, { authorization: 'Bearer rotated' });
+    });
+
+    it('also where the kubeconfig is not there, which is told; one that is there and wrong is an error as everywhere', async () => {
+      const account = join(directory, 'other-account');
+      mkdirSync(account);
+      writeFileSync(join(account, 'ca.crt'), authority.own.cert);
+      writeFileSync(join(account, 'token'), 'pod-token');
+      const told: string[] = [];
+      const missing = join(directory, 'of-no-config-map');
+      const source = await open({ kubeconfig: missing, environment, account, told });
+      assert.equal((await source.current()).origin, 'service account');
+      assert.deepEqual(told, [`--kubeconfig=${missing} is not there: the pod's own account is used, at KUBERNETES_SERVICE_HOST`]);
+      await assert.rejects(open({ kubeconfig: missing, account }), /cannot be read/, 'outside of a pod');
+      writeFileSync(missing, 'no: kubeconfig');
+      await assert.rejects(
+        open({ kubeconfig: missing, environment, account }),
+        (error: unknown) => error instanceof FairwayError,
+      );
     });
 
     it('and outside of one, the message says what to give', async () => {
