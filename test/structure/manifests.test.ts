@@ -152,7 +152,7 @@ describe(pathOf(CLEANUP), () => {
     const [step, ...others] = spec.initContainers ?? [];
     assert.ok(step !== undefined && others.length === 0);
     assert.deepEqual(step.args, ['cleanup']);
-    const running = podSpec('services');
+    const running = podSpec('policy');
     assert.deepEqual(
       { image: step.image, mounts: step.volumeMounts, rights: step.securityContext, volumes: spec.volumes },
       {
@@ -162,8 +162,8 @@ describe(pathOf(CLEANUP), () => {
         volumes: running.volumes,
       },
     );
-    assert.deepEqual(only(CLEANUP, 'DaemonSet').metadata, only('services', 'DaemonSet').metadata);
-    assert.deepEqual(daemonSet(CLEANUP).updateStrategy, daemonSet('services').updateStrategy);
+    assert.deepEqual(only(CLEANUP, 'DaemonSet').metadata, only('policy', 'DaemonSet').metadata);
+    assert.deepEqual(daemonSet(CLEANUP).updateStrategy, daemonSet('policy').updateStrategy);
   });
 
   it('may do nothing in the cluster', () => {
