@@ -372,7 +372,7 @@ export class Daemon {
       isComplete:
         this.#reconciler.planErrors().size === 0 &&
         status.every(table => table.unreadable === undefined || table.readAt !== undefined),
-      failing: failures.map(({ table, key }) => `${table} ${key}`),
+      failing: failures,
     });
     const isFirst = !this.#hasConverged;
     this.#hasConverged = true;

@@ -4,6 +4,7 @@
  */
 import type { Clock } from '../net/clock.ts';
 import type { Instant } from '../net/instant.ts';
+import type { Failure } from '../reconcile/outcome.ts';
 
 export interface LatencyOptions {
   readonly clock: Pick<Clock, 'now'>;
@@ -14,8 +15,14 @@ export interface LatencyOptions {
 export interface RoundEnd {
   /** Whether every module planned, and it is known of every table what is there: else nothing can be said of what the round's events changed. */
   readonly isComplete: boolean;
-  /** Entries that are not as wanted because a change failed, each by a name of its own. */
-  readonly failing: readonly string[];
+  /** The last failure of each entry that is not as wanted. */
+  readonly failing: readonly Pick<Failure, 'table' | 'key' | 'count'>[];
+}
+
+interface Failing {
+  readonly last: RoundEnd['failing'][number];
+  /** When the event came that changed what is wanted of the entry, the first one since it was as wanted. */
+  readonly since: Instant;
 }
 
 export class ProgrammingLatency {
@@ -24,8 +31,7 @@ export class ProgrammingLatency {
   #changedAt: Instant | undefined;
   /** The same of the round under way, and of earlier ones that were not complete. */
   #roundOf: Instant | undefined;
-  /** Failing entries, with when the event came that changed what is wanted of them. */
-  #failing = new Map<string, Instant>();
+  #failing = new Map<string, Failing>();
 
   constructor(options: LatencyOptions) {
     this.#options = options;
@@ -52,17 +58,25 @@ export class ProgrammingLatency {
     const { clock, onInForce } = this.#options;
     const now = clock.now();
     const before = this.#failing;
-    this.#failing = new Map(failing.map(entry => [entry, before.get(entry) ?? this.#roundOf ?? now]));
-    const since = new Set([...before].flatMap(([entry, at]) => (this.#failing.has(entry) ? [] : [at])));
-    const hasNewFailure = failing.some(entry => !before.has(entry));
-    if (this.#roundOf !== undefined && !hasNewFailure) since.add(this.#roundOf);
-    for (const at of since) onInForce(now - at);
+    this.#failing = new Map();
+    let hasNewFailure = false;
+    for (const last of failing) {
+      const name = `${last.table} ${last.key}`;
+      const earlier = before.get(name);
+      // A change that failed before and again says nothing of this round's events.
+      if (last.count === 1 && last !== earlier?.last) hasNewFailure = true;
+      this.#failing.set(name, { last, since: earlier?.since ?? this.#roundOf ?? now });
+    }
+    const inForce = new Set([...before].flatMap(([name, { since }]) => (this.#failing.has(name) ? [] : [since])));
+    if (this.#roundOf !== undefined && !hasNewFailure) inForce.add(this.#roundOf);
+    for (const since of inForce) onInForce(now - since);
     this.#roundOf = undefined;
   }
 
   /** Milliseconds since the oldest event came whose changes are not in force; 0 where all are. */
   lag(): number {
-    const oldest = Math.min(this.#changedAt ?? Infinity, this.#roundOf ?? Infinity, ...new Set(this.#failing.values()));
+    let oldest = Math.min(this.#changedAt ?? Infinity, this.#roundOf ?? Infinity);
+    for (const { since } of this.#failing.values()) oldest = Math.min(oldest, since);
     return Number.isFinite(oldest) ? this.#options.clock.now() - oldest : 0;
   }
 }

@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { ProgrammingLatency } from '../../../daemon/observe/latency.ts';
+import { ProgrammingLatency, type RoundEnd } from '../../../daemon/observe/latency.ts';
 import { ManualClock } from '../../fakes/clock.ts';
 
 describe('the latency from an event to all that it changed in force', () => {
@@ -13,7 +13,9 @@ describe('the latency from an event to all that it changed in force', () => {
     latency = new ProgrammingLatency({ clock, onInForce: milliseconds => observed.push(milliseconds) });
   });
 
-  const round = async (milliseconds: number, failing: readonly string[] = [], isComplete = true): Promise<void> => {
+  const failed = (key: string, count = 1): RoundEnd['failing'][number] => ({ table: 'ipset', key, count });
+
+  const round = async (milliseconds: number, failing: RoundEnd['failing'] = [], isComplete = true): Promise<void> => {
     latency.begin();
     await clock.advance(milliseconds);
     latency.end({ isComplete, failing });
@@ -40,7 +42,7 @@ describe('the latency from an event to all that it changed in force', () => {
 
   it('of changes that fail lasts until they are in, however fast their round was', async () => {
     latency.changed();
-    await round(10, ['ipset a']);
+    await round(10, [failed('a')]);
     assert.deepEqual(observed, []);
     await clock.advance(990);
     assert.equal(latency.lag(), 1000);
@@ -50,17 +52,30 @@ describe('the latency from an event to all that it changed in force', () => {
   });
 
   it('of other events goes on being observed beside an entry that fails for ever', async () => {
+    const first = failed('a');
     latency.changed();
-    await round(10, ['ipset a']);
+    await round(10, [first]);
     latency.changed();
-    await round(20, ['ipset a']);
-    assert.deepEqual(observed, [20]);
-    assert.equal(latency.lag(), 30);
+    await round(20, [first]);
+    latency.changed();
+    await round(30, [failed('a', 2)]);
+    assert.deepEqual(observed, [20, 30]);
+    assert.equal(latency.lag(), 60);
+  });
+
+  it('of an event that changes a failing entry, which fails anew, is none yet', async () => {
+    latency.changed();
+    await round(10, [failed('a')]);
+    latency.changed();
+    await round(20, [failed('a')]);
+    assert.deepEqual(observed, []);
+    await round(30);
+    assert.deepEqual(observed, [60]);
   });
 
   it('is one observation for a tool that was away, however many entries came in with it', async () => {
     latency.changed();
-    const all = Array.from({ length: 50_000 }, (_, index) => `ipset ${index}`);
+    const all = Array.from({ length: 50_000 }, (_, index) => failed(String(index)));
     await round(10, all);
     assert.equal(latency.lag(), 10);
     await round(10);
