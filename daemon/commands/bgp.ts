@@ -44,7 +44,7 @@ const GRACE_SECONDS = 30;
 /** Milliseconds that the first round waits for gobgpd at most: the other tables are worth more than one complete round. */
 const START_MS = 3_000;
 /** Milliseconds that who asks for metrics waits for gobgpd. */
-const PICTURE_MS = 3_000;
+const PICTURE_MS = 8_000;
 
 export class Bgp implements BgpControl, BgpAccess {
   readonly #options: BgpOptions;

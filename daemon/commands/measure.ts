@@ -90,7 +90,7 @@ export interface Measured {
 export function measure({ modules, daemon, bgp, metrics, host, clock, log }: Measured, signal: AbortSignal): void {
   const { registry } = metrics;
   const { runner, probe } = host;
-  if (bgp !== undefined) new BgpMetrics({ registry, read: () => bgp.picture() });
+  if (bgp !== undefined) new BgpMetrics({ registry, clock, read: () => bgp.picture() });
   if (modules.some(({ name }) => name === 'policy'))
     registerPolicy({ registry, read: () => chainPackets({ runner, tools: probe.iptables, chain: CHAINS.deny }, signal) });
   if (!modules.some(({ writes }) => writes.includes('virtualServer'))) return;

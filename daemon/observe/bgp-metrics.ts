@@ -1,10 +1,12 @@
 /** Metrics of BGP sessions, asked of gobgpd at each scrape. */
 import { Gauge, type Registry } from 'prom-client';
+import type { Clock } from '../net/clock.ts';
 
 export interface BgpMetricsOptions {
   readonly registry: Registry;
+  readonly clock: Pick<Clock, 'now'>;
   /** `silent` where gobgpd does not answer in time; undefined where nobody wants to speak BGP. Never rejects. */
-  readonly read: () => Promise<BgpPicture | 'silent' | undefined>;
+  readonly read: () => Promise<Answer>;
 }
 
 export interface BgpPicture {
@@ -21,10 +23,16 @@ export interface BgpPicture {
 }
 
 type Peer = BgpPicture['peers'][number];
+type Answer = BgpPicture | 'silent' | undefined;
+
+/** gobgpd counts what it told every neighbour for each answer: it is left alone for so many times what that took. Of a few neighbours every scrape is fresh. */
+const REST = { times: 20, longestMs: 60_000 };
 
 export class BgpMetrics {
   readonly #options: BgpMetricsOptions;
-  #reading: Promise<BgpPicture | 'silent' | undefined> | undefined;
+  #reading: Promise<Answer> | undefined;
+  /** Until when the last answer is good enough. */
+  #isFreshUntil = Number.NEGATIVE_INFINITY;
 
   constructor(options: BgpMetricsOptions) {
     this.#options = options;
@@ -69,7 +77,7 @@ export class BgpMetrics {
     labelNames: readonly L[],
     fill: (gauge: Gauge<L>, picture: BgpPicture | undefined) => void,
   ): void {
-    const collect = (): Promise<BgpPicture | 'silent' | undefined> => this.#collect();
+    const collect = (): Promise<Answer> => this.#collect();
     new Gauge<L>({
       name,
       help,
@@ -86,9 +94,17 @@ export class BgpMetrics {
   }
 
   /** All gauges of a scrape, and of scrapes that overlap, share one reading. */
-  #collect(): Promise<BgpPicture | 'silent' | undefined> {
-    this.#reading ??= this.#options.read().finally(() => {
-      this.#reading = undefined;
+  #collect(): Promise<Answer> {
+    const { clock, read } = this.#options;
+    if (this.#reading !== undefined && clock.now() <= this.#isFreshUntil) return this.#reading;
+    const start = clock.now();
+    this.#isFreshUntil = Number.POSITIVE_INFINITY;
+    this.#reading = read().then(answer => {
+      const end = clock.now();
+      // Who is silent is asked again at once.
+      const rest = typeof answer === 'object' ? Math.min(REST.longestMs, (end - start) * REST.times) : 0;
+      this.#isFreshUntil = end + rest;
+      return answer;
     });
     return this.#reading;
   }

@@ -57,7 +57,7 @@ export class Metrics {
     registerState(registry, oncePerTurn(status), wallNow);
     this.#errors = new Counter({
       name: 'fairway_errors_total',
-      help: 'All that went wrong, by error code (docs/errors.md)',
+      help: 'What went wrong, by error code (docs/errors.md)',
       labelNames: ['code'],
       registers,
     });

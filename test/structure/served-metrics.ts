@@ -22,7 +22,7 @@ export function servedMetrics(): readonly ServedMetric[] {
       throw new Error('nobody scrapes');
     },
   });
-  new BgpMetrics({ registry, read: () => Promise.resolve(undefined) });
+  new BgpMetrics({ registry, clock, read: () => Promise.resolve(undefined) });
   registerPolicy({ registry, read: () => Promise.resolve(new Map()) });
   return [
     ...registry.getMetricsAsArray().map(metric => ({

@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { Registry } from 'prom-client';
 import { BgpMetrics, type BgpPicture } from '../../../daemon/observe/bgp-metrics.ts';
+import { ManualClock } from '../../fakes/clock.ts';
 
 const PICTURE: BgpPicture = {
   asn: 64512,
@@ -13,11 +14,20 @@ const PICTURE: BgpPicture = {
 type Answer = BgpPicture | 'silent' | undefined;
 
 /** Pages of a registry with these metrics, of a speaker that gives these answers one after the other. */
-function pagesOf(answers: readonly Answer[]): { readonly registry: Registry; readonly asked: () => number } {
+function pagesOf(
+  answers: readonly Answer[],
+  tookMs = 1,
+): { readonly registry: Registry; readonly clock: ManualClock; readonly asked: () => number } {
   const registry = new Registry();
+  const clock = new ManualClock();
   let asked = 0;
-  new BgpMetrics({ registry, read: () => Promise.resolve(answers[asked++]) });
-  return { registry, asked: () => asked };
+  const read = async (): Promise<Answer> => {
+    const answer = answers[asked++];
+    await clock.advance(tookMs);
+    return answer;
+  };
+  new BgpMetrics({ registry, clock, read });
+  return { registry, clock, asked: () => asked };
 }
 
 async function samples(registry: Registry): Promise<readonly string[]> {
@@ -42,16 +52,29 @@ describe('metrics of BGP', () => {
   });
 
   it('ask once for a page, and forget who is gone', async () => {
-    const { registry, asked } = pagesOf([PICTURE, { ...PICTURE, peers: PICTURE.peers.slice(0, 1) }]);
+    const { registry, clock, asked } = pagesOf([PICTURE, { ...PICTURE, peers: PICTURE.peers.slice(0, 1) }]);
     await samples(registry);
     assert.equal(asked(), 1);
+    await clock.advance(100);
     assert.equal((await samples(registry)).filter(line => line.includes('fd00:1::254')).length, 0);
     assert.equal(asked(), 2);
   });
 
-  it('say that gobgpd does not answer, and of neighbours nothing then', async () => {
-    const { registry } = pagesOf([PICTURE, 'silent']);
+  it('leave a gobgpd alone that has long to count', async () => {
+    const { registry, clock, asked } = pagesOf([PICTURE, PICTURE], 2_000);
     await samples(registry);
+    await clock.advance(30_000);
+    await samples(registry);
+    assert.equal(asked(), 1);
+    await clock.advance(11_000);
+    await samples(registry);
+    assert.equal(asked(), 2);
+  });
+
+  it('say that gobgpd does not answer, and of neighbours nothing then', async () => {
+    const { registry, clock } = pagesOf([PICTURE, 'silent']);
+    await samples(registry);
+    await clock.advance(100);
     assert.deepEqual(await samples(registry), ['kube_router_controller_bgp_peers 0', 'fairway_bgp_up 0']);
   });
 
