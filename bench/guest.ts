@@ -92,6 +92,8 @@ export class Station {
 export interface Started {
   readonly daemon: LabProcess;
   readonly readyMs: number;
+  /** From the first full lists on. */
+  readonly firstRoundMs: number;
   /** Of each table written: milliseconds of its tools. */
   readonly tableMs: ReadonlyMap<string, number>;
 }
@@ -121,5 +123,6 @@ export async function startDaemon(lab: Lab, host: LabHost, options: StartOptions
     const [, table = '', ms = ''] = /\b([a-zA-Z]+) changed .*ms=([0-9]+)/.exec(text) ?? [];
     return table === '' ? [] : [[table, Number(ms)] as const];
   });
-  return { daemon, readyMs: ready.at - begin, tableMs: new Map(tables) };
+  const [, firstRoundMs = ''] = / ms=([0-9]+) failing=/.exec(ready.text) ?? [];
+  return { daemon, readyMs: ready.at - begin, firstRoundMs: Number(firstRoundMs), tableMs: new Map(tables) };
 }

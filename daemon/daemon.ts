@@ -383,6 +383,7 @@ export class Daemon {
     this.#parts.log.info('ready: the first round is in', {
       ...Object.fromEntries(kindsRead(this.#parts.modules).map(kind => [COUNTED_AS[kind], this.#store.size(kind)])),
       entries,
+      ms: Math.round(this.#parts.clock.now() - (this.#roundSince ?? this.#parts.clock.now())),
       failing: failures.length + unreadable.length,
     });
   }
