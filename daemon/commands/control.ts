@@ -18,6 +18,8 @@ export function controlSocketOf({ socket }: Pick<OptionValues, 'socket'>, nodeNa
 /** Milliseconds that another daemon which is about to end is waited for, and between two looks. */
 const PATIENCE_MS = 15_000;
 const LOOK_MS = 250;
+/** Milliseconds that one has to say who it is. */
+const WHO_MS = 2_000;
 
 /** Who answers on a socket. */
 interface Listener {
@@ -70,22 +72,25 @@ async function whoStays(path: string, namespace: string, clock: Clock, signal: A
   const deadline = clock.now() + PATIENCE_MS;
   for (;;) {
     const other = await whoAnswers(path);
-    if (other === undefined || other.namespace !== namespace) return other;
-    if (clock.now() >= deadline)
+    if (other === undefined || (other !== 'silent' && other.namespace !== namespace)) return other;
+    if (clock.now() >= deadline) {
+      const who = other === 'silent' ? 'it does not answer' : `pid ${other.pid}`;
       throw new FairwayError(
         'FW_HOST_SECOND_DAEMON',
-        `another fairway runs on this node already (pid ${other.pid}, ${path}): stop it first. One that shares no module with it takes a --socket of its own.`,
+        `another fairway runs on this node already (${who}, ${path}): stop it first. One that shares no module with it takes a --socket of its own.`,
       );
+    }
     await pause(clock, LOOK_MS, signal);
     signal.throwIfAborted();
   }
 }
 
-async function whoAnswers(path: string): Promise<Listener | undefined> {
+/** `silent`: somebody took the call, and says nothing. */
+async function whoAnswers(path: string): Promise<Listener | 'silent' | undefined> {
   try {
-    return JSON.parse(await textOf(await ask(path, '/who'))) as Listener;
-  } catch {
-    return undefined;
+    return JSON.parse(await textOf(await ask(path, '/who', WHO_MS))) as Listener;
+  } catch (thrown) {
+    return thrown instanceof FairwayError && thrown.code === 'FW_DAEMON_ABSENT' ? undefined : 'silent';
   }
 }
 
@@ -93,7 +98,7 @@ async function whoAnswers(path: string): Promise<Listener | undefined> {
 const ANSWER_MS = 90_000;
 
 /** The answer to one request; rejects with FW_DAEMON_ABSENT where nobody listens, and with what the daemon says where it refuses. */
-export function ask(path: string, target: string): Promise<Readable> {
+export function ask(path: string, target: string, answerMs = ANSWER_MS): Promise<Readable> {
   return new Promise((resolve, reject) => {
     const absent = (thrown: NodeJS.ErrnoException): void => {
       const reason = thrown.code === 'EACCES' ? 'may not be used by this user: ask as root' : 'nobody answers there';
@@ -114,8 +119,8 @@ export function ask(path: string, target: string): Promise<Readable> {
         );
     });
     call.once('error', absent);
-    call.setTimeout(ANSWER_MS, () => {
-      reject(new FairwayError('FW_DAEMON_REFUSED', `the daemon on ${path} did not answer within ${ANSWER_MS / 1000} s`));
+    call.setTimeout(answerMs, () => {
+      reject(new FairwayError('FW_DAEMON_REFUSED', `the daemon on ${path} did not answer within ${answerMs / 1000} s`));
       call.destroy();
     });
     call.end();
