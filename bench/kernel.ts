@@ -89,7 +89,7 @@ class KernelMeasurement {
     const second = await start([]);
     this.#print(
       'a restart that finds everything in place',
-      restartResults(services, second, await station.memory(), await station.scrape()),
+      restartResults(this.#services, second, await station.memory(), await station.scrape()),
     );
     this.#print('at rest', await this.#restResults(station));
     await second.daemon.stop();
