@@ -19,7 +19,9 @@ export interface ContainerOptions {
   readonly args?: readonly string[];
   readonly environment?: Readonly<Record<string, string>>;
   readonly mounts: readonly Mount[];
-  /** `readOnlyRootFilesystem` of a pod. */
+  /** `securityContext` of a pod: privileged, or with all capabilities dropped. */
+  readonly privileges: 'all' | 'none';
+  /** `readOnlyRootFilesystem`. */
   readonly root: 'read-only' | 'writable';
 }
 
@@ -111,7 +113,9 @@ function startScript(name: string): string {
 }
 
 /** runtime-spec's config.json. */
-function configuration({ image, command, args = [], environment = {}, mounts, root }: ContainerOptions, path: string): unknown {
+function configuration(options: ContainerOptions, path: string): unknown {
+  const { image, command, args = [], environment = {}, mounts, root, privileges } = options;
+  const capabilities = privileges === 'all' ? CAPABILITIES : [];
   const given = Object.entries(environment).map(([name, value]) => `${name}=${value}`);
   const bound = mounts.map(({ from, to, options = [] }) => ({
     destination: to,
@@ -127,7 +131,8 @@ function configuration({ image, command, args = [], environment = {}, mounts, ro
       args: [...(command ?? image.entrypoint), ...args],
       env: [...image.environment, ...given],
       cwd: '/',
-      capabilities: { bounding: CAPABILITIES, effective: CAPABILITIES, permitted: CAPABILITIES },
+      capabilities: { bounding: capabilities, effective: capabilities, permitted: capabilities },
+      noNewPrivileges: privileges === 'none',
     },
     root: { path, readonly: root === 'read-only' },
     mounts: [

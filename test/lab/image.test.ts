@@ -34,11 +34,16 @@ const MOUNTS: readonly Mount[] = [
   { from: `${HOST}/run/fairway/`, to: '/run/fairway' },
   { from: '/run/xtables.lock', to: '/run/xtables.lock' },
   { from: `${HOST}/etc/cni/net.d/`, to: '/etc/cni/net.d' },
-  { from: `${HOST}/opt/cni/bin/`, to: '/opt/cni/bin' },
+  { from: `${HOST}/opt/cni/bin/`, to: '/opt/cni/bin', options: ['ro'] },
   { from: `${HOST}/lib/modules/`, to: '/lib/modules', options: ['ro'] },
   { from: `${HOST}/manifests/`, to: '/etc/fairway/manifests', options: ['ro'] },
 ];
-const TEMPLATE: Mount = { from: `${HOST}/template/`, to: '/etc/kube-router', options: ['ro'] };
+/** What its init step has mounted. */
+const INIT_MOUNTS: readonly Mount[] = [
+  { from: `${HOST}/template/`, to: '/etc/kube-router', options: ['ro'] },
+  { from: `${HOST}/etc/cni/net.d/`, to: '/etc/cni/net.d' },
+  { from: `${HOST}/opt/cni/bin/`, to: '/opt/cni/bin' },
+];
 
 function objects(lab: Lab): readonly ApiObject[] {
   const pods = [lab.pod(1, 1), lab.pod(1, 2)];
@@ -68,8 +73,8 @@ describeLab('the container image', { nodes: 2, podsPerNode: 2 }, lab => {
   let daemon: Container;
   const started: Container[] = [];
 
-  const container = async (node: number, options: Omit<ContainerOptions, 'image' | 'mounts'>): Promise<Container> => {
-    const one = await Container.start(lab(), lab().node(node), { image, mounts: [...MOUNTS, TEMPLATE], ...options });
+  const container = async (node: number, options: Omit<ContainerOptions, 'image'>): Promise<Container> => {
+    const one = await Container.start(lab(), lab().node(node), { image, ...options });
     started.push(one);
     return one;
   };
@@ -83,7 +88,9 @@ describeLab('the container image', { nodes: 2, podsPerNode: 2 }, lab => {
   const startDaemon = async (name: string, root: ContainerOptions['root']): Promise<Container> => {
     const started = await container(1, {
       name,
+      privileges: 'all',
       root,
+      mounts: MOUNTS,
       args: [
         '--manifests=/etc/fairway/manifests',
         '--run-router=true',
@@ -150,7 +157,13 @@ describeLab('the container image', { nodes: 2, podsPerNode: 2 }, lab => {
 
   it('says by its check that the kernel has everything, with the flavour of iptables that the node uses', async () => {
     const verdict = async (node: number): Promise<{ status: number; lines: readonly string[] }> => {
-      const checked = await container(node, { name: `check-${node}`, root: 'read-only', args: ['check'] });
+      const checked = await container(node, {
+        name: `check-${node}`,
+        privileges: 'all',
+        root: 'read-only',
+        mounts: MOUNTS,
+        args: ['check'],
+      });
       const status = await checked.process.exited;
       return { status, lines: checked.process.lines.map(({ text }) => text) };
     };
@@ -183,7 +196,9 @@ describeLab('the container image', { nodes: 2, podsPerNode: 2 }, lab => {
     const init = async (name: string): Promise<readonly string[]> => {
       const step = await container(1, {
         name,
+        privileges: 'none',
         root: 'read-only',
+        mounts: INIT_MOUNTS,
         command: ['install-cni'],
         environment: { KUBE_ROUTER_CNI_CONF_FILE: CONF },
       });
