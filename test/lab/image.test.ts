@@ -1,8 +1,8 @@
 /** The container image at work on a node: built as `npm run image` builds it, started as a pod is. */
 import assert from 'node:assert/strict';
-import { globSync } from 'node:fs';
-import { readFile } from 'node:fs/promises';
-import { join } from 'node:path';
+import { constants, globSync, readFileSync } from 'node:fs';
+import { access, readFile } from 'node:fs/promises';
+import { join, resolve } from 'node:path';
 import { skipBecause } from '../skip.ts';
 import { Container, type ContainerOptions, type Mount } from './container.ts';
 import { describeLab } from './describe-lab.ts';
@@ -23,6 +23,7 @@ import { type Target, tally } from './probe.ts';
 import { isWithoutArchive, missingForImages, type UnpackedImage, unpackedImage } from './unpacked-image.ts';
 import { history } from './watch.ts';
 
+const ROOT = resolve(import.meta.dirname, '../..');
 const VIP = { ipv4: '10.96.7.1', ipv6: 'fd00:10:96::701' };
 const NODE_PORT = 30600;
 const CONF = '/etc/cni/net.d/10-kuberouter.conflist';
@@ -153,6 +154,16 @@ describeLab('the container image', { nodes: 2, podsPerNode: 2 }, lab => {
     );
     for (const file of ['etc/hostname', 'etc/resolv.conf', 'etc/machine-id', 'etc/apt/sources.list'])
       assert.equal(await readFile(join(image.root, file), 'utf8').catch(() => ''), '', file);
+  });
+
+  it('has the commands that the manifests start', async () => {
+    const texts = globSync(join(ROOT, 'manifests/rendered/*.yaml')).map(path => readFileSync(path, 'utf8'));
+    const commands = texts.flatMap(text => [...text.matchAll(/^ +command: \[([^,\]]+)/gm)].map(([, command = '']) => command));
+    assert.ok(commands.includes('/usr/local/bin/install-cni'));
+    for (const command of new Set(commands)) {
+      const places = command.startsWith('/') ? [command] : ['/usr/local/bin', '/usr/bin'].map(folder => join(folder, command));
+      await Promise.any(places.map(place => access(join(image.root, place), constants.X_OK)));
+    }
   });
 
   it('says by its check that the kernel has everything, with the flavour of iptables that the node uses', async () => {
