@@ -1,8 +1,9 @@
 /**
  * Starts a script of this project with everything it needs: `node scripts/bootstrap.mjs NEEDS SCRIPT [ARGUMENT...]`.
  *
- * NEEDS is `demo` (Debian packages and npm packages, or stop), `test` (the same and what only tests use, but what cannot be installed is handed to the
- * script in FAIRWAY_MISSING_TOOLS, and it skips what needs it) or `npm` (npm packages only). SCRIPT runs on the Node.js this project pins.
+ * NEEDS is `demo` (Debian packages and npm packages, or stop), `image` (the same with what builds images), `test` (all of these and what only tests use,
+ * but what cannot be installed is handed to the script in FAIRWAY_MISSING_TOOLS, and it skips what needs it) or `npm` (npm packages only). SCRIPT runs on
+ * the Node.js this project pins.
  *
  * This file itself is plain JavaScript without a dependency: it runs on Node.js 20 before anything is installed.
  */
@@ -33,9 +34,14 @@ const LAB_PACKAGES = {
 /** What the demo shows besides: a router of somebody else's. */
 const DEMO_PACKAGES = { bird: 'bird2' };
 
+/** What builds the container image, without a registry. */
+const IMAGE_PACKAGES = { mmdebstrap: 'mmdebstrap', buildah: 'buildah', strip: 'binutils' };
+
 /** What some suites need. Each of these looks for it and skips without. */
 const SUITE_PACKAGES = {
   ...DEMO_PACKAGES,
+  ...IMAGE_PACKAGES,
+  crun: 'crun',
   vtysh: 'frr',
   // The command alone; the package of its name makes a service of it.
   exabgp: 'python3-exabgp',
@@ -182,13 +188,13 @@ function runPinned(script, args, env) {
 }
 
 const [needs, script, ...args] = process.argv.slice(2);
-if (!['demo', 'test', 'npm'].includes(needs) || script === undefined) {
-  stop(EX_USAGE, 'usage: node scripts/bootstrap.mjs demo|test|npm SCRIPT [ARGUMENT...]');
+if (!['demo', 'image', 'test', 'npm'].includes(needs) || script === undefined) {
+  stop(EX_USAGE, 'usage: node scripts/bootstrap.mjs demo|image|test|npm SCRIPT [ARGUMENT...]');
 }
-const WANTED = { npm: {}, demo: { ...LAB_PACKAGES, ...DEMO_PACKAGES }, test: DEBIAN_PACKAGES };
+const WANTED = { npm: {}, demo: { ...LAB_PACKAGES, ...DEMO_PACKAGES }, image: IMAGE_PACKAGES, test: DEBIAN_PACKAGES };
 const missing = installDebianPackages(WANTED[needs]);
 const aptLine = `apt-get install -y ${packagesOf(missing).join(' ')}`;
-if (missing.length > 0 && needs === 'demo') {
+if (missing.length > 0 && needs !== 'test') {
   stop(EX_UNAVAILABLE, `Not installed: ${missing.join(', ')}. As root: apt-get update && ${aptLine}`);
 }
 const missingOfLabs = missing.filter(command => command in LAB_PACKAGES);
