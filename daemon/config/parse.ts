@@ -6,7 +6,7 @@ import { type EnvironmentVariables, isInCluster, readEnvironment } from './envir
 import { BUILT_MODULES, type ModuleName } from './modules.ts';
 import { FLAG_NAMES, type FlagName, keyOf, type OptionValues, optionOf } from './options.ts';
 import { checkRules } from './rules.ts';
-import { suggest } from './suggest.ts';
+import { suggest } from '../net/suggest.ts';
 import { type Token, tokenize } from './tokens.ts';
 import { bool } from './value-types.ts';
 import { type ConfigWarning, warningsOf } from './warnings.ts';

@@ -2,7 +2,7 @@
 import { findCommand } from './commands.ts';
 import type { ConfigError } from './config-error.ts';
 import { FLAG_NAMES, type FlagName, findFlag, findShorthand, optionOf } from './options.ts';
-import { suggest } from './suggest.ts';
+import { suggest } from '../net/suggest.ts';
 
 export type Token =
   | { readonly kind: 'flag'; readonly flag: FlagName; readonly text: string }

@@ -28,13 +28,7 @@
  * | segment size | `-p tcp -m tcp --tcp-flags SYN,RST SYN -j TCPMSS --set-mss 1440` |
  * | our own chain | `-j FAIRWAY-SERVICES`, without coming back `-g FAIRWAY-SERVICES` |
  */
-
-/** The words of a rule, quotes and escapes resolved. */
-export function ruleWords(rule: string): readonly string[] {
-  return [...rule.matchAll(/"((?:[^"\\]|\\.)*)"|(\S+)/g)].map(([, quoted, plain]) =>
-    quoted === undefined ? (plain ?? '') : quoted.replace(/\\(.)/g, '$1'),
-  );
-}
+import { ruleWords } from '../net/words.ts';
 
 /**
  * What two texts of the same rule have in common where tool versions differ in print: quotes around plain words, the length of a

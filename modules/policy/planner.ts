@@ -1,5 +1,6 @@
 /** One plan after another for one node: what changed since the last snapshot is planned again, and what that touches. */
 import type { NetworkPolicy, ObjectKey } from '../../daemon/cluster/kinds.ts';
+import { isOfNode } from '../../daemon/cluster/policy-subjects.ts';
 import { differingKeys, patched } from '../../daemon/cluster/patched-map.ts';
 import type { Snapshot } from '../../daemon/cluster/snapshot.ts';
 import { type Family, familyOf } from '../../daemon/net/address.ts';
@@ -17,7 +18,6 @@ import type { PolicyOptions } from './options.ts';
 import { elementsOfPod, type PodElements } from './pod-elements.ts';
 import { PodIndex } from './pod-index.ts';
 import { DIRECTIONS, type Direction, type PolicyProgram } from './program.ts';
-import { isOfNode } from './select.ts';
 import { type Selection, Selections } from './selections.ts';
 import { selfEntries, servicePortEntries } from './service-elements.ts';
 import { type GroupRecord, Subjects } from './subjects.ts';

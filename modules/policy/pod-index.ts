@@ -1,7 +1,7 @@
 /** The pods that policies are about, found by namespace, and which of them has an address. */
 import type { ObjectKey, Pod } from '../../daemon/cluster/kinds.ts';
+import { hasOwnAddress, isYounger } from '../../daemon/cluster/policy-subjects.ts';
 import type { IpAddress } from '../../daemon/net/address.ts';
-import { hasOwnAddress, isYounger } from './select.ts';
 
 const NOBODY: ReadonlySet<ObjectKey> = new Set();
 

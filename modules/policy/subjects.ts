@@ -1,9 +1,9 @@
 /** The pods of this node, and the policies that select each: what a change of either means for the groups. */
 import type { NetworkPolicy, ObjectKey, Pod } from '../../daemon/cluster/kinds.ts';
+import { selects } from '../../daemon/cluster/policy-subjects.ts';
 import { type Family, familyOf } from '../../daemon/net/address.ts';
 import { groupChain, groupOf } from './names.ts';
 import { DIRECTIONS, type Direction, type Group } from './program.ts';
-import { selects } from './select.ts';
 
 /** A group with the pods that are in it. */
 export interface GroupRecord {

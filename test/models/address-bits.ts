@@ -1,17 +1,21 @@
-/** Addresses and prefixes as the bits they stand for, written out: `10.0.0.0/8` is `00001010`. Slow, and plain to see. */
-import { bytesOf, type IpAddress } from '../../daemon/net/address.ts';
-import { type IpPrefix, prefixAddress, prefixLength } from '../../daemon/net/prefix.ts';
-
-/** 32 or 128 times `0` or `1`. */
-export function addressBits(address: IpAddress): string {
-  return Array.from(bytesOf(address), byte => byte.toString(2).padStart(8, '0')).join('');
-}
-
-/** As many as the prefix is long. */
-export function prefixBits(prefix: IpPrefix): string {
-  return addressBits(prefixAddress(prefix)).slice(0, prefixLength(prefix));
-}
+/** What an address is inside of, by bits written out: slow, and plain to see. */
+import { addressBits, prefixBits } from '../../daemon/explain/address-bits.ts';
+import type { IpAddress } from '../../daemon/net/address.ts';
+import type { IpPrefix } from '../../daemon/net/prefix.ts';
 
 export function isWithin(address: IpAddress, prefix: IpPrefix): boolean {
   return address.includes(':') === prefix.includes(':') && addressBits(address).startsWith(prefixBits(prefix));
+}
+
+/** Remembers: tests trace millions of packets between few addresses. */
+export function rememberedBits(): (address: IpAddress) => string {
+  const known = new Map<IpAddress, string>();
+  return address => {
+    let bits = known.get(address);
+    if (bits === undefined) {
+      bits = addressBits(address);
+      known.set(address, bits);
+    }
+    return bits;
+  };
 }

@@ -2,13 +2,22 @@
  * A packet's way through the filter table of a plan: what the kernel would do with the hooks, chains and sets that our planners emit
  * (iptables(8), ipset(8)), without a kernel. Whatever the kernel would refuse, or the tracer does not know, throws.
  */
+import { chainsIn } from '../../daemon/explain/kernel-entries.ts';
+import { type Chains, type Observer, type Walk, walkChains } from '../../daemon/explain/rule-chains.ts';
+import { parseRule } from '../../daemon/explain/rule-match.ts';
+import {
+  type ConnectionState,
+  type TracedPacket,
+  type Transport,
+  tracedPacket,
+} from '../../daemon/explain/traced-packet.ts';
 import type { Family, IpAddress } from '../../daemon/net/address.ts';
 import type { Entry } from '../../daemon/reconcile/fragment.ts';
 import { sameEntry } from '../../daemon/reconcile/tables.ts';
-import { type Chains, chainsOf, type Observer, setsOf, type Walk, walkChains } from './rule-chains.ts';
-import { type ConnectionState, type TracedPacket, type Transport, tracedPacket } from './traced-packet.ts';
+import { rememberedBits } from './address-bits.ts';
+import { strictKernel } from './strict-kernel.ts';
 
-export type { Walk } from './rule-chains.ts';
+export type { Walk } from '../../daemon/explain/rule-chains.ts';
 
 export type BuiltInChain = 'INPUT' | 'FORWARD' | 'OUTPUT';
 
@@ -28,6 +37,7 @@ export interface TracerPacket {
 export class PacketTracer {
   readonly #chains: Readonly<Record<Family, Chains>>;
   readonly #local: ReadonlySet<IpAddress>;
+  readonly #bitsOf = rememberedBits();
 
   /** @param localAddresses What the host takes for its own: `-m addrtype` LOCAL. */
   constructor(entries: Iterable<Entry>, localAddresses: Iterable<IpAddress>) {
@@ -37,11 +47,11 @@ export class PacketTracer {
         throw new Error(`the tracer knows the filter table only, not ${value.table}`);
       }
     }
-    const sets = setsOf(unique);
     this.#local = new Set(localAddresses);
+    const kernel = strictKernel(unique, this.#local);
     this.#chains = {
-      ipv4: chainsOf(unique, { family: 'ipv4', table: 'filter', sets }),
-      ipv6: chainsOf(unique, { family: 'ipv6', table: 'filter', sets }),
+      ipv4: chainsIn(kernel, 'ipv4', 'filter', parseRule),
+      ipv6: chainsIn(kernel, 'ipv6', 'filter', parseRule),
     };
   }
 
@@ -60,12 +70,14 @@ export class PacketTracer {
 
   #walk(packet: TracerPacket, observe: Observer): Walk {
     const seen = this.#seen(packet);
-    return walkChains(this.#chains[seen.family], packet.hook, seen, observe);
+    const walk = walkChains(this.#chains[seen.family], packet.hook, seen, observe);
+    if (walk.verdict === 'endless') throw new Error('chains go round in a circle');
+    return walk;
   }
 
   #seen({ hook, source, destination, transport, state, mark, inLink, outLink }: TracerPacket): TracedPacket {
     return {
-      ...tracedPacket(source, destination, transport),
+      ...tracedPacket(source, destination, transport, this.#bitsOf),
       state: state ?? 'NEW',
       isSourceLocal: this.#local.has(source),
       isDestinationLocal: this.#local.has(destination),

@@ -1,7 +1,8 @@
 import assert from 'node:assert/strict';
 import fc from 'fast-check';
 import { iptablesDriver } from '../../../daemon/kernel/iptables.ts';
-import { DEFAULT_HOOK_ORDER, hookRule, parseHookRule, ruleIdentity, ruleWords } from '../../../daemon/kernel/iptables-rule.ts';
+import { DEFAULT_HOOK_ORDER, hookRule, parseHookRule, ruleIdentity } from '../../../daemon/kernel/iptables-rule.ts';
+import { ruleWords } from '../../../daemon/net/words.ts';
 import { hookChain, OUT_OF_PLACE, SaveReader } from '../../../daemon/kernel/iptables-save.ts';
 import {
   type IptablesChange,

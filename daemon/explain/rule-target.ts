@@ -1,8 +1,8 @@
 /** What an iptables rule does with the packets that it takes, read from the text that `iptables-save` prints. */
-import { type Family, familyOf, type IpAddress, parseAddress } from '../../daemon/net/address.ts';
-import type { IptablesTable } from '../../daemon/reconcile/tables.ts';
+import { type Family, familyOf, type IpAddress, parseAddress } from '../net/address.ts';
+import type { IptablesTable } from '../reconcile/tables.ts';
 import { markAndMask, type RuleWords } from './rule-words.ts';
-import type { ElementMark, SetLookup, Side } from './set-lookup.ts';
+import { type ElementMark, markOf, type SetLookup, type Side } from './set-lookup.ts';
 import type { TracedPacket } from './traced-packet.ts';
 
 export type Target =
@@ -11,27 +11,35 @@ export type Target =
   | { readonly kind: 'reject'; readonly with: string }
   | { readonly kind: 'mark'; readonly value: number; readonly mask: number }
   /** The mark of the element that is found, if one is. */
-  | { readonly kind: 'mapped mark'; readonly markOf: (packet: TracedPacket) => ElementMark | undefined }
+  | {
+      readonly kind: 'mapped mark';
+      readonly asks: { readonly set: SetLookup; readonly sides: readonly Side[] };
+      readonly markOf: (packet: TracedPacket) => ElementMark | undefined;
+    }
   /** Without an address, that of the link by which the packet leaves. */
   | { readonly kind: 'new source'; readonly address: IpAddress | undefined }
   | { readonly kind: 'log'; readonly prefix: string }
-  | { readonly kind: 'jump' | 'goto'; readonly chain: string };
+  | { readonly kind: 'jump' | 'goto'; readonly chain: string }
+  /** What the rule does is not known. */
+  | { readonly kind: 'unknown'; readonly reason: string };
 
-/** What the rules of one table of one family refer to. Sets by name; one of the wrong family is refused as iptables does. */
+/** What the rules of one table of one family refer to. A set of the wrong family is refused as iptables does. */
 export interface RuleContext {
   readonly family: Family;
   readonly table: IptablesTable;
-  readonly sets: ReadonlyMap<string, SetLookup>;
+  /** By name; undefined where there is none. */
+  setOf(name: string): SetLookup | undefined;
+  hasChain(name: string): boolean;
 }
 
 /** A set and which addresses of the packet it is asked for: `kube-router-svip-prt dst,dst`. */
 export function setAndSides(
   words: RuleWords,
-  { family, sets }: RuleContext,
+  { family, setOf }: RuleContext,
 ): { readonly set: SetLookup; readonly sides: readonly Side[] } {
   const name = words.next();
   const sides = words.next().split(',');
-  const set = sets.get(name);
+  const set = setOf(name);
   if (set === undefined) throw words.error(`no set ${name}`);
   if (set.head.family !== family) throw words.error(`set ${name} is of the other family`);
   if (sides.length !== set.dimensions) throw words.error(`set ${name} has ${set.dimensions} dimensions`);
@@ -44,6 +52,7 @@ export function parseTarget(words: RuleWords, protocol: string, context: RuleCon
   const isGoto = words.next() === '-g';
   const name = words.next();
   const found = isGoto ? { kind: 'goto' as const, chain: name } : jumpTarget(name, words, protocol, context);
+  if ('chain' in found && !context.hasChain(found.chain)) throw words.error(`no chain ${found.chain}`);
   if (!words.isAtEnd()) throw words.error(`word ${words.next()} after the target`);
   return found;
 }
@@ -100,7 +109,7 @@ function mappedMark(words: RuleWords, context: RuleContext): Target {
   const { set, sides } = setAndSides(words, context);
   words.expect('--map-mark');
   if (set.head.carriesMarks !== true) throw words.error(`elements of set ${set.head.name} carry no marks`);
-  return { kind: 'mapped mark', markOf: packet => set.markOf(packet, sides) };
+  return { kind: 'mapped mark', asks: { set, sides }, markOf: packet => markOf(set.find(packet, sides) ?? '') };
 }
 
 function sourceAddress(words: RuleWords, { family }: RuleContext): IpAddress {
@@ -127,7 +136,8 @@ function rejection(words: RuleWords, protocol: string, { family }: RuleContext):
 function log(words: RuleWords): Target {
   words.expect('--nflog-prefix');
   const text = words.next();
-  if (Buffer.byteLength(text) > 63) throw words.error(`prefix of ${Buffer.byteLength(text)} bytes`);
+  const { length } = new TextEncoder().encode(text);
+  if (length > 63) throw words.error(`prefix of ${length} bytes`);
   words.expect('--nflog-group');
   if (words.next() !== '100') throw words.error('NFLOG group');
   return { kind: 'log', prefix: text };

@@ -1,5 +1,5 @@
 /** A packet as the rules of iptables look at it. */
-import { type Family, familyOf, type IpAddress } from '../../daemon/net/address.ts';
+import { type Family, familyOf, type IpAddress } from '../net/address.ts';
 import { addressBits } from './address-bits.ts';
 
 export type ConnectionState = 'NEW' | 'ESTABLISHED' | 'RELATED' | 'INVALID' | 'UNTRACKED';
@@ -11,6 +11,8 @@ export interface TracedPacket {
   readonly destination: IpAddress;
   readonly sourceBits: string;
   readonly destinationBits: string;
+  /** How addresses become bits: a test that traces millions of packets remembers them. */
+  readonly bitsOf: (address: IpAddress) => string;
   readonly protocol: 'tcp' | 'udp' | 'sctp' | 'icmp' | 'ipv6-icmp';
   readonly sourcePort: number;
   readonly destinationPort: number;
@@ -38,7 +40,12 @@ export type Transport =
 const LOWER = { TCP: 'tcp', UDP: 'udp', SCTP: 'sctp' } as const;
 
 /** What a packet is before anything is known of its way. The first one of a connection, to and from strangers. */
-export function tracedPacket(source: IpAddress, destination: IpAddress, transport: Transport): TracedPacket {
+export function tracedPacket(
+  source: IpAddress,
+  destination: IpAddress,
+  transport: Transport,
+  bitsOf: (address: IpAddress) => string = addressBits,
+): TracedPacket {
   const family = familyOf(source);
   if (familyOf(destination) !== family) throw new Error(`a packet of two families: ${source} ${destination}`);
   const isIcmp = transport.protocol === 'ICMP';
@@ -48,6 +55,7 @@ export function tracedPacket(source: IpAddress, destination: IpAddress, transpor
     destination,
     sourceBits: bitsOf(source),
     destinationBits: bitsOf(destination),
+    bitsOf,
     protocol: isIcmp ? (family === 'ipv4' ? 'icmp' : 'ipv6-icmp') : LOWER[transport.protocol],
     sourcePort: isIcmp ? -1 : (transport.sourcePort ?? 40_000),
     destinationPort: isIcmp ? -1 : transport.port,
@@ -64,13 +72,11 @@ export function tracedPacket(source: IpAddress, destination: IpAddress, transpor
   };
 }
 
-/** Tests trace millions of packets between few addresses. */
-const bitsByAddress = new Map<IpAddress, string>();
-
-function bitsOf(address: IpAddress): string {
-  const known = bitsByAddress.get(address);
-  if (known !== undefined) return known;
-  const bits = addressBits(address);
-  bitsByAddress.set(address, bits);
-  return bits;
+/** The same packet with another end. */
+export function addressed(
+  packet: TracedPacket,
+  { source = packet.source, destination = packet.destination }: { readonly source?: IpAddress; readonly destination?: IpAddress },
+): TracedPacket {
+  const { bitsOf } = packet;
+  return { ...packet, source, destination, sourceBits: bitsOf(source), destinationBits: bitsOf(destination) };
 }

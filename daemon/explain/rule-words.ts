@@ -1,5 +1,5 @@
 /** An iptables rule word by word. */
-import { ruleWords } from '../../daemon/kernel/iptables-rule.ts';
+import { ruleWords } from '../net/words.ts';
 
 /** Reads words one by one. */
 export class RuleWords {
@@ -37,8 +37,18 @@ export class RuleWords {
     if (!this.take(word)) throw this.error(`"${word}" expected before "${this.peek() ?? ''}"`);
   }
 
-  error(reason: string): Error {
-    return new Error(`rule cannot be traced, ${reason}: ${this.#rule}`);
+  error(reason: string): UntraceableRule {
+    return new UntraceableRule(reason, this.#rule);
+  }
+}
+
+/** A rule with a word that is not known here, or that the kernel would refuse. Never leaves this folder: see `readRule`. */
+export class UntraceableRule extends Error {
+  readonly reason: string;
+
+  constructor(reason: string, rule: string) {
+    super(`rule cannot be traced, ${reason}: ${rule}`);
+    this.reason = reason;
   }
 }
 

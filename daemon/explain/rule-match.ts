@@ -1,34 +1,57 @@
 /**
  * One iptables rule as a predicate over packets and a target, read from the text that `iptables-save` prints. Knows the words that our
- * plans use; any other throws, so that no condition goes unnoticed.
+ * plans use; a rule with any other is unknown, so that no condition goes unnoticed.
  */
-import { parsePrefix } from '../../daemon/net/prefix.ts';
+import { parsePrefix } from '../net/prefix.ts';
 import { prefixBits } from './address-bits.ts';
 import { parseTarget, type RuleContext, setAndSides, type Target } from './rule-target.ts';
-import { markAndMask, RuleWords } from './rule-words.ts';
+import { markAndMask, RuleWords, UntraceableRule } from './rule-words.ts';
+import type { SetLookup, Side } from './set-lookup.ts';
 import type { TracedPacket } from './traced-packet.ts';
 
 export type Match = (packet: TracedPacket) => boolean;
+
+/** A set that a rule asks, for which addresses of the packet. */
+export interface AskedSet {
+  readonly set: SetLookup;
+  readonly sides: readonly Side[];
+}
 
 export interface Rule {
   readonly text: string;
   /** All must hold; in the rule's order. */
   readonly matches: readonly Match[];
   readonly target: Target;
+  /** Sets that the matches and the target ask. */
+  readonly sets: readonly AskedSet[];
 }
 
+/** As {@link parseRule}; what it cannot read is a rule that takes no packet and says why. */
+export function readRule(text: string, context: RuleContext): Rule {
+  try {
+    return parseRule(text, context);
+  } catch (thrown) {
+    if (!(thrown instanceof UntraceableRule)) throw thrown;
+    return { text, matches: [], target: { kind: 'unknown', reason: thrown.reason }, sets: [] };
+  }
+}
+
+/** Throws where a word is not known. */
 export function parseRule(text: string, context: RuleContext): Rule {
   const words = new RuleWords(text);
   const matches: Match[] = [];
+  const sets: AskedSet[] = [];
   let protocol = '';
   while (!words.isAtEnd() && words.peek() !== '-j' && words.peek() !== '-g') {
     const isNegated = words.take('!');
     const option = words.next();
     if (option === '-p') protocol = isNegated ? '' : (words.peek() ?? '');
-    const match = option === '-m' && !isNegated ? extension(words, protocol, context) : basic(option, words, context);
+    const match = option === '-m' && !isNegated ? extension(words, protocol, context, sets) : basic(option, words, context);
     if (match !== undefined) matches.push(isNegated ? packet => !match(packet) : match);
   }
-  return { text, matches, target: parseTarget(words, protocol, context) };
+  const target = parseTarget(words, protocol, context);
+  if (target.kind === 'mapped mark') sets.push(target.asks);
+  return { text, matches, target, sets };
 }
 
 function basic(option: string, words: RuleWords, context: RuleContext): Match {
@@ -74,7 +97,7 @@ function link(name: string): (name: string) => boolean {
 }
 
 /** A match after `-m`, with its options; undefined where it holds for every packet. */
-function extension(words: RuleWords, protocol: string, context: RuleContext): Match | undefined {
+function extension(words: RuleWords, protocol: string, context: RuleContext, sets: AskedSet[]): Match | undefined {
   const name = words.next();
   switch (name) {
     case 'comment':
@@ -108,7 +131,7 @@ function extension(words: RuleWords, protocol: string, context: RuleContext): Ma
       return option(words, flag, () => icmpType(words));
     }
     case 'set':
-      return option(words, '--match-set', () => matchSet(words, context));
+      return option(words, '--match-set', () => matchSet(words, context, sets));
     case 'conntrack':
       if (words.take('--ctdir')) return direction(words);
       return option(words, '--ctstate', () => states(words));
@@ -160,9 +183,10 @@ function icmpType(words: RuleWords): Match {
   return packet => packet.icmpType === Number(type) && (code === undefined || packet.icmpCode === Number(code));
 }
 
-function matchSet(words: RuleWords, context: RuleContext): Match {
-  const { set, sides } = setAndSides(words, context);
-  return packet => set.find(packet, sides);
+function matchSet(words: RuleWords, context: RuleContext, sets: AskedSet[]): Match {
+  const asked = setAndSides(words, context);
+  sets.push(asked);
+  return packet => asked.set.find(packet, asked.sides) !== undefined;
 }
 
 function states(words: RuleWords): Match {
