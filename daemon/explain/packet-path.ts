@@ -137,7 +137,10 @@ export class PacketPath {
     if (server !== undefined) {
       // IPVS sends on by itself what is for elsewhere, from the start of OUTPUT; what is for this host goes on where it was.
       return this.#balanced(server, place, destination =>
-        this.#sent(translated(packet, destination), this.#entries.isLocal(destination.address) ? ['filter'] : ['mangle', 'filter']),
+        this.#sent(
+          translated(packet, destination),
+          this.#entries.isLocal(destination.address) ? ['filter'] : ['mangle', 'filter'],
+        ),
       );
     }
     const stoppedThere = this.#stopped(place, 'filter', 'OUTPUT');

@@ -80,3 +80,11 @@ export function addressed(
   const { bitsOf } = packet;
   return { ...packet, source, destination, sourceBits: bitsOf(source), destinationBits: bitsOf(destination) };
 }
+
+const UPPER = { tcp: 'TCP', udp: 'UDP', sctp: 'SCTP' } as const;
+
+export function bareTransport({ protocol, destinationPort, icmpType }: TracedPacket): Transport {
+  return protocol === 'icmp' || protocol === 'ipv6-icmp'
+    ? { protocol: 'ICMP', type: icmpType }
+    : { protocol: UPPER[protocol], port: destinationPort };
+}

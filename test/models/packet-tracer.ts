@@ -5,12 +5,7 @@
 import { chainsIn } from '../../daemon/explain/kernel-entries.ts';
 import { type Chains, type Observer, type Walk, walkChains } from '../../daemon/explain/rule-chains.ts';
 import { parseRule } from '../../daemon/explain/rule-match.ts';
-import {
-  type ConnectionState,
-  type TracedPacket,
-  type Transport,
-  tracedPacket,
-} from '../../daemon/explain/traced-packet.ts';
+import { type ConnectionState, type TracedPacket, type Transport, tracedPacket } from '../../daemon/explain/traced-packet.ts';
 import type { Family, IpAddress } from '../../daemon/net/address.ts';
 import type { Entry } from '../../daemon/reconcile/fragment.ts';
 import { sameEntry } from '../../daemon/reconcile/tables.ts';

@@ -4,8 +4,8 @@
  */
 import type { EndpointSlice, Node, Service } from '../../daemon/cluster/kinds.ts';
 import type { HostAddress, LearnedRoute } from '../../daemon/cluster/snapshot.ts';
-import type { IpPrefix } from '../../daemon/net/prefix.ts';
 import { prefixBits } from '../../daemon/explain/address-bits.ts';
+import type { IpPrefix } from '../../daemon/net/prefix.ts';
 
 export interface World {
   /** This node's Node object first. */
