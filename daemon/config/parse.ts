@@ -1,4 +1,5 @@
 /** From the command line and the environment to a configuration, or to everything that is wrong with them. */
+import { suggest } from '../net/suggest.ts';
 import { asksDaemon, COMMAND_NAMES, COMMANDS, type CommandName, findCommand } from './commands.ts';
 import type { Config } from './config.ts';
 import type { ConfigError } from './config-error.ts';
@@ -6,7 +7,6 @@ import { type EnvironmentVariables, isInCluster, readEnvironment } from './envir
 import { BUILT_MODULES, type ModuleName } from './modules.ts';
 import { FLAG_NAMES, type FlagName, keyOf, type OptionValues, optionOf } from './options.ts';
 import { checkRules } from './rules.ts';
-import { suggest } from '../net/suggest.ts';
 import { type Token, tokenize } from './tokens.ts';
 import { bool } from './value-types.ts';
 import { type ConfigWarning, warningsOf } from './warnings.ts';

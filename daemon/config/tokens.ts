@@ -1,8 +1,9 @@
 /** The command line cut into flags and words, by the rules of pflag (the flag library of kube-router and Kubernetes). */
+
+import { suggest } from '../net/suggest.ts';
 import { findCommand } from './commands.ts';
 import type { ConfigError } from './config-error.ts';
 import { FLAG_NAMES, type FlagName, findFlag, findShorthand, optionOf } from './options.ts';
-import { suggest } from '../net/suggest.ts';
 
 export type Token =
   | { readonly kind: 'flag'; readonly flag: FlagName; readonly text: string }

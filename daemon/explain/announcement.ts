@@ -33,7 +33,10 @@ export function announcementOf(address: IpAddress, meant: MeantService, scene: S
   const what = `not announced to the fabric: ${key}`;
   return {
     step: { what, note: reason, objects: [`Service ${keyOf(meant.service.meta)}`], state: 'stops' },
-    withdrawn: { outcome: 'withdrawn', reason: `the VIP ${address} is not announced because ${reason}` },
+    withdrawn: {
+      outcome: 'withdrawn',
+      reason: `the VIP ${address} is not announced by ${scene.snapshot.node.name} because ${reason}`,
+    },
   };
 }
 

@@ -2,7 +2,7 @@
 import { keyOf } from '../cluster/kinds.ts';
 import { type IpAddress, withPort } from '../net/address.ts';
 import { listenerKey } from '../reconcile/tables.ts';
-import type { EndpointAnswer, Judgement, Step, Verdict } from './explanation.ts';
+import { type EndpointAnswer, type Judgement, type Step, summaryOf, type Verdict } from './explanation.ts';
 import type { Fate, Way } from './packet-path.ts';
 import { denialIn, type Passed, passed } from './passage-steps.ts';
 import { expectation } from './policy-steps.ts';
@@ -150,10 +150,9 @@ function together(answers: readonly EndpointAnswer[], scene: Scene): Verdict {
     };
   }
   if (good.length === 0) return bad.verdict;
-  const why = `${bad.verdict.outcome} ${bad.verdict.reason}`;
   return {
     outcome: 'partly',
-    reason: `${good.length} of ${answers.length} endpoints answer; ${nameWithPort(bad.address, bad.port, scene)}: ${why}`,
+    reason: `${good.length} of ${answers.length} endpoints answer; ${nameWithPort(bad.address, bad.port, scene)}: ${summaryOf(bad.verdict)}`,
   };
 }
 

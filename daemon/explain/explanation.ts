@@ -31,12 +31,13 @@ export interface Verdict {
  * - `ok`: as it should be, and the packet goes on.
  * - `stops`: the packet goes no further.
  * - `missing`: wanted, and not in the kernel.
+ * - `differs`: in the kernel otherwise than wanted.
  * - `failing`: wanted, and the kernel or a tool refused it.
  * - `expected`: another node's kernel decides; read off the objects.
  * - `unknown`: not ours to know.
  * - `warning`: a complaint about an object.
  */
-export type StepState = 'ok' | 'stops' | 'missing' | 'failing' | 'expected' | 'unknown' | 'warning';
+export type StepState = 'ok' | 'stops' | 'missing' | 'differs' | 'failing' | 'expected' | 'unknown' | 'warning';
 
 export interface Step {
   readonly what: string;
@@ -83,6 +84,7 @@ const MARK: Readonly<Record<StepState, string>> = {
   ok: '',
   stops: ' [stops here]',
   missing: ' [not in the kernel]',
+  differs: ' [differs]',
   failing: ' [failing]',
   expected: ' [expected]',
   unknown: ' [not known]',

@@ -46,7 +46,8 @@ export function parseQuestion(operands: readonly string[], snapshot: Snapshot): 
   if ('error' in source) return source;
   const destination = endOf(to, 'destination', snapshot);
   if ('error' in destination) return destination;
-  const isOutside = new ClusterObjects(snapshot).placeOf(source.addresses[0] as IpAddress).at === 'outside';
+  const [first] = source.addresses;
+  const isOutside = first !== undefined && new ClusterObjects(snapshot).placeOf(first).at === 'outside';
   const targets = destination.service === undefined ? destination.addresses : addressesFor(destination.service, isOutside);
   const pair = pairOf(source.addresses, targets);
   if (pair === undefined) {

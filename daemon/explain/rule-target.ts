@@ -28,8 +28,8 @@ export interface RuleContext {
   readonly family: Family;
   readonly table: IptablesTable;
   /** By name; undefined where there is none. */
-  setOf(name: string): SetLookup | undefined;
-  hasChain(name: string): boolean;
+  readonly setOf: (name: string) => SetLookup | undefined;
+  readonly hasChain: (name: string) => boolean;
 }
 
 /** A set and which addresses of the packet it is asked for: `kube-router-svip-prt dst,dst`. */

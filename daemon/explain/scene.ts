@@ -94,7 +94,7 @@ export function deviationStep({ table, entry: { key, actual, wanted, owners, fai
   const shown = wanted ?? actual;
   const kernel = shown === undefined ? [] : shortened(kernelText<TableName>(table, key, shown));
   const common = { kernel, objects: owners.map(refText) };
-  const state = failure === undefined ? 'missing' : 'failing';
+  const state = failure !== undefined ? 'failing' : actual === undefined ? 'missing' : 'differs';
   const note = failure === undefined ? undefined : `${failure.error.code}: ${failure.error.message}`;
   const what =
     wanted === undefined

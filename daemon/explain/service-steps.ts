@@ -144,7 +144,7 @@ export function unservedVerdict(
       ? 'it is headless'
       : meant.service.proxyName !== ''
         ? `it is served by another proxy (label service.kubernetes.io/service-proxy-name: ${meant.service.proxyName})`
-        : (complaint?.message ?? 'no virtual service is wanted for it');
+        : (complaint?.message ?? 'IPVS has no virtual service for it');
   return { outcome: 'unserved', reason: `Service ${name}, ${at}: ${why}` };
 }
 

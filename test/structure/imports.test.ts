@@ -10,6 +10,7 @@ type Layer =
   | 'kernel'
   | 'bgp'
   | 'observe'
+  | 'explain'
   | 'module'
   | 'wiring'
   | 'outside';
@@ -26,9 +27,10 @@ const RULES: Readonly<
   kernel: { values: ['net', 'errors', 'outside'], types: ['cluster', 'reconcile'] },
   bgp: { values: ['net', 'errors', 'outside'], types: ['cluster', 'reconcile'] },
   observe: { values: ['net', 'errors', 'outside'], types: ['cluster', 'reconcile'] },
+  explain: { values: ['net', 'errors', 'cluster', 'reconcile'], types: [] },
   module: { values: ['net', 'errors', 'cluster', 'reconcile'], types: ['config'] },
   wiring: {
-    values: ['net', 'errors', 'config', 'cluster', 'reconcile', 'kernel', 'bgp', 'observe', 'module', 'outside'],
+    values: ['net', 'errors', 'config', 'cluster', 'reconcile', 'kernel', 'bgp', 'observe', 'explain', 'module', 'outside'],
     types: [],
   },
 };
@@ -42,7 +44,9 @@ const SHARED_VALUES = [
 ];
 
 const LAYER_OF_FOLDER: ReadonlyMap<string, Layer> = new Map([
-  ...(['net', 'config', 'cluster', 'reconcile', 'kernel', 'bgp', 'observe'] as const).map(name => [name, name] as const),
+  ...(['net', 'config', 'cluster', 'reconcile', 'kernel', 'bgp', 'observe', 'explain'] as const).map(
+    name => [name, name] as const,
+  ),
   ['errors.ts', 'errors'],
 ]);
 
@@ -98,6 +102,11 @@ describe('imports', () => {
       ['daemon/kernel/a.ts', "export type { x } from '../reconcile/claims.ts';", false],
       ['daemon/kernel/a.ts', "export { x } from '../bgp/rib.ts';", true],
       ['daemon/kernel/a.ts', "type X = import('../reconcile/claims.ts').X;", false],
+      ['daemon/explain/a.ts', "import { routeText } from '../kernel/unicast-route-line.ts';", true],
+      ['daemon/explain/a.ts', "import type { x } from '../kernel/command.ts';", true],
+      ['daemon/explain/a.ts', "import { x } from '../../modules/policy/select.ts';", true],
+      ['daemon/explain/a.ts', "import { join } from 'node:path';", true],
+      ['daemon/explain/a.ts', "import { matchesLabels } from '../cluster/selectors.ts';", false],
       ['modules/services/a.ts', "import { join } from 'node:path';", true],
       ['modules/services/a.ts', "import type { Server } from 'node:http';", true],
       ['modules/services/a.ts', "import { x } from '../policy/select.ts';", true],

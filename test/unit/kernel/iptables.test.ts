@@ -2,7 +2,6 @@ import assert from 'node:assert/strict';
 import fc from 'fast-check';
 import { iptablesDriver } from '../../../daemon/kernel/iptables.ts';
 import { DEFAULT_HOOK_ORDER, hookRule, parseHookRule, ruleIdentity } from '../../../daemon/kernel/iptables-rule.ts';
-import { ruleWords } from '../../../daemon/net/words.ts';
 import { hookChain, OUT_OF_PLACE, SaveReader } from '../../../daemon/kernel/iptables-save.ts';
 import {
   type IptablesChange,
@@ -13,6 +12,7 @@ import {
 } from '../../../daemon/kernel/iptables-script.ts';
 import { processRunner } from '../../../daemon/kernel/process-runner.ts';
 import { systemClock } from '../../../daemon/net/clock.ts';
+import { ruleWords } from '../../../daemon/net/words.ts';
 import { type IptablesEntry, type IptablesTable, TABLES } from '../../../daemon/reconcile/tables.ts';
 
 const never = new AbortController().signal;
