@@ -2,7 +2,7 @@
 import { withPort } from '../net/address.ts';
 import type { Protocol } from '../net/port.ts';
 import { prefixFamily } from '../net/prefix.ts';
-import { isOverlayLink, MAIN_TABLE, type UnicastRoute } from '../reconcile/routing-tables.ts';
+import { isOverlayLink, MAIN_TABLE, ROUTE_METRIC, ROUTE_PROTOCOL, type UnicastRoute } from '../reconcile/routing-tables.ts';
 import {
   destinationKey,
   type Forwarding,
@@ -105,7 +105,9 @@ export function routeLine({ table, destination, nextHops, source }: UnicastRoute
     return `${encap}${via === undefined ? '' : `via ${via} `}dev ${link}`;
   });
   const [only = ''] = ways;
-  const whole = ways.length === 1 ? ` ${only}` : ways.map(way => ` nexthop ${way}`).join('');
-  const of = table === MAIN_TABLE ? '' : ` table ${table}`;
-  return `${destination}${whole}${of} proto 70${source === undefined ? '' : ` src ${source}`}`;
+  const isMain = table === MAIN_TABLE;
+  const first = ways.length === 1 ? ` ${only}` : '';
+  const rest = ways.length === 1 ? '' : ways.map(way => ` nexthop ${way} weight 1`).join('');
+  const from = source === undefined ? '' : ` src ${source}`;
+  return `${destination}${first}${isMain ? '' : ` table ${table}`} proto ${ROUTE_PROTOCOL}${from}${isMain ? ` metric ${ROUTE_METRIC}` : ''}${rest}`;
 }

@@ -198,6 +198,10 @@ const TITLES = { pod: 'Pod', node: 'Node', service: 'Service' } as const;
 
 function notFound(kind: string, name: string, names: Iterable<string>): QuestionError {
   const all = [...names];
+  if (all.length === 0)
+    return failure(
+      `There is no ${kind} '${name}'; none is known here at all. Name addresses where no enabled module reads them.`,
+    );
   const meant = suggest(name, all) ?? suggest(name, all.map(ownName));
   const near = meant === undefined ? [] : all.filter(each => each === meant || ownName(each) === meant);
   const last = name.slice(name.indexOf('/') + 1);

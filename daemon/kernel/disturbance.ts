@@ -2,8 +2,8 @@
 import type { Disturbance } from '../cluster/disturbance.ts';
 import type { HostAddress } from '../cluster/snapshot.ts';
 import { isLinkLocal, parseAddress } from '../net/address.ts';
-import { MAIN_TABLE, unicastRouteKey } from '../reconcile/routing-tables.ts';
-import { ROUTE_PROTOCOL, shownRouteOf } from './unicast-route-line.ts';
+import { MAIN_TABLE, ROUTE_PROTOCOL, unicastRouteKey } from '../reconcile/routing-tables.ts';
+import { shownRouteOf } from './unicast-route-line.ts';
 
 export const DISTURBANCES: readonly Disturbance[] = ['hostLinks', 'ownLinks', 'routes', 'rules'];
 

@@ -1,13 +1,15 @@
 /** Routes as `ip -o -N route show` prints them and as `ip route` takes them. */
 import { type IpAddress, parseAddress } from '../net/address.ts';
 import { hostPrefix, type IpPrefix, parsePrefix, prefixFamily } from '../net/prefix.ts';
-import { isOverlayLink, MAIN_TABLE, type NextHop, nextHopKey, type UnicastRoute } from '../reconcile/routing-tables.ts';
-
-/** Our mark on routes (rtm_protocol). No name is written to rt_protos; iproute2 and the routing daemons give this number to nobody. */
-export const ROUTE_PROTOCOL = 70;
-
-/** Behind every route that others make (0 and 1024 are the kernel's own, 100 and on network managers', 20100 and on those of doubtful links). */
-export const ROUTE_METRIC = 32070;
+import {
+  isOverlayLink,
+  MAIN_TABLE,
+  type NextHop,
+  nextHopKey,
+  ROUTE_METRIC,
+  ROUTE_PROTOCOL,
+  type UnicastRoute,
+} from '../reconcile/routing-tables.ts';
 
 /** What an IPv6 route has that asks for none. */
 const KERNEL_METRIC = { ipv4: 0, ipv6: 1024 } as const;

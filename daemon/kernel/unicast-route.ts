@@ -1,11 +1,11 @@
 /** The driver of routes to pods and addresses elsewhere: ip-route(8), type unicast, in the main table and in that of pods' own sources. */
 import { FairwayError } from '../errors.ts';
 import type { Change, TableDriver } from '../reconcile/driver.ts';
-import { MAIN_TABLE, POD_SOURCE_TABLE, type UnicastRoute } from '../reconcile/routing-tables.ts';
+import { MAIN_TABLE, POD_SOURCE_TABLE, ROUTE_METRIC, ROUTE_PROTOCOL, type UnicastRoute } from '../reconcile/routing-tables.ts';
 import { TABLES } from '../reconcile/tables.ts';
 import type { Command, CommandRunner } from './command.ts';
 import { applyBatch, type BatchLines, textOf, withUsableLinks } from './ip-batch.ts';
-import { hasOurMetric, ROUTE_METRIC, ROUTE_PROTOCOL, routeText, type ShownRoute, shownRouteOf } from './unicast-route-line.ts';
+import { hasOurMetric, routeText, type ShownRoute, shownRouteOf } from './unicast-route-line.ts';
 
 /**
  * Protocols (rtm_protocol) of kube-router's routes in each table: 17 by netlink, which kube-router calls zebra's (that is 11) and nobody else uses for

@@ -161,6 +161,12 @@ const SERVER_AND_POLICIES: readonly Requirement[] = [
   { table: 'bgpPolicy', key: 'export' },
 ];
 
+/** Our mark on routes (rtm_protocol). No name is written to rt_protos; iproute2 and the routing daemons give this number to nobody. */
+export const ROUTE_PROTOCOL = 70;
+
+/** Behind every route that others make (0 and 1024 are the kernel's own, 100 and on network managers', 20100 and on those of doubtful links). */
+export const ROUTE_METRIC = 32070;
+
 /** Whether a link of this name is one of ours to other nodes. */
 export function isOverlayLink(name: string): boolean {
   return /^tun-[0-9a-f]{11}$/.test(name) || name === VXLAN_LINK;

@@ -81,7 +81,7 @@ describe('kernel entries as fairway why shows them', () => {
           destination: route.destination,
           table: route.table,
           protocol: 70,
-          metric: 0,
+          metric: route.table === MAIN_TABLE ? 32070 : 0,
           source: route.source,
           nextHops: route.nextHops,
         },
@@ -94,7 +94,7 @@ describe('kernel entries as fairway why shows them', () => {
     const way = hop({ link: 'fairway-vxlan', vxlanRemote: ip('192.168.2.4') });
     assert.equal(
       routeLine({ ...route, nextHops: [way] }),
-      '10.244.4.0/24 encap ip id 1 dst 192.168.2.4 dev fairway-vxlan proto 70',
+      '10.244.4.0/24 encap ip id 1 dst 192.168.2.4 dev fairway-vxlan proto 70 metric 32070',
     );
   });
 
