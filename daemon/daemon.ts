@@ -80,6 +80,7 @@ export interface DaemonView {
   readonly snapshot: Snapshot;
   readonly tables: TablesView;
   readonly diagnostics: readonly Diagnostic[];
+  readonly moduleNames: readonly string[];
 }
 
 export class Daemon {
@@ -226,7 +227,8 @@ export class Daemon {
 
   /** What a command may look at: the cluster and the host as the last event left them, and what is wanted and believed to be there. */
   view(): DaemonView {
-    return { snapshot: this.#snapshot(), tables: this.#reconciler, diagnostics: this.diagnostics() };
+    const moduleNames = this.#parts.modules.map(({ name }) => name);
+    return { snapshot: this.#snapshot(), tables: this.#reconciler, diagnostics: this.diagnostics(), moduleNames };
   }
 
   /** What a round would do now. Looks between two rounds, reads every table back and changes nothing. Rejects before the first round. */

@@ -8,6 +8,7 @@ import { profile } from './commands/profile.ts';
 import { run } from './commands/run.ts';
 import { snapshot } from './commands/snapshot.ts';
 import { status } from './commands/status.ts';
+import { why } from './commands/why.ts';
 import { nodeNameOf } from './config/config.ts';
 import { EX_CONFIG, formatConfigError } from './config/config-error.ts';
 import { helpText } from './config/describe.ts';
@@ -47,8 +48,7 @@ function execute(invocation: Invocation): Promise<number> {
     case 'status':
       return status(invocation);
     case 'why':
-      // The parser answers for it until it is built.
-      return Promise.resolve(EX_CONFIG);
+      return why(invocation);
     case 'snapshot':
       return snapshot(invocation);
     case 'profile':

@@ -2,6 +2,8 @@
 import type { Config } from '../config/config.ts';
 import type { Daemon } from '../daemon.ts';
 import { FairwayError, messageOf } from '../errors.ts';
+import { explain } from '../explain/explain.ts';
+import { parseQuestion } from '../explain/question.ts';
 import type { Clock } from '../net/clock.ts';
 import { type Page, respond } from '../observe/http.ts';
 import { profilePages } from '../observe/profile.ts';
@@ -45,6 +47,14 @@ export function controlPages(options: ControlPagesOptions): ReadonlyMap<string, 
           complaints: daemon.diagnostics().map(({ message }) => message),
         };
         respond(response, 200, JSON.stringify(planned));
+      },
+    ],
+    [
+      '/why',
+      (query, response) => {
+        const view = made(options).view();
+        const question = parseQuestion(query.getAll('word'), view.snapshot);
+        respond(response, 200, JSON.stringify('error' in question ? question : explain(question, view)));
       },
     ],
     [

@@ -24,8 +24,8 @@ export const COMMANDS = {
   cleanup: command('Remove everything of ours from this host and exit.', 'built'),
   status: command('Print what the running daemon does and what it complains of.', 'built'),
   why: command(
-    'Print what becomes of a packet on this node: from and to a pod, node, Service or address; PORT as 80, udp/53 or a name.',
-    'planned',
+    'Print what becomes of a packet on this node: from and to a pod, node, Service or address; PORT as 80, udp/53, a name or icmp. Exit status 1 where it does not get there.',
+    'built',
     'SRC DST PORT',
   ),
   snapshot: command('Write what a bug report needs into a file, without secrets.', 'built', '[FILE]'),

@@ -32,12 +32,11 @@ describe('--help', () => {
     assert.match(groupOf(help, 'Load-balancer addresses'), /--loadbalancer-default-class/);
   });
 
-  it('says which modules, flags and commands are not built yet', () => {
+  it('says which modules and flags are not built yet', () => {
     const help = helpText(200, new Set(['services']));
     assert.match(help, /^Pod routing \(not built yet\):$/m);
     assert.match(help, /^Service load balancing:$/m);
     assert.match(helpText(200, new Set(['routing'])), /--disable-source-dest-check .*Not built yet\./);
-    assert.match(help, /^ {2}why .*Not built yet\.$/m);
   });
 
   it('shows defaults, letters, and which flags have no effect', () => {

@@ -140,10 +140,6 @@ describe('the command line', () => {
     ]);
   });
 
-  it('says of a command to come that it is not built yet', () => {
-    assert.deepEqual(refused(['why']), ['why is not built yet; use one of run, plan, check, cleanup, status, snapshot, profile']);
-  });
-
   it('refuses words that are no command', () => {
     assert.deepEqual(refused(['claenup']), ['"claenup" is neither a flag nor a command; did you mean cleanup?']);
     assert.deepEqual(
