@@ -1,7 +1,7 @@
 /** One plan after another for one node: what changed since the last snapshot is planned again, and what that touches. */
 import type { NetworkPolicy, ObjectKey } from '../../daemon/cluster/kinds.ts';
-import { isOfNode } from '../../daemon/cluster/policy-subjects.ts';
 import { differingKeys, patched } from '../../daemon/cluster/patched-map.ts';
+import { isOfNode } from '../../daemon/cluster/policy-subjects.ts';
 import type { Snapshot } from '../../daemon/cluster/snapshot.ts';
 import { type Family, familyOf } from '../../daemon/net/address.ts';
 import { type Entry, entry, type Fragment, type ObjectRef, type OwnerKey, ownerKey } from '../../daemon/reconcile/fragment.ts';
