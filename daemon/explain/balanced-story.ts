@@ -1,10 +1,11 @@
 /** What becomes of a packet that IPVS balances: each endpoint that may get it, and what is in the way. */
 import { keyOf } from '../cluster/kinds.ts';
-import { type IpAddress, withPort } from '../net/address.ts';
+import { familyOf, type IpAddress, withPort } from '../net/address.ts';
 import { listenerKey } from '../reconcile/tables.ts';
 import { type EndpointAnswer, type Judgement, type Step, summaryOf, type Verdict } from './explanation.ts';
 import type { Fate, Way } from './packet-path.ts';
 import { denialIn, type Passed, passed } from './passage-steps.ts';
+import type { JudgedPacket } from './policy-opinions.ts';
 import { expectation } from './policy-steps.ts';
 import { type Question, transportText } from './question.ts';
 import { carriageTo } from './route-steps.ts';
@@ -78,15 +79,22 @@ function toldWay(way: Way, question: Question, scene: Scene): ToldWay {
   const carriage = carriageTo(address, client, scene);
   steps.push(carriage.step);
   if (carriage.stopped !== undefined) return end(carriage.stopped);
-  const last = passages.at(-1)?.packet;
-  const transport = last === undefined ? question.transport : bareTransport(last);
-  const expected = expectation('ingress', { source, destination: address, transport }, scene);
+  const expected = expectation('ingress', asItArrives(way, question, scene), scene);
   if (expected !== undefined) {
     steps.push(expected.step);
     judgements.push(expected.judgement);
     if (expected.denied !== undefined) return end(expected.denied);
   }
   return end({ outcome: 'allowed', reason: `${scene.objects.title(address)} sees ${scene.objects.title(source)}` });
+}
+
+/** By tunnel the endpoint's node judges what is around the client's packet, which comes from this node. */
+function asItArrives({ destination, source, passages }: Way, question: Question, scene: Scene): JudgedPacket {
+  const { address } = destination;
+  if (destination.forwarding !== 'masquerade')
+    return { source: scene.primary(familyOf(address)), destination: address, transport: { protocol: 'IPIP' } };
+  const last = passages.at(-1)?.packet;
+  return { source, destination: address, transport: last === undefined ? question.transport : bareTransport(last) };
 }
 
 /** One way of each kind of end in full, and not too many. */

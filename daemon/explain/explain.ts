@@ -79,7 +79,7 @@ function traced(question: Question, services: readonly MeantService[], scene: Sc
   const actual = fateOf(question, scene, 'actual');
   const wanted = fateOf(question, scene, 'wanted');
   const deviations = scene.deviations();
-  const story = storyOf(actual, question, services, scene);
+  const story = honest(storyOf(actual, question, services, scene), actual);
   const steps = [...story.steps, ...deviations.map(deviationStep)];
   if (signature(actual) === signature(wanted)) return { ...story, steps };
   const culprit = deviations.find(({ entry }) => entry.failure !== undefined) ?? deviations[0];
@@ -95,6 +95,14 @@ function traced(question: Question, services: readonly MeantService[], scene: Sc
     reason: `${table} ${entry.key}${of} ${how}; until then ${summaryOf(story.verdict)}`,
   };
   return { ...story, steps, verdict };
+}
+
+/** A rule that is not known was passed over: it may decide otherwise. */
+function honest(story: Story, fate: Fate): Story {
+  const passages = [...fate.passages, ...(fate.kind === 'balanced' ? fate.ways.flatMap(way => way.passages) : [])];
+  if (!passages.some(({ met }) => met.some(({ rule }) => rule.target.kind === 'unknown'))) return story;
+  const { outcome, reason } = story.verdict;
+  return { ...story, verdict: { outcome, reason: `${reason}; unless a rule decides otherwise that is not known here` } };
 }
 
 function fateOf(question: Question, scene: Scene, side: 'actual' | 'wanted'): Fate {

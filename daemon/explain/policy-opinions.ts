@@ -34,8 +34,11 @@ export interface PolicyOpinion {
 export interface JudgedPacket {
   readonly source: IpAddress;
   readonly destination: IpAddress;
-  readonly transport: Transport;
+  readonly transport: JudgedTransport;
 }
+
+/** What is wrapped has no ports that a rule could name: IP in IP, as direct server return sends it. */
+export type JudgedTransport = Transport | { readonly protocol: 'IPIP' };
 
 export function opinionsOn(
   pod: Pod,
@@ -88,7 +91,7 @@ function isPeer(
 }
 
 function isPort(port: PolicyPort, { destination, transport }: JudgedPacket, objects: ClusterObjects): boolean {
-  if (transport.protocol !== port.protocol) return false;
+  if (transport.protocol !== port.protocol || !('port' in transport)) return false;
   switch (port.match) {
     case 'all':
       return true;

@@ -5,6 +5,7 @@ import { type Family, familyOf, type IpAddress, parseAddress } from '../net/addr
 import { isPort, PROTOCOLS, type Protocol } from '../net/port.ts';
 import { suggest } from '../net/suggest.ts';
 import { ClusterObjects } from './cluster-objects.ts';
+import type { JudgedTransport } from './policy-opinions.ts';
 import type { Transport } from './traced-packet.ts';
 
 /** One end, as it was asked for. */
@@ -221,7 +222,7 @@ function failure(error: string): QuestionError {
   return { error, near: [] };
 }
 
-/** `tcp/80`, `icmp`. */
-export function transportText(transport: Transport): string {
-  return transport.protocol === 'ICMP' ? 'icmp' : `${transport.protocol.toLowerCase()}/${transport.port}`;
+/** `tcp/80`, `icmp`, `ipip`. */
+export function transportText(transport: JudgedTransport): string {
+  return 'port' in transport ? `${transport.protocol.toLowerCase()}/${transport.port}` : transport.protocol.toLowerCase();
 }

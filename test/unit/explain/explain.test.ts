@@ -295,7 +295,24 @@ const SITUATIONS: Readonly<Record<string, Situation>> = {
       } satisfies IptablesEntry,
     },
     ask: 'client web 80',
-    answer: 'allowed: to default/web-1 (10.244.1.5:8080), default/web-2 (10.244.2.5:8080), which see default/client (10.244.1.6)',
+    answer:
+      'allowed: to default/web-1 (10.244.1.5:8080), default/web-2 (10.244.2.5:8080), which see default/client (10.244.1.6); unless a rule decides otherwise that is not known here',
+  },
+  'direct-return-denied': {
+    cluster: clusterWith({
+      services: [vip({ annotations: { 'kube-router.io/service.dsr': 'tunnel' }, ports: [servicePort({ port: 8080 })] })],
+      slices: [slice('vip', ['10.244.2.5'])],
+      networkPolicies: [
+        networkPolicy('clients', {
+          podSelector: WEB,
+          ingress: direction(policyRule({ peers: [blockPeer('172.16.0.0/12')], ports: [policyPort(8080)] })),
+        }),
+      ],
+    }),
+    routing: ADVERTISING,
+    ask: '172.16.0.9 vip 8080',
+    answer:
+      'denied by NetworkPolicy default/clients: no ingress rule of it allows ipip from node-1 (192.168.1.1) (expected: node-2 judges)',
   },
   unsettled: {
     cluster: clusterWith({ rib: { ...rib(), isSettled: false } }),
