@@ -5,31 +5,24 @@ export interface CommandDescription {
   readonly help: string;
   /** What may follow the word, as the help shows it; empty: nothing. */
   readonly operands: string;
-  readonly built: boolean;
 }
 
-const command = (help: string, built: 'built' | 'planned', operands = ''): CommandDescription => ({
-  help,
-  operands,
-  built: built === 'built',
-});
+const command = (help: string, operands = ''): CommandDescription => ({ help, operands });
 
 export const COMMANDS = {
-  run: command('Run the daemon; what happens without a command.', 'built'),
+  run: command('Run the daemon; what happens without a command.'),
   plan: command(
     'Print what would be changed, and change nothing: of the running daemon, or of one with the flags given. Exit status 2 where something would.',
-    'built',
   ),
-  check: command('Print which tools and kernel facilities this host has.', 'built'),
-  cleanup: command('Remove everything of ours from this host and exit.', 'built'),
-  status: command('Print what the running daemon does and what it complains of.', 'built'),
+  check: command('Print which tools and kernel facilities this host has.'),
+  cleanup: command('Remove everything of ours from this host and exit.'),
+  status: command('Print what the running daemon does and what it complains of.'),
   why: command(
     'Print what becomes of a packet on this node: from and to a pod, node, Service or address; PORT as 80, udp/53, a name or icmp. Exit status 1 where it does not get there.',
-    'built',
     'SRC DST PORT',
   ),
-  snapshot: command('Write what a bug report needs into a file, without secrets.', 'built', '[FILE]'),
-  profile: command('Write a profile of the running daemon into a file: its CPU time or its heap.', 'built', 'cpu|heap [FILE]'),
+  snapshot: command('Write what a bug report needs into a file, without secrets.', '[FILE]'),
+  profile: command('Write a profile of the running daemon into a file: its CPU time or its heap.', 'cpu|heap [FILE]'),
 } as const;
 
 export type CommandName = keyof typeof COMMANDS;

@@ -95,8 +95,8 @@ function titleOf(group: OptionGroup, built: ReadonlySet<ModuleName>): string {
 
 function commandDefinitions(): readonly Definition[] {
   return COMMAND_NAMES.map(name => {
-    const { help, operands, built } = COMMANDS[name];
-    return { term: operands === '' ? name : `${name} ${operands}`, meaning: built ? help : `${help} Not built yet.` };
+    const { help, operands } = COMMANDS[name];
+    return { term: operands === '' ? name : `${name} ${operands}`, meaning: help };
   });
 }
 

@@ -114,17 +114,11 @@ function chooseCommand(tokens: readonly Token[], cleanupConfig: boolean): Chosen
   const command = findCommand(word);
   if (command === undefined) return { command: 'run', operands: [], errors: [strayWord(word), ...operands.map(strayWord)] };
   const errors: ConfigError[] = [];
-  const { built, operands: accepted } = COMMANDS[command];
-  if (!built) errors.push({ subject: command, problem: 'is not built yet', remedy: `use one of ${builtCommands().join(', ')}` });
-  else if (accepted === '') errors.push(...operands.map(strayWord));
+  if (COMMANDS[command].operands === '') errors.push(...operands.map(strayWord));
   if (cleanupConfig && command !== 'cleanup') {
     errors.push({ subject: '--cleanup-config', problem: `contradicts the command ${command}`, remedy: 'leave out one of them' });
   }
   return { command, operands, errors };
-}
-
-function builtCommands(): readonly CommandName[] {
-  return COMMAND_NAMES.filter(name => COMMANDS[name].built);
 }
 
 function strayWord(word: string): ConfigError {
