@@ -6,7 +6,7 @@
  * 0.8 s doubling to 30 s, spread by a quarter; Retry-After where the server names one; a minute after an RBAC refusal.
  */
 import { setImmediate as turnOfLoop } from 'node:timers/promises';
-import { type ErrorCode, messageOf } from '../errors.ts';
+import { type ErrorCode, FairwayError, messageOf } from '../errors.ts';
 import type { Clock } from '../net/clock.ts';
 import { jittered, pause } from '../net/pause.ts';
 import { Deadline } from './deadline.ts';
@@ -261,7 +261,7 @@ export class Reflector {
       this.#relist('gone');
       return this.#backoff(this.#failures);
     }
-    this.#tell(() => events.degraded(kind, trouble.message));
+    this.#tell(() => events.degraded(kind, new FairwayError(trouble.code, trouble.message)));
     if (trouble.kind === 'forbidden') return jittered(timings.forbiddenRetryMs, random);
     if (trouble.kind === 'throttled') return trouble.retryAfterMs + this.#backoff(1) / 4;
     if (trouble.kind === 'refused' && this.#failures % STUCK_AFTER === 0 && this.#version !== undefined) this.#relist('stuck');

@@ -7,7 +7,9 @@ import type { Invocation } from './invocation.ts';
 
 /** Exit status 0 when nothing is missing, 1 when something is. */
 export async function check({ config, environment, nodeName }: Invocation): Promise<number> {
-  const { probe } = await openHost(
+  const {
+    abilities: { probe },
+  } = await openHost(
     { config, environment, nodeName, clock: systemClock(), bgp: NO_BGP, sharedSetsOf: [], onSpawn: () => undefined },
     new AbortController().signal,
   );

@@ -37,10 +37,12 @@ const FILES = {
   ipv6: '/proc/net/if_inet6',
 };
 
+/** Nothing waits long for it: what is not there by then is looked for again. */
+const MODPROBE_MS = 10_000;
 const MODULES: readonly string[] = ['ip_vs', 'br_netfilter', 'dummy', 'xt_ipvs', 'xt_set', 'xt_limit', 'xt_NFLOG'];
 
 /** Names nobody else takes; a probe that was killed half way is cleared up by the next one. */
-const PROBE_LINK = 'fairway-probe';
+export const PROBE_LINK = 'fairway-probe';
 const PROBE_SETS: readonly (readonly [name: string, type: string])[] = [
   ['fairway-probe', 'hash:ip'],
   ['fairway-probe-2', 'hash:ip,port'],
@@ -51,6 +53,11 @@ const PROBE_SETS: readonly (readonly [name: string, type: string])[] = [
 ];
 const PROBE_SET_IPV6: readonly [name: string, type: string] = ['inet6:fairway-probe', 'hash:ip family inet6'];
 
+/** Whether a set is one that a probe made, perhaps this very moment. */
+export function isProbeSet(name: string): boolean {
+  return [...PROBE_SETS, PROBE_SET_IPV6].some(([probe]) => probe === name);
+}
+
 /** Probes; eight short processes where all is well. Throws only for an aborted signal. */
 export async function probeHost(options: CapabilityOptions, signal: AbortSignal): Promise<HostProbe> {
   const isThere = (path: string): Promise<boolean> =>
@@ -59,7 +66,8 @@ export async function probeHost(options: CapabilityOptions, signal: AbortSignal)
       () => false,
     );
   const run = (command: Command): Promise<string | undefined> => complaintOf(options.runner, command, signal);
-  if (!((await isThere(FILES.ipvs)) && (await isThere(FILES.bridge)))) await run({ argv: ['modprobe', '-a', '-q', ...MODULES] });
+  if (!((await isThere(FILES.ipvs)) && (await isThere(FILES.bridge))))
+    await run({ argv: ['modprobe', '-a', '-q', ...MODULES], timeoutMs: MODPROBE_MS });
   const [ipvs, bridge, ipv6] = await Promise.all([isThere(FILES.ipvs), isThere(FILES.bridge), isThere(FILES.ipv6)]);
   const probeSets = ipv6 ? [...PROBE_SETS, PROBE_SET_IPV6] : PROBE_SETS;
   const createSets = probeSets.map(([name, type]) => `create ${name} ${type}\n`).join('');

@@ -5,7 +5,7 @@
 import { FairwayError, messageOf } from '../errors.ts';
 import type { Family } from '../net/address.ts';
 import type { Command, CommandRunner } from './command.ts';
-import { reasonOf } from './iptables-refusal.ts';
+import { isLockHeld, reasonOf } from './iptables-refusal.ts';
 
 /** `default` is a plain `iptables` on a host that has no tool named for its flavour. */
 export type IptablesFlavour = 'nft' | 'legacy' | 'default';
@@ -151,7 +151,8 @@ async function trial(
   const [program] = toolOf(flavour, family).restore;
   try {
     const result = await runner.run({ argv: [program, '--noflush', '-w', '5'], stdin: TRIAL }, signal);
-    return result.status === 0 ? undefined : `${program}: ${reasonOf(result)}`;
+    // A lock that others hold says that they use this flavour: choosing another would part our rules from theirs.
+    return result.status === 0 || isLockHeld(result) ? undefined : `${program}: ${reasonOf(result)}`;
   } catch (thrown) {
     if (signal.aborted) throw thrown;
     return messageOf(thrown);
