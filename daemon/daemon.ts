@@ -140,7 +140,7 @@ export class Daemon {
   hostChanged(facts: HostFacts): void {
     // Where more works than before, what failed for want of it need not wait for its time.
     if (facts.capabilities !== this.#host.capabilities)
-      for (const table of this.#reconciler.stages) this.#reconciler.renew(table);
+      for (const table of this.#reconciler.tables) this.#reconciler.renew(table);
     this.#host = facts;
     this.#changed();
   }

@@ -11,7 +11,7 @@ describe('a page whose port another program has', () => {
     await once(other, 'listening');
     const { port } = other.address() as AddressInfo;
     const [clock, log] = [new ManualClock(), new LogLines()];
-    const pages = new Map([['/healthz', (response: { end(text: string): void }) => response.end('OK\n')]]);
+    const pages = new Map([['/healthz', (_query: unknown, response: { end(text: string): void }) => response.end('OK\n')]]);
     const listener = await listenForGood({ address: '127.0.0.1', port, pages, flag: '--health-port', clock, log });
     assert.match(log.lines.join('\n'), new RegExp(`^error --health-port=${port} cannot be listened on: .*EADDRINUSE.*ss -ltnp`));
     await clock.advance(60_000);
