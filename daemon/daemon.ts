@@ -29,6 +29,7 @@ import { type Drivers, Reconciler, type TableStatus } from './reconcile/reconcil
 import { Scheduler } from './reconcile/scheduler.ts';
 import type { TableName } from './reconcile/tables.ts';
 import type { TableChanges, TablesView } from './reconcile/view.ts';
+import { storeDiagnostics } from './store-diagnostics.ts';
 
 export interface DaemonParts {
   readonly nodeName: string;
@@ -288,14 +289,8 @@ export class Daemon {
 
   /** What is wrong with users' objects: the modules' diagnostics and what projection complained of. */
   diagnostics(): readonly Diagnostic[] {
-    const complaints = this.#store.complaints().map(
-      ({ kind, key, message }): Diagnostic => ({
-        code: 'FW_OBJECT_FIELD',
-        object: { kind, key, since: 0 },
-        message: `${kind} ${key}: ${message}`,
-      }),
-    );
-    return [...complaints, ...this.#reconciler.diagnostics()];
+    const { nodeName } = this.#parts;
+    return [...storeDiagnostics(this.#store, nodeName, this.#host), ...this.#reconciler.diagnostics()];
   }
 
   #changed(): void {
@@ -306,7 +301,8 @@ export class Daemon {
   /** kube-router exits here; a node with its data path in place is better served by going on trying. */
   #tellOverdue(): void {
     const awaited = this.#awaited();
-    if (awaited !== undefined) this.#parts.log.error(`${awaited}: nothing is changed before; still trying`, { code: 'FW_API_UNREACHABLE' });
+    if (awaited !== undefined)
+      this.#parts.log.error(`${awaited}: nothing is changed before; still trying`, { code: 'FW_API_UNREACHABLE' });
   }
 
   /** All modules wait for all kinds: routes and Services that came before policies would open pods. */

@@ -5,9 +5,9 @@ import type { ApiTransport } from '../cluster/transport.ts';
 import { isEnabled } from '../config/config.ts';
 import { isInCluster } from '../config/environment.ts';
 import type { ModuleName } from '../config/modules.ts';
-import { kindsRead } from '../daemon.ts';
 import { systemClock } from '../net/clock.ts';
 import { wallNow } from '../net/wall-clock.ts';
+import { kindsRead } from '../reconcile/module.ts';
 import { NO_BGP } from './bgp-access.ts';
 import { apiExaminer } from './examine/api.ts';
 import { clockExaminer } from './examine/clock.ts';
@@ -37,8 +37,7 @@ export async function check(invocation: Invocation, others: readonly Examiner[] 
   const groups: FindingGroup[] = [];
   for (const examiner of [...(await examiners(invocation, host)), ...others])
     groups.push({ title: examiner.title, findings: await examiner.examine(signal) });
-  const isJson = 'output' in config && config.output === 'json';
-  process.stdout.write(isJson ? findingsJson(groups) : findingsText(groups));
+  process.stdout.write(config.output === 'json' ? findingsJson(groups) : findingsText(groups));
   return verdictOf(groups) === 'missing' ? 1 : 0;
 }
 

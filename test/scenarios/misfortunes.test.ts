@@ -112,6 +112,38 @@ describe('a start without all lists', () => {
   });
 });
 
+describe('a node whose name no Node object has', () => {
+  it('is told with the flag that names it, Services are served, and it is told when the object comes', async () => {
+    const { source, clock, daemon, log, tables } = startWorld();
+    source.list('Node', [node(2), node(3)]);
+    source.list('EndpointSlice', [slice('web', ['10.244.1.5'])]);
+    source.list('Service', [service('web')]);
+    await clock.advance(1000);
+    assert.ok(tables.virtualServer.state.has(WEB));
+    const pattern = /No Node object is named node-1, though there are 2 others: .*correct --hostname-override or NODE_NAME/;
+    assert.equal(log.matching(pattern).length, 1);
+    assert.deepEqual(
+      daemon.diagnostics().map(({ code }) => code),
+      ['FW_NODE_UNKNOWN'],
+    );
+    source.put(node(1));
+    await clock.advance(1000);
+    assert.deepEqual(daemon.diagnostics(), []);
+    assert.equal(log.matching(/no longer: FW_NODE_UNKNOWN/).length, 1);
+    await daemon.stop();
+  });
+
+  it('is bare metal where there are no Node objects at all, and nothing is told', async () => {
+    const { source, clock, daemon } = startWorld();
+    source.list('Node', []);
+    source.list('EndpointSlice', [slice('web', ['10.244.1.5'])]);
+    source.list('Service', [service('web')]);
+    await clock.advance(1000);
+    assert.deepEqual(daemon.diagnostics(), []);
+    await daemon.stop();
+  });
+});
+
 describe('a tool that hangs', () => {
   it('is given up after its time, told once, and holds up other tables no longer than that', async () => {
     const { source, clock, daemon, log, tables } = startWorld();

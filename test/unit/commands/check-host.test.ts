@@ -11,7 +11,21 @@ const NOBODY = 65_534;
 /** Runs it in namespaces of its own, after the shell has run `first` there; what that leaves running ends with it. */
 function check(first: string, ...flags: readonly string[]): { readonly status: number | null; readonly stdout: string } {
   const script = `set -e; ${first}\nexec "$@"`;
-  const argv = ['--net', '--mount', '--pid', '--fork', '--mount-proc', 'sh', '-c', script, 'sh', process.execPath, MAIN, 'check', ...flags];
+  const argv = [
+    '--net',
+    '--mount',
+    '--pid',
+    '--fork',
+    '--mount-proc',
+    'sh',
+    '-c',
+    script,
+    'sh',
+    process.execPath,
+    MAIN,
+    'check',
+    ...flags,
+  ];
   const environment = { PATH: '/usr/sbin:/usr/bin:/sbin:/bin', KUBE_ROUTER_CNI_CONF_FILE: '/run/cni/net.d/10.conf' };
   const { status, stdout } = spawnSync('unshare', argv, { encoding: 'utf8', env: environment });
   return { status, stdout };
@@ -66,5 +80,17 @@ describe('fairway check on a host', function () {
     assert.equal(status, 1);
     assert.match(lineOf(stdout, 'user'), /^ {2}missing .*user 65534: run as root/);
     assert.match(lineOf(stdout, 'CAP_NET_ADMIN'), /^ {2}missing .*not held/);
+  });
+
+  it('gives the same as JSON, with the worst verdict', () => {
+    const { status, stdout } = check('mount -o bind,ro /proc/sys /proc/sys', '-o', 'json');
+    assert.equal(status, 1);
+    const { verdict, groups } = JSON.parse(stdout) as {
+      verdict: string;
+      groups: { findings: { subject: string; verdict: string }[] }[];
+    };
+    assert.equal(verdict, 'missing');
+    const findings = groups.flatMap(each => each.findings);
+    assert.equal(findings.find(({ subject }) => subject === '/proc/sys/net')?.verdict, 'missing');
   });
 });
