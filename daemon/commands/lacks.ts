@@ -1,6 +1,8 @@
-/** What the host lacks of what the enabled modules need: told at the start, and looked for while the daemon runs. */
+/** What the host lacks of what the enabled modules need, room in its table of flows included: told, and looked for while the daemon runs. */
+import { readFile } from 'node:fs/promises';
 import { messageOf } from '../errors.ts';
 import type { FacilityReport } from '../kernel/capabilities.ts';
+import { watchFlowTable } from '../kernel/flow-table.ts';
 import { watchLacks } from '../kernel/host-abilities.ts';
 import type { Clock } from '../net/clock.ts';
 import type { Log } from '../observe/log.ts';
@@ -17,8 +19,7 @@ export interface LacksOptions {
 }
 
 export function tellLacks({ host, modules, log }: Pick<LacksOptions, 'host' | 'modules' | 'log'>): void {
-  for (const { facility, remark } of lacksOf(host, modules))
-    log.warn(`${facility}: ${remark}`, { code: 'FW_CAPABILITY_KERNEL' });
+  for (const { facility, remark } of lacksOf(host, modules)) log.warn(`${facility}: ${remark}`, { code: 'FW_CAPABILITY_KERNEL' });
 }
 
 /** Returns at once; ends when the signal aborts. */
@@ -32,6 +33,21 @@ export function lookForLacks({ host, modules, clock, log, onFound }: LacksOption
   watchLacks({ clock, isLacking, look }, signal).catch((thrown: unknown) => {
     if (!signal.aborted) log.error(`what the host lacks is not looked for any more: ${messageOf(thrown)}`);
   });
+}
+
+/** Until the signal aborts. */
+export function tellFullFlowTable({ clock, log }: Pick<LacksOptions, 'clock' | 'log'>, signal: AbortSignal): void {
+  const remedy =
+    'when it is full the kernel drops new flows of the whole node: raise the sysctl net.netfilter.nf_conntrack_max, or find who holds so many (conntrack -L)';
+  const stop = watchFlowTable({
+    clock,
+    readFile: path => readFile(path, 'utf8'),
+    onChange: shown => {
+      if (shown === undefined) log.info('well again: the table of flows (nf_conntrack) has room');
+      else log.warn(`the table of flows (nf_conntrack) is nearly full, ${shown}: ${remedy}`, { code: 'FW_HOST_CAPABILITY' });
+    },
+  });
+  signal.addEventListener('abort', stop, { once: true });
 }
 
 function lacksOf({ abilities }: Host, modules: readonly Module[]): readonly FacilityReport[] {

@@ -18,7 +18,7 @@ import { controlSocketOf, openControl } from './control.ts';
 import { controlPages } from './control-pages.ts';
 import { followHost, type Host, openHost } from './host.ts';
 import type { Invocation } from './invocation.ts';
-import { lookForLacks, tellLacks } from './lacks.ts';
+import { lookForLacks, tellFullFlowTable, tellLacks } from './lacks.ts';
 import { measure, measuresOf, metricsStatus, openMetrics } from './measure.ts';
 import { enabledModules } from './modules.ts';
 import { requireRoot } from './privilege.ts';
@@ -155,6 +155,7 @@ export async function run(invocation: Invocation): Promise<number> {
     },
     stopping.signal,
   );
+  tellFullFlowTable({ clock, log }, stopping.signal);
   const listeners = await listen(invocation, daemon, metrics, { clock, log });
   measure({ modules, daemon, bgp, metrics, host, clock, log }, stopping.signal);
   if (modules.some(({ writes }) => writes.includes('virtualServer')))
