@@ -76,6 +76,16 @@ describe('docs/troubleshooting.md', () => {
     assert.equal(new Set(all.map(({ anchor }) => anchor)).size, all.length);
   });
 
+  it('leads from symptoms to rows that there are', () => {
+    const anchors = new Set(rows().map(({ anchor }) => anchor));
+    const links = [...page(PATH).matchAll(/\]\(#([a-z0-9-]+)\)/g)].flatMap(([, anchor]) => anchor ?? []);
+    assert.ok(links.length > 20);
+    assert.deepEqual(
+      links.filter(anchor => !anchors.has(anchor)),
+      [],
+    );
+  });
+
   it('quotes messages that are in the code', () => {
     const spoken = spokenText();
     const unknown = rows().flatMap(({ what, says }) =>
