@@ -90,6 +90,24 @@ describeLab('a node that has bad luck', {}, lab => {
   const saidSince = (daemon: LabProcess, mark: number, pattern: RegExp): readonly string[] =>
     daemon.lines.slice(mark).flatMap(({ text }) => (pattern.test(text) ? [text] : []));
 
+  it('is told by fairway check what it lacks, and nothing on a node that is well', async () => {
+    const node = lab().node(1);
+    const environment = { KUBE_ROUTER_CNI_CONF_FILE: '/run/cni/10-kuberouter.conflist' };
+    const check = [...FAIRWAY, 'check'];
+    const well = await lab().run(node, check, { environment });
+    assert.equal(well.status, 0, well.stdout);
+    assert.doesNotMatch(well.stdout, /^ {2}missing/m);
+    for (const title of ['Tools', 'Permissions', 'Kernel', 'Rules', 'Settings', 'MTU', 'Ports', 'Clock'])
+      assert.match(well.stdout, new RegExp(`^${title}$`, 'm'));
+    assert.match(well.stdout, /^ {2}ok {6}IPVS: /m);
+    const script = `${REPLACE(['ipset'])} && mount -o bind,ro /proc/sys /proc/sys && exec "$@"`;
+    const ill = await lab().run(node, ['unshare', '--mount', 'sh', '-c', script, 'sh', ...check], { environment });
+    assert.equal(ill.status, 1);
+    assert.match(ill.stdout, /^ {2}missing ipset: 'ipset' is not installed: install the Debian package 'ipset'$/m);
+    assert.match(ill.stdout, /^ {2}missing \/proc\/sys\/net: .*mount \/proc\/sys writable/m);
+    assert.equal((await lab().expectRun(node, ['ipset', 'list', '-n'])).trim(), '', 'nothing of it stays');
+  });
+
   it('without ipvsadm, ipset and conntrack: each is named with its package, and Services are served when they are installed', async () => {
     const node = lab().node(2);
     const tools = ['ipvsadm', 'ipset', 'conntrack'];

@@ -32,7 +32,9 @@ describe('fairway check, of the API server', () => {
       const credentials = await openCredentials({ kubeconfig, master: '', environment: {}, readFile: path => readFile(path) });
       return new Transport({ credentials, clock, userAgent: 'fairway/0.0.0-test' });
     };
-    const found = await apiExaminer({ open, remarks: () => [], kinds: ['Service', 'Node', 'Pod'], clock }).examine(new AbortController().signal);
+    const found = await apiExaminer({ open, remarks: () => [], kinds: ['Service', 'Node', 'Pod'], clock }).examine(
+      new AbortController().signal,
+    );
     return found.map(({ verdict, subject, remark }) => `${verdict} ${subject}: ${remark}`);
   }
 
