@@ -5,8 +5,8 @@
 import type { Capabilities } from '../cluster/snapshot.ts';
 import { messageOf } from '../errors.ts';
 import type { Command, CommandRunner } from './command.ts';
-import { type IptablesTools, PROBE_CHAIN, probeIptables } from './iptables-flavour.ts';
-import { reasonOf } from './iptables-refusal.ts';
+import { type IptablesTools, isAbsence, PROBE_CHAIN, probeIptables } from './iptables-flavour.ts';
+import { isLockHeld, reasonOf } from './iptables-refusal.ts';
 
 export interface CapabilityOptions {
   readonly runner: CommandRunner;
@@ -183,7 +183,10 @@ function report(neededBy: readonly string[], facility: string, ok: boolean, how:
   return { facility, neededBy, ok, remark: ok ? how : remedy };
 }
 
-/** Undefined where the command succeeds, else why not. */
+/**
+ * Undefined where the command succeeds, else why not. What could not be tried (no process, no time, a lock that others hold) is no complaint: a facility
+ * that counts as lacking has what an earlier run made with it taken away, policies among it; one that counts as there fails, is told, and is tried again.
+ */
 async function complaintOf(runner: CommandRunner, command: Command, signal: AbortSignal): Promise<string | undefined> {
   try {
     const result = await runner.run(command, signal);
@@ -191,7 +194,7 @@ async function complaintOf(runner: CommandRunner, command: Command, signal: Abor
     return `${command.argv[0]}: ${result.stderr.trim().split('\n')[0]?.replace(/\.$/, '') || `exit status ${result.status}`}`;
   } catch (thrown) {
     if (signal.aborted) throw thrown;
-    return messageOf(thrown);
+    return isAbsence(thrown) ? messageOf(thrown) : undefined;
   }
 }
 
@@ -228,10 +231,10 @@ async function probeRules(runner: CommandRunner, iptables: IptablesTools, signal
     const stdin = `*nat\n:${PROBE_CHAIN} - [0:0]\n${added}COMMIT\n*nat\n:${PROBE_CHAIN} - [0:0]\n-X ${PROBE_CHAIN}\nCOMMIT\n`;
     try {
       const result = await runner.run({ argv: [tool.restore[0], '--noflush', '-w', '5'], stdin }, signal);
-      return result.status === 0 ? undefined : reasonOf(result);
+      return result.status === 0 || isLockHeld(result) ? undefined : reasonOf(result);
     } catch (thrown) {
       if (signal.aborted) throw thrown;
-      return messageOf(thrown);
+      return isAbsence(thrown) ? messageOf(thrown) : undefined;
     }
   };
   if ((await tryRules(Object.values(rules))) === undefined) return { ipvs: undefined, set: undefined, nflog: undefined };

@@ -133,7 +133,7 @@ async function survey(runner: CommandRunner, flavour: 'nft' | 'legacy', signal: 
         () => true,
         (thrown: unknown) => {
           if (signal.aborted) throw thrown;
-          return !(thrown instanceof FairwayError && thrown.code === 'FW_CAPABILITY_TOOL_MISSING');
+          return !isAbsence(thrown);
         },
       ),
     ),
@@ -155,6 +155,11 @@ async function trial(
     return result.status === 0 || isLockHeld(result) ? undefined : `${program}: ${reasonOf(result)}`;
   } catch (thrown) {
     if (signal.aborted) throw thrown;
-    return messageOf(thrown);
+    return isAbsence(thrown) ? messageOf(thrown) : undefined;
   }
+}
+
+/** Whether this says that there is no such program: anything else passes. */
+export function isAbsence(thrown: unknown): boolean {
+  return thrown instanceof FairwayError && thrown.code === 'FW_CAPABILITY_TOOL_MISSING';
 }
