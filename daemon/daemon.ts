@@ -29,6 +29,7 @@ import { type Drivers, Reconciler, type TableStatus } from './reconcile/reconcil
 import { Scheduler } from './reconcile/scheduler.ts';
 import type { TableName } from './reconcile/tables.ts';
 import type { TableChanges, TablesView } from './reconcile/view.ts';
+import { storeDiagnostics } from './store-diagnostics.ts';
 
 export interface DaemonParts {
   readonly nodeName: string;
@@ -138,6 +139,9 @@ export class Daemon {
 
   /** Addresses or links of the host are now others. */
   hostChanged(facts: HostFacts): void {
+    // Where more works than before, what failed for want of it need not wait for its time.
+    if (facts.capabilities !== this.#host.capabilities)
+      for (const table of this.#reconciler.tables) this.#reconciler.renew(table);
     this.#host = facts;
     this.#changed();
   }
@@ -203,6 +207,7 @@ export class Daemon {
     return this.#degradations.judge({
       modules: this.#parts.modules.map(({ name }) => name),
       hasConverged: this.#hasConverged,
+      awaited: this.#awaited(),
       planErrors: this.#reconciler.planErrors(),
       tables: this.#reconciler.status(),
       sources: this.#store.degradations(),
@@ -234,8 +239,7 @@ export class Daemon {
   /** What a round would do now. Looks between two rounds, reads every table back and changes nothing. Rejects before the first round. */
   examine(): Promise<readonly TableChanges[]> {
     if (!this.#hasConverged) {
-      const awaited = this.#store.unlisted();
-      const reason = awaited.length === 0 ? 'the first round is not in yet' : `no full list of ${awaited.join(', ')} yet`;
+      const reason = this.#awaited() ?? 'the first round is not in yet';
       return Promise.reject(new FairwayError('FW_DAEMON_REFUSED', `nothing is planned yet: ${reason}`));
     }
     const look = Promise.withResolvers<readonly TableChanges[]>();
@@ -285,14 +289,8 @@ export class Daemon {
 
   /** What is wrong with users' objects: the modules' diagnostics and what projection complained of. */
   diagnostics(): readonly Diagnostic[] {
-    const complaints = this.#store.complaints().map(
-      ({ kind, key, message }): Diagnostic => ({
-        code: 'FW_OBJECT_FIELD',
-        object: { kind, key, since: 0 },
-        message: `${kind} ${key}: ${message}`,
-      }),
-    );
-    return [...complaints, ...this.#reconciler.diagnostics()];
+    const { nodeName } = this.#parts;
+    return [...storeDiagnostics(this.#store, nodeName, this.#host), ...this.#reconciler.diagnostics()];
   }
 
   #changed(): void {
@@ -302,11 +300,17 @@ export class Daemon {
 
   /** kube-router exits here; a node with its data path in place is better served by going on trying. */
   #tellOverdue(): void {
+    const awaited = this.#awaited();
+    if (awaited !== undefined)
+      this.#parts.log.error(`${awaited}: nothing is changed before; still trying`, { code: 'FW_API_UNREACHABLE' });
+  }
+
+  /** All modules wait for all kinds: routes and Services that came before policies would open pods. */
+  #awaited(): string | undefined {
     const awaited = this.#store.unlisted();
-    if (awaited.length === 0) return;
-    this.#parts.log.error(`no full list of ${awaited.join(', ')} yet: nothing is changed before; still trying`, {
-      code: 'FW_API_UNREACHABLE',
-    });
+    if (awaited.length === 0) return undefined;
+    const reasons = new Set(this.#store.degradations().values());
+    return `no full list of ${awaited.join(', ')} yet${reasons.size === 0 ? '' : ` (${[...reasons].join('; ')})`}`;
   }
 
   /** The store, with changes of a source's state told to the log. */
@@ -317,9 +321,9 @@ export class Daemon {
       remove: store.remove.bind(store),
       reject: store.reject.bind(store),
       replace: store.replace.bind(store),
-      degraded: (kind, reason) => {
-        store.degraded(kind, reason);
-        this.#reporter.source(kind, reason);
+      degraded: (kind, trouble) => {
+        store.degraded(kind, trouble);
+        this.#reporter.source(kind, trouble);
       },
     };
   }

@@ -3,6 +3,7 @@ import { FairwayError } from '../errors.ts';
 import { type Family, type IpAddress, parseAddress } from '../net/address.ts';
 import type { Clock } from '../net/clock.ts';
 import { type IpPrefix, prefixFamily } from '../net/prefix.ts';
+import { wallNow } from '../net/wall-clock.ts';
 import type { BgpPath, BgpPeer, BgpPolicy, BgpServer } from '../reconcile/routing-tables.ts';
 import { GobgpCalls, isNotStarted } from './gobgp-v3-calls.ts';
 import { familyToApi } from './gobgp-v3-family.ts';
@@ -23,7 +24,6 @@ import {
   type WatchEventResponse,
 } from './proto/gobgp.ts';
 import type { AddPeerOptions, BestPath, PeerStatus, Speaker, SpeakerEvents } from './speaker.ts';
-import { wallNow } from './wall-clock.ts';
 
 export interface GobgpOptions {
   /** `unix:///PATH`, `unix:PATH` or `HOST:PORT`. */

@@ -62,7 +62,8 @@ class Http1Connection implements Connection {
 
   #response(request: ApiRequest, response: IncomingMessage): ApiResponse {
     const retryAfter = response.headers['retry-after'] ?? '';
-    return { status: response.statusCode ?? 0, retryAfter, body: this.#body(request, response) };
+    const date = response.headers.date ?? '';
+    return { status: response.statusCode ?? 0, retryAfter, date, body: this.#body(request, response) };
   }
 
   async *#body(request: ApiRequest, response: IncomingMessage): AsyncGenerator<Buffer, void> {

@@ -86,7 +86,8 @@ export class Http2Connection implements Connection {
 
   #response(request: ApiRequest, stream: ClientHttp2Stream, headers: IncomingHttpHeaders): ApiResponse {
     const retryAfter = headers['retry-after'] ?? '';
-    return { status: Number(headers[constants.HTTP2_HEADER_STATUS]), retryAfter, body: this.#body(request, stream) };
+    const date = headers.date ?? '';
+    return { status: Number(headers[constants.HTTP2_HEADER_STATUS]), retryAfter, date, body: this.#body(request, stream) };
   }
 
   async *#body(request: ApiRequest, stream: ClientHttp2Stream): AsyncGenerator<Buffer, void> {

@@ -2,6 +2,7 @@
  * The cluster as the modules see it: narrow types, projected from API objects on arrival (`project.ts`). Fields that no module
  * reads are not kept. Names are the Kubernetes API's; addresses are canonical; absent lists are empty.
  */
+import type { FairwayError } from '../errors.ts';
 import type { Family, IpAddress } from '../net/address.ts';
 import type { Protocol } from '../net/port.ts';
 import type { IpPrefix } from '../net/prefix.ts';
@@ -237,8 +238,8 @@ export interface SourceEvents {
   reject(kind: Kind, key: ObjectKey, complaints: readonly Complaint[]): void;
   /** The full list of a kind has arrived: what the store holds of it beyond these objects is gone. */
   replace<K extends Kind>(kind: K, objects: readonly { object: ClusterKinds[K]; complaints: readonly Complaint[] }[]): void;
-  /** A human-readable state of the source for `status` and health; undefined when all is well. */
-  degraded(kind: Kind, reason: string | undefined): void;
+  /** Why the source is not up to date, for log, `status` and health; undefined when all is well. */
+  degraded(kind: Kind, trouble: FairwayError | undefined): void;
 }
 
 /** A running source of cluster objects. */

@@ -4,7 +4,7 @@
  */
 import { hash } from 'node:crypto';
 import { setImmediate as turnOfLoop } from 'node:timers/promises';
-import { messageOf } from '../errors.ts';
+import { FairwayError, messageOf } from '../errors.ts';
 import type { Clock } from '../net/clock.ts';
 import { type Folder, type FolderFile, folderAt } from './folder.ts';
 import type { ClusterSource, Complaint, Kind, SourceEvents } from './kinds.ts';
@@ -233,7 +233,8 @@ export class ManifestSource implements ClusterSource {
   #degrade(events: SourceEvents, reason: string | undefined): void {
     if (this.#degradation === reason) return;
     this.#degradation = reason;
-    for (const kind of this.#options.kinds) events.degraded(kind, reason === undefined ? undefined : `manifests: ${reason}`);
+    const trouble = reason === undefined ? undefined : new FairwayError('FW_MANIFESTS', `manifests: ${reason}`);
+    for (const kind of this.#options.kinds) events.degraded(kind, trouble);
   }
 }
 

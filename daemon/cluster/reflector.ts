@@ -6,7 +6,7 @@
  * 0.8 s doubling to 30 s, spread by a quarter; Retry-After where the server names one; a minute after an RBAC refusal.
  */
 import { setImmediate as turnOfLoop } from 'node:timers/promises';
-import { type ErrorCode, messageOf } from '../errors.ts';
+import { type ErrorCode, FairwayError, messageOf } from '../errors.ts';
 import type { Clock } from '../net/clock.ts';
 import { jittered, pause } from '../net/pause.ts';
 import { Deadline } from './deadline.ts';
@@ -17,7 +17,7 @@ import type { Projector } from './project.ts';
 import { type Query, ResourceRequests } from './resource-requests.ts';
 import { RESOURCES, type Resource } from './resources.ts';
 import type { ApiTransport } from './transport.ts';
-import { protocolTrouble, type Trouble, troubleOf, troubleOfStatus, watchListUnsupported } from './trouble.ts';
+import { protocolTrouble, type Trouble, type TroubleKind, troubleOf, troubleOfStatus, watchListUnsupported } from './trouble.ts';
 import { isNewerVersion, parseWatchEvent, type WatchEvent } from './watch-event.ts';
 
 /** Why a kind is listed again from the beginning. */
@@ -93,6 +93,7 @@ export class Reflector {
   #wasListed = false;
   #failures = 0;
   #hasProgressed = false;
+  #formerTrouble: TroubleKind | undefined;
   #bytesSinceTurn = 0;
 
   constructor(options: ReflectorOptions) {
@@ -250,7 +251,10 @@ export class Reflector {
 
   #waitAfter(trouble: Trouble): number {
     const { kind, events, observer, random, timings } = this.#options;
-    this.#failures = this.#hasProgressed ? 1 : this.#failures + 1;
+    // A server that is back after an hour has forgotten our version: it answers, and is not to be waited for once more.
+    const isAnswer = trouble.kind === 'gone' && this.#formerTrouble !== 'gone';
+    this.#failures = this.#hasProgressed || isAnswer ? 1 : this.#failures + 1;
+    this.#formerTrouble = trouble.kind;
     if (trouble.kind === 'unsupported') {
       this.#way = 'pages';
       this.#relist('watch-list-unsupported');
@@ -261,7 +265,7 @@ export class Reflector {
       this.#relist('gone');
       return this.#backoff(this.#failures);
     }
-    this.#tell(() => events.degraded(kind, trouble.message));
+    this.#tell(() => events.degraded(kind, new FairwayError(trouble.code, trouble.message)));
     if (trouble.kind === 'forbidden') return jittered(timings.forbiddenRetryMs, random);
     if (trouble.kind === 'throttled') return trouble.retryAfterMs + this.#backoff(1) / 4;
     if (trouble.kind === 'refused' && this.#failures % STUCK_AFTER === 0 && this.#version !== undefined) this.#relist('stuck');

@@ -3,6 +3,7 @@
  * never changes, and the next costs what was changed.
  */
 
+import type { FairwayError } from '../errors.ts';
 import type { IpAddress } from '../net/address.ts';
 import type { Instant } from '../net/instant.ts';
 import {
@@ -173,9 +174,9 @@ export class Store implements SourceEvents {
     if (hasChanged) this.#changed();
   }
 
-  degraded(kind: Kind, reason: string | undefined): void {
-    if (reason === undefined) this.#degraded.delete(kind);
-    else this.#degraded.set(kind, reason);
+  degraded(kind: Kind, trouble: FairwayError | undefined): void {
+    if (trouble === undefined) this.#degraded.delete(kind);
+    else this.#degraded.set(kind, trouble.message);
   }
 
   #changed(): void {

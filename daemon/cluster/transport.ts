@@ -26,6 +26,8 @@ export interface ApiResponse {
   readonly status: number;
   /** The `Retry-After` header; '' where absent. */
   readonly retryAfter: string;
+  /** The `Date` header, by the server's clock; '' where absent. */
+  readonly date: string;
   /** Iterating rejects where the connection is lost before the end of the body. */
   readonly body: AsyncIterable<Buffer>;
 }

@@ -5,16 +5,17 @@ import { countedPaths, type PathChange } from '../bgp/counted-paths.ts';
 import { bgpPathDriver, bgpPeerDriver, bgpPolicyDriver, bgpServerDriver } from '../bgp/tables.ts';
 import type { OptionValues } from '../config/options.ts';
 import { bridgePortDriver } from '../kernel/bridge-port.ts';
-import { type HostProbe, probeHost } from '../kernel/capabilities.ts';
+import { type FacilityReport, type HostProbe, isProbeSet, PROBE_LINK, probeHost } from '../kernel/capabilities.ts';
 import { cniConfigDriver } from '../kernel/cni-config.ts';
 import { cniFiles, PLUGIN_FOLDERS } from '../kernel/cni-files.ts';
 import type { Command, CommandRunner } from '../kernel/command.ts';
 import { fouDriver } from '../kernel/fou.ts';
+import { HostAbilities } from '../kernel/host-abilities.ts';
 import { followHostFacts, type HostFactsOptions, type HostFactsSource } from '../kernel/host-facts.ts';
 import { addressDriver } from '../kernel/ip.ts';
 import { ipsetDriver } from '../kernel/ipset.ts';
 import { iptablesDriver } from '../kernel/iptables.ts';
-import { type IptablesTools, toolOf } from '../kernel/iptables-flavour.ts';
+import { type IptablesTools, PROBE_CHAIN, toolOf } from '../kernel/iptables-flavour.ts';
 import { isPodRoutingLink, linkDriver } from '../kernel/link.ts';
 import { markDeliveryDriver } from '../kernel/mark-delivery.ts';
 import { type PortGate, portGate } from '../kernel/port-gate.ts';
@@ -43,7 +44,10 @@ const SHARED_SETS: Readonly<Record<string, readonly string[]>> = {
 
 export interface Host {
   readonly runner: CommandRunner;
-  readonly probe: HostProbe;
+  /** As far as is known now. */
+  readonly abilities: HostAbilities;
+  /** Looks again at what the host lacked; returns what is there now. */
+  readonly lookAgain: (signal: AbortSignal) => Promise<readonly FacilityReport[]>;
   readonly drivers: Drivers;
   /** Our chains in the rule set of the iptables flavour that is not used now: an earlier run may have used it. */
   readonly otherIptables: Drivers['iptables'];
@@ -84,12 +88,12 @@ export async function openHost(options: HostOptions, signal: AbortSignal): Promi
     readFile: (path: string): Promise<string> => readFile(path, 'utf8'),
     writeFile: (path: string, text: string): Promise<void> => writeFile(path, text),
   };
-  const probe = await probeHost({ runner, files }, signal);
+  const abilities = new HostAbilities(await probeHost({ runner, files }, signal));
   const iptablesOf = (tools: IptablesTools): Drivers['iptables'] =>
-    iptablesDriver({ runner, tools, ownsChain: name => name.startsWith(OWN_CHAINS) });
+    iptablesDriver({ runner, tools, ownsChain: name => name.startsWith(OWN_CHAINS) && name !== PROBE_CHAIN });
   const bgpGate = portGate({
     runner,
-    tools: probe.iptables,
+    tools: abilities.iptables,
     clock,
     port: config.bgpPort,
     reason: 'fairway: gobgpd does not know its neighbours yet',
@@ -104,11 +108,12 @@ export async function openHost(options: HostOptions, signal: AbortSignal): Promi
   const ip = { runner, ownLinks: OWN_LINKS };
   return {
     runner,
-    probe,
+    abilities,
+    lookAgain: async again => abilities.learn(await probeHost({ runner, files }, again)),
     bgpGate,
     closeDrivers,
     draining,
-    otherIptables: iptablesOf(otherFlavour(probe.iptables)),
+    otherIptables: iptablesOf(otherFlavour(abilities.iptables)),
     drivers: {
       sysctl: sysctlDriver({ files }),
       link: linkDriver({
@@ -118,8 +123,11 @@ export async function openHost(options: HostOptions, signal: AbortSignal): Promi
       }),
       address: addressDriver(ip),
       route: routeDriver(ip),
-      ipset: ipsetDriver({ runner, owns: name => OWN_SETS.test(name) || sharedSets.has(name.replace(/^inet6:/, '')) }),
-      iptables: iptablesOf(probe.iptables),
+      ipset: ipsetDriver({
+        runner,
+        owns: name => !isProbeSet(name) && (OWN_SETS.test(name) || sharedSets.has(name.replace(/^inet6:/, ''))),
+      }),
+      iptables: iptablesOf(abilities.iptables),
       bridgePort: bridgePortDriver({ runner }),
       markDelivery: markDeliveryDriver({ runner }),
       ...ofServices,
@@ -137,12 +145,12 @@ export async function openHost(options: HostOptions, signal: AbortSignal): Promi
 
 /** The host's addresses and links, now and whenever they change. */
 export function followHost(
-  { runner, probe }: Host,
+  { runner, abilities }: Host,
   hooks: Pick<HostFactsOptions, 'clock' | 'onChange' | 'onDisturbance' | 'onTrouble'>,
   signal: AbortSignal,
 ): Promise<HostFactsSource> {
-  const { capabilities } = probe;
-  const isOwnLink = (name: string): boolean => OWN_LINKS.has(name) || isOverlayLink(name);
+  const capabilities = (): HostProbe['capabilities'] => abilities.probe.capabilities;
+  const isOwnLink = (name: string): boolean => OWN_LINKS.has(name) || name === PROBE_LINK || isOverlayLink(name);
   return followHostFacts({ runner, hostname: hostname(), capabilities, isOwnLink, ...hooks }, signal);
 }
 

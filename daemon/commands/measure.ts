@@ -89,10 +89,10 @@ export interface Measured {
 /** Metrics that only some modules have, read when somebody asks for them. */
 export function measure({ modules, daemon, bgp, metrics, host, clock, log }: Measured, signal: AbortSignal): void {
   const { registry } = metrics;
-  const { runner, probe } = host;
+  const { runner, abilities } = host;
   if (bgp !== undefined) new BgpMetrics({ registry, clock, read: () => bgp.picture() });
   if (modules.some(({ name }) => name === 'policy'))
-    registerPolicy({ registry, read: () => chainPackets({ runner, tools: probe.iptables, chain: CHAINS.deny }, signal) });
+    registerPolicy({ registry, read: () => chainPackets({ runner, tools: abilities.iptables, chain: CHAINS.deny }, signal) });
   if (!modules.some(({ writes }) => writes.includes('virtualServer'))) return;
   metrics.add(
     new ServiceMetrics({

@@ -4,8 +4,9 @@ import { Daemon } from '../daemon.ts';
 import { messageOf } from '../errors.ts';
 import { setTimeouts } from '../kernel/ipvsadm.ts';
 import { programFolders } from '../kernel/process-runner.ts';
-import { systemClock } from '../net/clock.ts';
-import { type HttpListener, healthPages, listenHttp, metricsPages, type Page } from '../observe/http.ts';
+import { type Clock, systemClock } from '../net/clock.ts';
+import { type HttpListener, healthPages, metricsPages, type Page } from '../observe/http.ts';
+import { listenForGood } from '../observe/lasting-listener.ts';
 import { createLog, type Log, RecentLines } from '../observe/log.ts';
 import type { Metrics } from '../observe/metrics.ts';
 import { exponentialBackoff } from '../reconcile/backoff.ts';
@@ -17,6 +18,7 @@ import { controlSocketOf, openControl } from './control.ts';
 import { controlPages } from './control-pages.ts';
 import { followHost, type Host, openHost } from './host.ts';
 import type { Invocation } from './invocation.ts';
+import { lookForLacks, tellFullFlowTable, tellLacks } from './lacks.ts';
 import { measure, measuresOf, metricsStatus, openMetrics } from './measure.ts';
 import { enabledModules } from './modules.ts';
 import { requireRoot } from './privilege.ts';
@@ -94,9 +96,7 @@ export async function run(invocation: Invocation): Promise<number> {
     },
     stopping.signal,
   );
-  for (const { ok, facility, remark, neededBy } of host.probe.reports)
-    if (!ok && modules.some(({ name }) => neededBy.includes(name)))
-      log.warn(`${facility}: ${remark}`, { code: 'FW_CAPABILITY_KERNEL' });
+  tellLacks({ host, modules, log });
   const follower = await followHost(
     host,
     {
@@ -143,7 +143,20 @@ export async function run(invocation: Invocation): Promise<number> {
     auditPace: invocation.explicit.has('audit-period') ? 'fixed' : 'adaptive',
     cacheSyncTimeoutMs: config.cacheSyncTimeout,
   });
-  const listeners = await listen(invocation, daemon, metrics, log);
+  lookForLacks(
+    {
+      host,
+      modules,
+      clock,
+      log,
+      onFound: () => {
+        follower.refresh();
+      },
+    },
+    stopping.signal,
+  );
+  tellFullFlowTable({ clock, log }, stopping.signal);
+  const listeners = await listen(invocation, daemon, metrics, { clock, log });
   measure({ modules, daemon, bgp, metrics, host, clock, log }, stopping.signal);
   if (modules.some(({ writes }) => writes.includes('virtualServer')))
     await setTimeouts(host.runner, ipvsTimeouts(invocation), stopping.signal).catch((thrown: unknown) => {
@@ -184,8 +197,13 @@ function ipvsTimeouts({ config }: Invocation): { tcp: number; tcpFin: number; ud
   };
 }
 
-/** Health and metrics pages; on one port where both are given the same. Port 0 is off. A port in use is told and is no reason to leave the node without Services. */
-async function listen({ config }: Invocation, daemon: Daemon, metrics: Metrics, log: Log): Promise<readonly HttpListener[]> {
+/** Health and metrics pages. Port 0 is off. A port in use is told and is no reason to leave the node without Services. */
+async function listen(
+  { config }: Invocation,
+  daemon: Daemon,
+  metrics: Metrics,
+  { clock, log }: { readonly clock: Clock; readonly log: Log },
+): Promise<readonly HttpListener[]> {
   const wanted: readonly { address: string; port: number; pages: ReadonlyMap<string, Page>; flag: string }[] = [
     { address: config.healthAddr, port: config.healthPort, pages: healthPages(() => daemon.health()), flag: '--health-port' },
     {
@@ -195,16 +213,7 @@ async function listen({ config }: Invocation, daemon: Daemon, metrics: Metrics, 
       flag: '--metrics-port',
     },
   ];
-  const listeners: HttpListener[] = [];
-  for (const { address, port, pages, flag } of wanted) {
-    if (port === 0) continue;
-    try {
-      listeners.push(await listenHttp(address, port, pages));
-    } catch (thrown) {
-      log.error(`${flag}=${port} cannot be listened on: ${messageOf(thrown)}. Free it or choose another; everything else works.`);
-    }
-  }
-  return listeners;
+  return await Promise.all(wanted.filter(({ port }) => port !== 0).map(each => listenForGood({ ...each, clock, log })));
 }
 
 /** Resolves at the first SIGINT or SIGTERM; the second ends the process at once. */

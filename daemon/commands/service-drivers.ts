@@ -11,6 +11,7 @@ import { type StateFile, stateFile } from '../kernel/state-file.ts';
 import { procLines } from '../kernel/text-lines.ts';
 import type { IpAddress } from '../net/address.ts';
 import type { Clock } from '../net/clock.ts';
+import { instantOf } from '../net/instant.ts';
 import { type HealthPortDriver, healthPortDriver } from '../observe/health-ports.ts';
 import type { Log } from '../observe/log.ts';
 import type { TableDriver } from '../reconcile/driver.ts';
@@ -85,6 +86,7 @@ function drainingIpvs(
 ): DrainingIpvs {
   return new DrainingIpvs({
     inner,
+    startedAt: instantOf(clock.now() - millisecondsUp()),
     clock: { now: () => clock.now(), after: (milliseconds, fire) => timer.after(milliseconds, fire) },
     readLines: procLines(() => clock.now()),
     record,
@@ -99,12 +101,27 @@ function lookingOnly(file: StateFile): StateFile {
   return { read: () => file.read().catch(() => undefined), write: () => Promise.resolve() };
 }
 
-/** What cannot be kept is told; draining goes on without. */
-function lenient(file: StateFile, log: Log): StateFile {
+/** Of the host, by a clock that nobody sets (clock_gettime(2), CLOCK_MONOTONIC). */
+function millisecondsUp(): number {
+  return Number(process.hrtime.bigint() / 1_000_000n);
+}
+
+/** What cannot be kept is told, once until it can be again; draining goes on without. */
+export function lenient(file: StateFile, log: Pick<Log, 'info' | 'warn'>): StateFile {
+  let told: string | undefined;
   const tell = (thrown: unknown): undefined => {
-    log.warn(`which endpoints drain cannot be kept over a restart: ${messageOf(thrown)}`, { code: 'FW_COMMAND_FAILED' });
+    const reason = messageOf(thrown);
+    if (reason !== told)
+      log.warn(`which endpoints drain cannot be kept over a restart: ${reason}; free space below /run, or make it writable`, {
+        code: 'FW_COMMAND_FAILED',
+      });
+    told = reason;
   };
-  return { read: () => file.read().catch(tell), write: text => file.write(text).catch(tell) };
+  const isKept = (): void => {
+    if (told !== undefined) log.info('which endpoints drain is kept again');
+    told = undefined;
+  };
+  return { read: () => file.read().catch(tell), write: text => file.write(text).then(isKept, tell) };
 }
 
 function toldOf(log: Log): (error: FairwayError | undefined) => void {

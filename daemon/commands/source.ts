@@ -24,8 +24,18 @@ export interface SourceOptions {
 
 /** Rejects with FW_CONFIG_KUBECONFIG where the credentials cannot be used as they are. */
 export async function openSource(options: SourceOptions): Promise<ClusterSource> {
-  const { config, environment, kinds, clock, observer, onRemark } = options;
+  const { config, kinds, clock, observer } = options;
   if (config.manifests !== '') return new ManifestSource({ directory: config.manifests, kinds, clock });
+  return new ApiSource({ kinds, transport: await openTransport(options), clock, random: Math.random, observer });
+}
+
+/** Likewise, for whoever asks the API server itself. */
+export async function openTransport({
+  config,
+  environment,
+  clock,
+  onRemark,
+}: Pick<SourceOptions, 'config' | 'environment' | 'clock' | 'onRemark'>): Promise<Transport> {
   let isInCluster = config.kubeconfig === '';
   const credentials = await openCredentials({
     kubeconfig: config.kubeconfig,
@@ -39,8 +49,7 @@ export async function openSource(options: SourceOptions): Promise<ClusterSource>
   });
   const remark = isInCluster ? ownAddressRemark(config, environment) : undefined;
   if (remark !== undefined) onRemark(remark);
-  const transport = new Transport({ credentials, clock, userAgent: `fairway/${VERSION}` });
-  return new ApiSource({ kinds, transport, clock, random: Math.random, observer });
+  return new Transport({ credentials, clock, userAgent: `fairway/${VERSION}` });
 }
 
 /**

@@ -5,8 +5,8 @@
 import type { Capabilities } from '../cluster/snapshot.ts';
 import { messageOf } from '../errors.ts';
 import type { Command, CommandRunner } from './command.ts';
-import { type IptablesTools, PROBE_CHAIN, probeIptables } from './iptables-flavour.ts';
-import { reasonOf } from './iptables-refusal.ts';
+import { type IptablesTools, isAbsence, PROBE_CHAIN, probeIptables } from './iptables-flavour.ts';
+import { isLockHeld, reasonOf } from './iptables-refusal.ts';
 
 export interface CapabilityOptions {
   readonly runner: CommandRunner;
@@ -37,10 +37,12 @@ const FILES = {
   ipv6: '/proc/net/if_inet6',
 };
 
+/** Nothing waits long for it: what is not there by then is looked for again. */
+const MODPROBE_MS = 10_000;
 const MODULES: readonly string[] = ['ip_vs', 'br_netfilter', 'dummy', 'xt_ipvs', 'xt_set', 'xt_limit', 'xt_NFLOG'];
 
 /** Names nobody else takes; a probe that was killed half way is cleared up by the next one. */
-const PROBE_LINK = 'fairway-probe';
+export const PROBE_LINK = 'fairway-probe';
 const PROBE_SETS: readonly (readonly [name: string, type: string])[] = [
   ['fairway-probe', 'hash:ip'],
   ['fairway-probe-2', 'hash:ip,port'],
@@ -51,6 +53,11 @@ const PROBE_SETS: readonly (readonly [name: string, type: string])[] = [
 ];
 const PROBE_SET_IPV6: readonly [name: string, type: string] = ['inet6:fairway-probe', 'hash:ip family inet6'];
 
+/** Whether a set is one that a probe made, perhaps this very moment. */
+export function isProbeSet(name: string): boolean {
+  return [...PROBE_SETS, PROBE_SET_IPV6].some(([probe]) => probe === name);
+}
+
 /** Probes; eight short processes where all is well. Throws only for an aborted signal. */
 export async function probeHost(options: CapabilityOptions, signal: AbortSignal): Promise<HostProbe> {
   const isThere = (path: string): Promise<boolean> =>
@@ -59,7 +66,8 @@ export async function probeHost(options: CapabilityOptions, signal: AbortSignal)
       () => false,
     );
   const run = (command: Command): Promise<string | undefined> => complaintOf(options.runner, command, signal);
-  if (!((await isThere(FILES.ipvs)) && (await isThere(FILES.bridge)))) await run({ argv: ['modprobe', '-a', '-q', ...MODULES] });
+  if (!((await isThere(FILES.ipvs)) && (await isThere(FILES.bridge))))
+    await run({ argv: ['modprobe', '-a', '-q', ...MODULES], timeoutMs: MODPROBE_MS });
   const [ipvs, bridge, ipv6] = await Promise.all([isThere(FILES.ipvs), isThere(FILES.bridge), isThere(FILES.ipv6)]);
   const probeSets = ipv6 ? [...PROBE_SETS, PROBE_SET_IPV6] : PROBE_SETS;
   const createSets = probeSets.map(([name, type]) => `create ${name} ${type}\n`).join('');
@@ -175,7 +183,10 @@ function report(neededBy: readonly string[], facility: string, ok: boolean, how:
   return { facility, neededBy, ok, remark: ok ? how : remedy };
 }
 
-/** Undefined where the command succeeds, else why not. */
+/**
+ * Undefined where the command succeeds, else why not. What could not be tried (no process, no time, a lock that others hold) is no complaint: a facility
+ * that counts as lacking has what an earlier run made with it taken away, policies among it; one that counts as there fails, is told, and is tried again.
+ */
 async function complaintOf(runner: CommandRunner, command: Command, signal: AbortSignal): Promise<string | undefined> {
   try {
     const result = await runner.run(command, signal);
@@ -183,7 +194,7 @@ async function complaintOf(runner: CommandRunner, command: Command, signal: Abor
     return `${command.argv[0]}: ${result.stderr.trim().split('\n')[0]?.replace(/\.$/, '') || `exit status ${result.status}`}`;
   } catch (thrown) {
     if (signal.aborted) throw thrown;
-    return messageOf(thrown);
+    return isAbsence(thrown) ? messageOf(thrown) : undefined;
   }
 }
 
@@ -220,10 +231,10 @@ async function probeRules(runner: CommandRunner, iptables: IptablesTools, signal
     const stdin = `*nat\n:${PROBE_CHAIN} - [0:0]\n${added}COMMIT\n*nat\n:${PROBE_CHAIN} - [0:0]\n-X ${PROBE_CHAIN}\nCOMMIT\n`;
     try {
       const result = await runner.run({ argv: [tool.restore[0], '--noflush', '-w', '5'], stdin }, signal);
-      return result.status === 0 ? undefined : reasonOf(result);
+      return result.status === 0 || isLockHeld(result) ? undefined : reasonOf(result);
     } catch (thrown) {
       if (signal.aborted) throw thrown;
-      return messageOf(thrown);
+      return isAbsence(thrown) ? messageOf(thrown) : undefined;
     }
   };
   if ((await tryRules(Object.values(rules))) === undefined) return { ipvs: undefined, set: undefined, nflog: undefined };

@@ -11,7 +11,8 @@ export interface HostFactsOptions {
   readonly runner: CommandRunner;
   readonly clock: Clock;
   readonly hostname: string;
-  readonly capabilities: Capabilities;
+  /** Another object once the host can do more. */
+  readonly capabilities: () => Capabilities;
   /** Whether a link is one that we make and fill ourselves: neither it nor its addresses are facts about the host. */
   readonly isOwnLink: (name: string) => boolean;
   /** Called with every new picture; never for one equal to the last. */
@@ -230,7 +231,7 @@ function factsOf(host: Host, options: HostFactsOptions): HostFacts {
   const { hostname, capabilities, isOwnLink } = options;
   return {
     hostname,
-    capabilities,
+    capabilities: capabilities(),
     addresses: host.addresses.filter(({ link }) => !isOwnLink(link)),
     links: new Map([...host.links].filter(([link]) => !isOwnLink(link))),
   };
@@ -239,6 +240,7 @@ function factsOf(host: Host, options: HostFactsOptions): HostFacts {
 function sameFacts(one: HostFacts, other: HostFacts): boolean {
   return (
     one.hostname === other.hostname &&
+    one.capabilities === other.capabilities &&
     one.links.size === other.links.size &&
     [...one.links].every(([name, link]) => sameLink(link, other.links.get(name))) &&
     one.addresses.length === other.addresses.length &&

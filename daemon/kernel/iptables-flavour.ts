@@ -5,7 +5,7 @@
 import { FairwayError, messageOf } from '../errors.ts';
 import type { Family } from '../net/address.ts';
 import type { Command, CommandRunner } from './command.ts';
-import { reasonOf } from './iptables-refusal.ts';
+import { isLockHeld, reasonOf } from './iptables-refusal.ts';
 
 /** `default` is a plain `iptables` on a host that has no tool named for its flavour. */
 export type IptablesFlavour = 'nft' | 'legacy' | 'default';
@@ -133,7 +133,7 @@ async function survey(runner: CommandRunner, flavour: 'nft' | 'legacy', signal: 
         () => true,
         (thrown: unknown) => {
           if (signal.aborted) throw thrown;
-          return !(thrown instanceof FairwayError && thrown.code === 'FW_CAPABILITY_TOOL_MISSING');
+          return !isAbsence(thrown);
         },
       ),
     ),
@@ -151,9 +151,15 @@ async function trial(
   const [program] = toolOf(flavour, family).restore;
   try {
     const result = await runner.run({ argv: [program, '--noflush', '-w', '5'], stdin: TRIAL }, signal);
-    return result.status === 0 ? undefined : `${program}: ${reasonOf(result)}`;
+    // A lock that others hold says that they use this flavour: choosing another would part our rules from theirs.
+    return result.status === 0 || isLockHeld(result) ? undefined : `${program}: ${reasonOf(result)}`;
   } catch (thrown) {
     if (signal.aborted) throw thrown;
-    return messageOf(thrown);
+    return isAbsence(thrown) ? messageOf(thrown) : undefined;
   }
+}
+
+/** Whether this says that there is no such program: anything else passes. */
+export function isAbsence(thrown: unknown): boolean {
+  return thrown instanceof FairwayError && thrown.code === 'FW_CAPABILITY_TOOL_MISSING';
 }

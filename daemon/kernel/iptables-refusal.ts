@@ -24,8 +24,8 @@ export type Refusal =
 /** Reads a failed run. `blamed` maps keys to the line of the script that was refused. */
 export function refusalOf(result: CommandResult, lines: readonly ScriptLine[], changes: readonly IptablesChange[]): Refusal {
   const reason = reasonOf(result);
-  if (/xtables lock|xtables\.lock.*temporarily/.test(result.stderr)) {
-    const message = `another program holds the xtables lock (/run/xtables.lock): ${reason}`;
+  if (isLockHeld(result)) {
+    const message = `another program holds the xtables lock (/run/xtables.lock), see who by lsof or fuser; tried again: ${reason}`;
     return { of: 'tool', error: new FairwayError('FW_COMMAND_TIMEOUT', message) };
   }
   const named = [...result.stderr.matchAll(/\bline:? ([0-9]+)/g)].flatMap(([, number]) => lines[Number(number) - 1] ?? []);
@@ -56,6 +56,11 @@ function blameCallers(
     const rule = entry.kind === 'chain' ? entry.rules.find(jumps) : [hookRule(entry)].find(jumps);
     if (rule !== undefined) blamed.set(change.key, rule);
   }
+}
+
+/** Whether the tool gave up waiting for the lock that all programs of the legacy flavour share. */
+export function isLockHeld({ stderr }: CommandResult): boolean {
+  return /xtables lock|xtables\.lock.*temporarily/.test(stderr);
 }
 
 /** What the tool said, without its name, its version and its advice. */

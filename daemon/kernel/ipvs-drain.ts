@@ -18,6 +18,8 @@ import type { ReadLines } from './text-lines.ts';
 export interface DrainOptions {
   readonly inner: TableDriver<VirtualServer>;
   readonly clock: Clock;
+  /** When the host was started, by the clock; unless told, where the clock begins. */
+  readonly startedAt?: Instant;
   readonly readLines: ReadLines;
   /** Must not reject: without the file, the next daemon begins to drain anew. */
   readonly record: StateFile;
@@ -44,6 +46,7 @@ type Servers = ReadonlyMap<string, VirtualServer>;
 
 export class DrainingIpvs implements TableDriver<VirtualServer> {
   readonly #options: DrainOptions;
+  readonly #startedAt: Instant;
   /** By virtual service and destination. */
   readonly #draining = new Map<string, Map<string, Draining>>();
   /** As they stand in the kernel, of services that have something to drain: what drains included. */
@@ -65,6 +68,7 @@ export class DrainingIpvs implements TableDriver<VirtualServer> {
 
   constructor(options: DrainOptions) {
     this.#options = options;
+    this.#startedAt = options.startedAt ?? instantOf(0);
   }
 
   render(changes: readonly Change<VirtualServer>[]): string {
@@ -136,7 +140,7 @@ export class DrainingIpvs implements TableDriver<VirtualServer> {
   async #load(): Promise<void> {
     if (this.#isLoaded) return;
     this.#written = (await this.#options.record.read()) ?? '';
-    for (const each of parseRecord(this.#written)) this.#note(each);
+    for (const each of parseRecord(this.#written, this.#startedAt)) this.#note(each);
     this.#isLoaded = true;
   }
 
@@ -329,6 +333,7 @@ export class DrainingIpvs implements TableDriver<VirtualServer> {
   async #write(): Promise<void> {
     const text = recordText(
       [...this.#draining.values()].flatMap(drained => [...drained.values()].filter(({ isBrief }) => !isBrief)),
+      this.#startedAt,
     );
     if (text === this.#written) return;
     await this.#options.record.write(text);

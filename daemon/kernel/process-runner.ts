@@ -1,5 +1,5 @@
 /** Processes for real: no shell, the C locale, a time limit always. */
-import { type ChildProcessWithoutNullStreams, spawn } from 'node:child_process';
+import { type ChildProcess, spawn } from 'node:child_process';
 import { constants } from 'node:os';
 import { FairwayError, messageOf } from '../errors.ts';
 import type { Clock } from '../net/clock.ts';
@@ -89,16 +89,16 @@ export function lineSplitter(onLine: (line: string) => void): { push(text: strin
 
 class Run {
   readonly #command: Command;
-  readonly #child: ChildProcessWithoutNullStreams;
+  readonly #child: ChildProcess;
   readonly #errors: string[] = [];
   /** Why the process must end before it wants to; what is thrown once it is gone. */
   #stopped: { readonly reason: unknown } | undefined;
 
   constructor(command: Command, environment: NodeJS.ProcessEnv, onStdout: (text: string) => void) {
     this.#command = command;
-    const [program, ...args] = command.argv;
-    this.#child = spawn(program, args, { env: environment, stdio: 'pipe' });
-    this.#child.stdout.setEncoding('utf8').on('data', (text: string) => {
+    this.#child = this.#begin(environment);
+    // Where open files have run out there is a child without pipes, and an event that tells why.
+    this.#child.stdout?.setEncoding('utf8').on('data', (text: string) => {
       // What a reader throws must end the run, not the daemon.
       try {
         onStdout(text);
@@ -106,10 +106,20 @@ class Run {
         this.#stop(thrown);
       }
     });
-    this.#child.stderr.setEncoding('utf8').on('data', (text: string) => this.#errors.push(text));
+    this.#child.stderr?.setEncoding('utf8').on('data', (text: string) => this.#errors.push(text));
     // A tool that stops at a bad line leaves our text unread (EPIPE): its status and stderr tell the story.
-    this.#child.stdin.on('error', () => undefined);
-    this.#child.stdin.end(command.stdin ?? '');
+    this.#child.stdin?.on('error', () => undefined);
+    this.#child.stdin?.end(command.stdin ?? '');
+  }
+
+  /** Some failures are thrown (ENOMEM), others are told by an event. */
+  #begin(environment: NodeJS.ProcessEnv): ChildProcess {
+    const [program, ...args] = this.#command.argv;
+    try {
+      return spawn(program, args, { env: environment, stdio: 'pipe' });
+    } catch (thrown) {
+      throw cannotStart(this.#command.argv, thrown);
+    }
   }
 
   async finished(clock: Clock, signal: AbortSignal): Promise<CommandResult> {
@@ -132,7 +142,7 @@ class Run {
   /** Resolves with the exit status when the process is gone and both its outputs are read. */
   #closed(): Promise<number> {
     return new Promise((resolve, reject) => {
-      this.#child.once('error', error => reject(this.#cannotStart(error)));
+      this.#child.once('error', error => reject(cannotStart(this.#command.argv, error)));
       this.#child.once('close', (status, signal) => resolve(status ?? 128 + (signal === null ? 0 : constants.signals[signal])));
     });
   }
@@ -141,26 +151,45 @@ class Run {
     this.#stopped ??= { reason };
     this.#child.kill('SIGKILL');
     // A grandchild may hold the pipes open: nothing it says is waited for.
-    this.#child.stdout.destroy();
-    this.#child.stderr.destroy();
-    this.#child.stdin.destroy();
-  }
-
-  #cannotStart(error: Error): FairwayError {
-    const [program] = this.#command.argv;
-    if ('code' in error && error.code === 'ENOENT') {
-      return new FairwayError(
-        'FW_CAPABILITY_TOOL_MISSING',
-        `'${program}' is not installed: install the Debian package '${packageOf(program)}'`,
-        { cause: error },
-      );
-    }
-    return new FairwayError('FW_COMMAND_FAILED', `${this.#shown()} cannot be started: ${messageOf(error)}`, { cause: error });
+    this.#child.stdout?.destroy();
+    this.#child.stderr?.destroy();
+    this.#child.stdin?.destroy();
   }
 
   #shown(): string {
-    return `'${this.#command.argv.join(' ')}'`;
+    return shown(this.#command.argv);
   }
+}
+
+function shown(argv: Command['argv']): string {
+  return `'${argv.join(' ')}'`;
+}
+
+/** What stands in the way of a new process (fork(2), pipe(2)), and what to raise. */
+const SHORTAGES: Readonly<Record<string, string>> = {
+  EAGAIN:
+    'no further process is allowed: raise TasksMax of the unit, pids.max of the container or ulimit -u, or find who uses them up',
+  ENOMEM: 'there is no memory for a process: raise the memory limit, or find who uses it up',
+  EMFILE: 'we have as many files open as we may: raise LimitNOFILE of the unit or ulimit -n',
+  ENFILE: 'the host has as many files open as it may: raise the sysctl fs.file-max',
+};
+
+/** The error of a program that could not be started. */
+export function cannotStart(argv: Command['argv'], thrown: unknown): FairwayError {
+  const [program] = argv;
+  const code = thrown instanceof Error && 'code' in thrown ? String(thrown.code) : '';
+  if (code === 'ENOENT') {
+    return new FairwayError(
+      'FW_CAPABILITY_TOOL_MISSING',
+      `'${program}' is not installed: install the Debian package '${packageOf(program)}'`,
+      { cause: thrown },
+    );
+  }
+  const shortage = SHORTAGES[code];
+  const remedy = shortage === undefined ? '' : `; ${shortage}`;
+  return new FairwayError('FW_COMMAND_FAILED', `${shown(argv)} cannot be started: ${messageOf(thrown)}${remedy}`, {
+    cause: thrown,
+  });
 }
 
 /** The Debian package that brings a tool. */

@@ -1,8 +1,7 @@
 /** Programs that stay, and that outlive us if need be: of a session of their own, with a file for what they say. */
 import { spawn } from 'node:child_process';
 import { open } from 'node:fs/promises';
-import { FairwayError, messageOf } from '../errors.ts';
-import { packageOf } from './process-runner.ts';
+import { cannotStart } from './process-runner.ts';
 
 export interface ServiceProcess {
   readonly pid: number;
@@ -22,7 +21,8 @@ export interface ServiceProcessOptions {
 export function serviceStarter({
   path,
 }: ServiceProcessOptions): (argv: readonly [string, ...string[]], outputFile: string) => Promise<ServiceProcess> {
-  return async ([program, ...args], outputFile) => {
+  return async (argv, outputFile) => {
+    const [program, ...args] = argv;
     const output = await open(outputFile, 'a', 0o600);
     try {
       const child = spawn(program, args, {
@@ -41,19 +41,9 @@ export function serviceStarter({
       child.unref();
       return { pid: child.pid ?? 0, ended };
     } catch (thrown) {
-      throw cannotStart(program, thrown);
+      throw cannotStart(argv, thrown);
     } finally {
       await output.close();
     }
   };
-}
-
-function cannotStart(program: string, thrown: unknown): FairwayError {
-  if (thrown instanceof Error && 'code' in thrown && thrown.code === 'ENOENT')
-    return new FairwayError(
-      'FW_CAPABILITY_TOOL_MISSING',
-      `'${program}' is not installed: install the Debian package '${packageOf(program)}'`,
-      { cause: thrown },
-    );
-  return new FairwayError('FW_COMMAND_FAILED', `'${program}' cannot be started: ${messageOf(thrown)}`, { cause: thrown });
 }

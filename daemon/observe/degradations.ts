@@ -7,6 +7,8 @@ import type { ModuleHealth } from './health.ts';
 export interface Evidence {
   readonly modules: readonly string[];
   readonly hasConverged: boolean;
+  /** What the first round waits for, where that is known. */
+  readonly awaited?: string | undefined;
   readonly planErrors: ReadonlyMap<string, FairwayError>;
   readonly tables: readonly TableStatus[];
   /** Kinds of objects that are not followed now, with the reason. */
@@ -26,7 +28,8 @@ export class Degradations {
   }
 
   #judged(name: string, evidence: Evidence): ModuleHealth {
-    if (!evidence.hasConverged) return { state: 'starting' };
+    const { awaited } = evidence;
+    if (!evidence.hasConverged) return { state: 'starting', ...(awaited === undefined ? {} : { reason: awaited }) };
     const reason = reasonFor(name, evidence);
     if (reason === undefined) {
       this.#since.delete(name);

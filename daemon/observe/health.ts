@@ -1,7 +1,8 @@
 /** The daemon's health as values, one state per module; only the core reports. */
 
 export type ModuleHealth =
-  | { readonly state: 'starting' }
+  /** `reason`: what is waited for, where that is known. */
+  | { readonly state: 'starting'; readonly reason?: string }
   | { readonly state: 'ok' }
   | { readonly state: 'degraded'; readonly reason: string; readonly since: number };
 
@@ -20,8 +21,9 @@ export function isReady(health: Health): boolean {
 
 /** One line a module, for people. */
 export function describeHealth(health: Health): string {
-  const lines = [...health.modules].map(
-    ([name, module]) => `${name}: ${module.state === 'degraded' ? `degraded: ${module.reason}` : module.state}`,
-  );
+  const lines = [...health.modules].map(([name, module]) => {
+    const reason = module.state === 'ok' ? undefined : module.reason;
+    return `${name}: ${module.state}${reason === undefined ? '' : `: ${reason}`}`;
+  });
   return `${[health.isLive ? 'loop: ok' : 'loop: has not ticked in time', ...lines].join('\n')}\n`;
 }

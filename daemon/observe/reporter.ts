@@ -84,10 +84,10 @@ export class Reporter implements ReconcileObserver {
     this.#tellDiagnostics(diagnostics);
   }
 
-  /** A source of the cluster's objects is not up to date (`reason`), or is again. */
-  source(name: string, reason: string | undefined): void {
-    if (reason === undefined) this.#resolved(`source ${name}`);
-    else this.#stands(`source ${name}`, reason, 'FW_API_UNREACHABLE');
+  /** A source of the cluster's objects is not up to date, or is again. */
+  source(name: string, trouble: FairwayError | undefined): void {
+    if (trouble === undefined) this.#resolved(`source ${name}`);
+    else this.#stands(`source ${name}`, trouble.message, trouble.code);
   }
 
   #tellDiagnostics(diagnostics: readonly Diagnostic[]): void {

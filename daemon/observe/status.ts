@@ -98,7 +98,7 @@ export function moduleLines(health: Health): readonly ModuleLine[] {
   return [...health.modules].map(([name, module]) => ({
     name,
     state: module.state,
-    reason: module.state === 'degraded' ? module.reason : undefined,
+    reason: module.state === 'ok' ? undefined : module.reason,
     since: module.state === 'degraded' ? iso(module.since) : undefined,
   }));
 }

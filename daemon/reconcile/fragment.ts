@@ -39,6 +39,7 @@ export const DIAGNOSTIC_CODES = {
   FW_SERVICE_ANNOTATION: 'An annotation has a value we cannot use.',
   FW_SERVICE_UNSUPPORTED: 'A feature of the Service is not built yet.',
   FW_POLICY_UNUSABLE: 'A direction of a NetworkPolicy cannot be used; the pods it selects are closed in it.',
+  FW_NODE_UNKNOWN: 'There are Node objects, and none has our name.',
   FW_NODE_ADDRESS: 'The node has no usable address of a family.',
   FW_NODE_ROUTING: 'An annotation or a pod CIDR of a Node cannot be used for routing; the rest of the Node is.',
   FW_HOST_CAPABILITY: 'The host lacks a facility; what needs it is left out.',

@@ -33,7 +33,7 @@ export function nodeDiagnostics(
       'FW_HOST_CAPABILITY',
       capabilities.ipset
         ? `${family === 'ipv6' ? 'ip6tables' : 'iptables'} is not installed or the kernel lacks its filter table: no network policy is enforced for ${title(family)}.`
-        : `ipset is not installed or the kernel lacks it (CONFIG_IP_SET, CONFIG_NETFILTER_XT_SET): no network policy is enforced for ${title(family)}.`,
+        : `ipset is not installed or the kernel lacks it (CONFIG_IP_SET, CONFIG_NETFILTER_XT_SET): no network policy is enforced for ${title(family)}; what an earlier run enforced stays as it was.`,
     );
   }
   if (families.length === 0) return found;

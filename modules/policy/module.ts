@@ -38,6 +38,7 @@ class PolicyModule implements Module {
     }
     if (fragments === 'other families') throw new Error('the families of the pods changed within one snapshot');
     this.#last = { context, planner };
-    return { fragments };
+    // Without ipset nothing can be enforced anew, and what an earlier run made still is.
+    return context.capabilities.ipset ? { fragments } : { fragments, undecided: ['ipset', 'iptables'] };
   }
 }

@@ -1,5 +1,7 @@
 // Runs as root in the lab's guest, or in a network namespace of a machine that has gobgpd: `unshare -n` around mocha.
 import assert from 'node:assert/strict';
+import { once } from 'node:events';
+import { createServer } from 'node:net';
 import { bgpPathDriver, bgpPeerDriver, bgpPolicyDriver, bgpServerDriver } from '../../daemon/bgp/tables.ts';
 import { FairwayError } from '../../daemon/errors.ts';
 import { mustParsePrefix } from '../../daemon/net/prefix.ts';
@@ -45,6 +47,18 @@ describe('gobgpd 3', function () {
       await world.speaker.stopServer(never);
       const absent = { ...SERVER, listenAddresses: [address(WE.address), address('192.0.2.77')] };
       await assert.rejects(world.speaker.startServer(absent, never), /192\.0\.2\.77.*cannot assign/);
+      await world.speaker.startServer(SERVER, never);
+      assert.deepEqual(await world.speaker.server(never), SERVER);
+    });
+
+    it('says that another program has its port, with the flag for another, and starts when it is free', async () => {
+      await world.speaker.stopServer(never);
+      const other = createServer().listen(SERVER.port, WE.address);
+      await once(other, 'listening');
+      const remedy = /address already in use \(another program speaks BGP there: .*--bgp-port/;
+      await assert.rejects(world.speaker.startServer(SERVER, never), remedy);
+      other.close();
+      await once(other, 'close');
       await world.speaker.startServer(SERVER, never);
       assert.deepEqual(await world.speaker.server(never), SERVER);
     });

@@ -37,7 +37,7 @@ describe('what happens on the host', () => {
         runner,
         clock,
         hostname: 'node-1',
-        capabilities,
+        capabilities: () => capabilities,
         isOwnLink: name => name === 'kube-dummy-if' || isOverlayLink(name),
         onChange: () => pictures++,
         onDisturbance: what => told.push(what),

@@ -197,7 +197,7 @@ describe('what the host is like', () => {
         runner,
         clock,
         hostname: 'node-1',
-        capabilities,
+        capabilities: () => capabilities,
         isOwnLink: name => ownLinks.has(name),
         onChange: facts => heard(facts),
         onDisturbance: () => undefined,

@@ -8,8 +8,12 @@ interface Timer {
 }
 
 export class ManualClock implements Clock {
-  #now = 1_000_000;
+  #now: number;
   #timers: Timer[] = [];
+
+  constructor(now = 1_000_000) {
+    this.#now = now;
+  }
 
   now(): Instant {
     return instantOf(this.#now);

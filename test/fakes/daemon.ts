@@ -1,11 +1,14 @@
 /** The whole daemon on fakes: tables in memory, a source driven by hand, a clock moved by hand. */
 
+import { ApiSource } from '../../daemon/cluster/api-source.ts';
+import type { ClusterSource } from '../../daemon/cluster/kinds.ts';
 import type { HostFacts } from '../../daemon/cluster/snapshot.ts';
 import { metricsStatus } from '../../daemon/commands/measure.ts';
+import { UNOBSERVED } from '../../daemon/commands/source.ts';
 import { type BgpControl, Daemon } from '../../daemon/daemon.ts';
 import type { Fields, Log, LogLevel } from '../../daemon/observe/log.ts';
 import { Metrics } from '../../daemon/observe/metrics.ts';
-import type { Module } from '../../daemon/reconcile/module.ts';
+import { kindsRead, type Module } from '../../daemon/reconcile/module.ts';
 import { policyModule } from '../../modules/policy/module.ts';
 import type { PolicyOptions } from '../../modules/policy/options.ts';
 import { routingModule } from '../../modules/routing/module.ts';
@@ -17,6 +20,7 @@ import { policyOptions } from '../fixtures/policy-options.ts';
 import { routingOptions } from '../fixtures/routing-options.ts';
 import { servicesOptions } from '../fixtures/services-options.ts';
 import { ManualClock } from './clock.ts';
+import { MemoryApi } from './memory-api.ts';
 import { FakeSource } from './source.ts';
 import { fakeTables } from './tables.ts';
 
@@ -91,10 +95,32 @@ export function startRoutingWorld(
   return { ...startWorldWith([routingModule(routingOptions(options)), ...others], host, control), bgp };
 }
 
-function startWorldWith(modules: readonly Module[], host: HostFacts, bgp?: BgpControl): World {
+export interface ApiWorld extends Omit<World, 'source'> {
+  readonly api: MemoryApi;
+}
+
+/** A daemon on node-1 with the services module, on an API server in memory. */
+export function startApiWorld(options: Partial<ServicesOptions> = {}): ApiWorld {
   const clock = new ManualClock();
-  const tables = fakeTables();
+  const api = new MemoryApi(clock);
+  const modules = [servicesModule(servicesOptions(options))];
+  const source = new ApiSource({ kinds: kindsRead(modules), transport: api, clock, random: () => 0.5, observer: UNOBSERVED });
+  return { ...startOn(source, clock, modules, hostFacts()), api };
+}
+
+function startWorldWith(modules: readonly Module[], host: HostFacts, bgp?: BgpControl): World {
   const source = new FakeSource();
+  return { ...startOn(source, new ManualClock(), modules, host, bgp), source };
+}
+
+function startOn(
+  source: ClusterSource,
+  clock: ManualClock,
+  modules: readonly Module[],
+  host: HostFacts,
+  bgp?: BgpControl,
+): Omit<World, 'source'> {
+  const tables = fakeTables();
   const log = new LogLines();
   const metrics = new Metrics({
     version: 'test',
@@ -119,5 +145,5 @@ function startWorldWith(modules: readonly Module[], host: HostFacts, bgp?: BgpCo
     cacheSyncTimeoutMs: 60_000,
   });
   daemon.start();
-  return { clock, tables, source, log, daemon, metrics };
+  return { clock, tables, log, daemon, metrics };
 }

@@ -1,7 +1,9 @@
 /** What a source told, as the store would hold it, and a way to wait for it. */
+
 import type { ClusterKinds, ClusterObject, Complaint, Kind, ObjectKey, SourceEvents } from '../../daemon/cluster/kinds.ts';
 import { keyOf } from '../../daemon/cluster/kinds.ts';
 import type { FirstListWay, ReflectorObserver, RelistReason } from '../../daemon/cluster/reflector.ts';
+import type { FairwayError } from '../../daemon/errors.ts';
 
 export class Recorder implements SourceEvents, ReflectorObserver {
   /** By `KIND KEY`. */
@@ -73,7 +75,8 @@ export class Recorder implements SourceEvents, ReflectorObserver {
     this.#wake();
   }
 
-  degraded(kind: Kind, reason: string | undefined): void {
+  degraded(kind: Kind, trouble: FairwayError | undefined): void {
+    const reason = trouble?.message;
     if (reason === undefined) this.degradations.delete(kind);
     else {
       this.degradations.set(kind, reason);

@@ -1,5 +1,7 @@
 /** A source of cluster objects that a test drives by hand. */
+
 import type { ClusterKinds, ClusterObject, ClusterSource, Kind, SourceEvents } from '../../daemon/cluster/kinds.ts';
+import { FairwayError } from '../../daemon/errors.ts';
 
 export class FakeSource implements ClusterSource {
   #events: SourceEvents | undefined;
@@ -30,7 +32,7 @@ export class FakeSource implements ClusterSource {
   }
 
   fails(kind: Kind, reason: string | undefined): void {
-    this.#running().degraded(kind, reason);
+    this.#running().degraded(kind, reason === undefined ? undefined : new FairwayError('FW_API_UNREACHABLE', reason));
   }
 
   #running(): SourceEvents {

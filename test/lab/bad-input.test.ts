@@ -175,10 +175,10 @@ describeServices('a node that lacks tools', { daemons: [{ node: 1 }], objects: l
     assert.equal(await daemon.stop(), 0);
   });
 
-  it('two daemons on one node end where one does', async () => {
+  it('two daemons on one node, the second one forced by a --socket of its own, end where one does', async () => {
     const { lab, fleets, cluster } = suite();
     const first = fleets[0]!.daemon(lab.node(1));
-    const second = fleets[0]!.startOn(lab.node(1), { flags: ['--health-port=20245'] });
+    const second = fleets[0]!.startOn(lab.node(1), { flags: ['--health-port=20245', '--socket=/run/second.sock'] });
     await second.waitForLine(/ready: the first round is in/, 60_000);
     await cluster.put(...healthy(lab, [1, 1], [3, 1]));
     await until(

@@ -57,8 +57,10 @@ async function atRest(
   options: Partial<PolicyOptions> = IPV4_ONLY,
   host: HostFacts = hostFacts(),
   nodes = [node(1), node(2)],
+  prepare: (world: World) => void = () => undefined,
 ): Promise<PolicyWorld> {
   const world = startPolicyWorld(options, host);
+  prepare(world);
   const applies = recordApplies(world.tables);
   const { source } = world;
   source.list('Node', nodes);
@@ -469,6 +471,34 @@ describe('a host that lacks something', () => {
       assert.match(found[0] ?? '', pattern);
     });
   }
+
+  it('ipset, that an earlier run had: its policies stay in force as they are, and are followed when ipset is there', async () => {
+    const former = await atRest();
+    await former.daemon.stop();
+    const host = hostFacts({ capabilities: { ...ALL_CAPABILITIES, ipset: false } });
+    const world = await atRest({ policies: [letsClientsIn('web')] }, IPV4_ONLY, host, undefined, ({ tables }) => {
+      for (const [key, value] of former.tables.iptables.state) tables.iptables.state.set(key, value);
+      for (const [key, value] of former.tables.ipset.state) tables.ipset.state.set(key, value);
+      tables.ipset.broken = "'ipset' is not installed";
+    });
+    await world.clock.advance(120_000);
+    assert.deepEqual([...world.tables.iptables.state.keys()], [...former.tables.iptables.state.keys()]);
+    assert.match(
+      diagnosticsOf(world).join('\n'),
+      /ipset is not installed .*no network policy is enforced .*what an earlier run enforced stays/,
+    );
+    world.tables.ipset.broken = undefined;
+    world.tables.iptables.written.length = 0;
+    world.daemon.hostChanged(hostFacts());
+    await world.clock.advance(20_000);
+    assert.equal(rulesOf(world, policyChain('default/web', 'ingress'))?.length, 1);
+    assert.equal(rulesOf(world, policyChain('default/db', 'ingress')), undefined, 'the policy that went meanwhile');
+    assert.deepEqual(
+      world.tables.iptables.written.filter(change => change.includes(policyChain('default/web', 'ingress'))),
+      [],
+    );
+    await world.daemon.stop();
+  });
 
   it('ip6tables: IPv4 is enforced all the same', async () => {
     const host = hostFacts({ capabilities: { ...ALL_CAPABILITIES, iptables: { ipv4: true, ipv6: false } } });

@@ -52,7 +52,7 @@ async function follow() {
       runner: host,
       clock,
       hostname: 'node-1',
-      capabilities,
+      capabilities: () => capabilities,
       isOwnLink: name => name === 'kube-dummy-if' || name.startsWith('tun-'),
       onChange: facts => heard.push(facts),
       onDisturbance: (what, goneRoutes) => {

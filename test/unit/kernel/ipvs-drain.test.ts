@@ -2,6 +2,7 @@
 import assert from 'node:assert/strict';
 import { DrainingIpvs } from '../../../daemon/kernel/ipvs-drain.ts';
 import { type IpAddress, mustParseAddress } from '../../../daemon/net/address.ts';
+import { instantOf } from '../../../daemon/net/instant.ts';
 import {
   type Destination,
   destinationKey,
@@ -50,10 +51,11 @@ describe('draining', () => {
   let graces: Map<IpAddress, number>;
   let driver: DrainingIpvs;
 
-  const startAnew = (): DrainingIpvs =>
+  const startAnew = (startedAt = instantOf(0)): DrainingIpvs =>
     new DrainingIpvs({
       inner: kernel,
       clock,
+      startedAt,
       readLines: kernel.readLines,
       record: {
         read: async () => record,
@@ -113,7 +115,7 @@ describe('draining', () => {
     kernel.asked.length = 0;
     await want(wanted);
     assert.deepEqual(kernel.asked, [], 'nothing left to do');
-    assert.equal(record, `${1_000_000 + GRACE} 10.244.1.1 10.244.1.1:8080 ${WEB}\n`);
+    assert.equal(record, `up ${1_000_000 + GRACE} 10.244.1.1 10.244.1.1:8080 ${WEB}\n`);
   });
 
   it('ends where there are no connections at a look, and not before', async () => {
@@ -218,6 +220,25 @@ describe('draining', () => {
     assert.deepEqual(weights(), ['10.244.1.2:8080=1']);
   });
 
+  for (const [title, hours] of [
+    ['an hour ahead', 1],
+    ['an hour back', -1],
+  ] as const) {
+    it(`goes on in the next process with the old deadline although the wall clock was set ${title} between the two`, async () => {
+      await want(web(b));
+      await clock.advance(GRACE - LOOK);
+      driver.stop();
+      const earlier = clock.now();
+      clock = new ManualClock(earlier + hours * 3_600_000);
+      driver = startAnew(instantOf(clock.now() - earlier));
+      await want(web(b));
+      await clock.advance(LOOK - 1);
+      assert.deepEqual(weights(), ['10.244.1.1:8080=0', '10.244.1.2:8080=1']);
+      await clock.advance(1);
+      assert.deepEqual(weights(), ['10.244.1.2:8080=1']);
+    });
+  }
+
   it('is left to the next process by one that stops, whose timers do nothing any more', async () => {
     await want(web(b));
     driver.stop();
@@ -244,7 +265,7 @@ describe('draining', () => {
   it('without its record is begun anew: a destination of weight 0 that nobody knows of is as unwanted as any', async () => {
     await want(web(b));
     driver.stop();
-    for (const lost of [undefined, '1000000 10.244', 'TCP 10.96.0.1:80\n\n17 x y TCP z\n']) {
+    for (const lost of [undefined, 'up 1000000 10.244', 'TCP 10.96.0.1:80\n\nup 17 x y TCP z\n']) {
       record = lost;
       driver = startAnew();
       const found = await driver.read(keyed(web(b)), never);

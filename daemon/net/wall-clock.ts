@@ -1,4 +1,4 @@
-/** The wall clock, for comparison with what gobgpd writes by it. */
+/** The wall clock, for comparison with what others write by theirs: gobgpd, the API server. */
 
 /** Milliseconds since the epoch. */
 export function wallNow(): number {
