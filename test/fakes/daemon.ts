@@ -60,6 +60,8 @@ export interface World {
   readonly log: LogLines;
   readonly daemon: Daemon;
   readonly metrics: Metrics;
+  /** Called after every round. */
+  readonly settled: (() => void)[];
 }
 
 /** A daemon on node-1 with the services module, started; nothing is listed yet. */
@@ -102,6 +104,7 @@ function startWorldWith(modules: readonly Module[], host: HostFacts, bgp?: BgpCo
     wallNow: () => clock.now(),
     status: () => metricsStatus(daemon, 0, clock.now()),
   });
+  const settled: (() => void)[] = [];
   const daemon: Daemon = new Daemon({
     nodeName: 'node-1',
     modules,
@@ -117,7 +120,10 @@ function startWorldWith(modules: readonly Module[], host: HostFacts, bgp?: BgpCo
     auditPeriodMs: 60_000,
     auditPace: 'adaptive',
     cacheSyncTimeoutMs: 60_000,
+    onSettled: () => {
+      for (const hear of settled) hear();
+    },
   });
   daemon.start();
-  return { clock, tables, source, log, daemon, metrics };
+  return { clock, tables, source, log, daemon, metrics, settled };
 }
