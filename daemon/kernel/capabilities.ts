@@ -37,7 +37,8 @@ const FILES = {
   ipv6: '/proc/net/if_inet6',
 };
 
-const MODULES: readonly string[] = ['ip_vs', 'br_netfilter', 'dummy', 'xt_ipvs', 'xt_set', 'xt_limit', 'xt_NFLOG'];
+/** What is loaded where something is missing; `systemd/modules-load.d` has the same, for a daemon that may load nothing. */
+export const MODULES: readonly string[] = ['ip_vs', 'br_netfilter', 'dummy', 'xt_ipvs', 'xt_set', 'xt_limit', 'xt_NFLOG'];
 
 /** Names nobody else takes; a probe that was killed half way is cleared up by the next one. */
 const PROBE_LINK = 'fairway-probe';
