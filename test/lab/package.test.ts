@@ -8,7 +8,7 @@ import { skipBecause } from '../skip.ts';
 import { describeLab } from './describe-lab.ts';
 import { answers, POD_PORT, RANGES, routeToNode1, serveEverywhere } from './describe-services.ts';
 import { footprint } from './fleet.ts';
-import { endpoint, manifest, service, slice } from './objects.ts';
+import { endpoint, manifest, nodeObject, service, slice } from './objects.ts';
 import { Systemd } from './systemd.ts';
 import { cuts, failedOpenings, Load, type Stream, shown } from './traffic/load.ts';
 import { until } from './until.ts';
@@ -20,6 +20,16 @@ const STREAMS: readonly Stream[] = [
   { ...TARGET, kind: 'short', everyMs: 40 },
 ];
 const STATE = ['ActiveState', 'StatusText', 'MainPID', 'NRestarts', 'Result'];
+const DROP_INS = '/run/systemd/system/fairway.service.d';
+const CNI_FILE = '/etc/cni/net.d/10-kuberouter.conf';
+const CNI_CONFIGURATION = JSON.stringify({
+  cniVersion: '1.0.0',
+  name: 'kubernetes',
+  type: 'bridge',
+  bridge: 'kube-bridge',
+  isDefaultGateway: true,
+  ipam: { type: 'host-local' },
+});
 /** Two versions that differ in nothing else. */
 const [OLD, NEW] = ['0.1.0', '0.1.1'];
 /** What apt would look up in the archives is installed already; the lists of these would only cost time. */
@@ -68,9 +78,12 @@ describeLab('the Debian package', { nodes: 2, podsPerNode: 2, kernelArguments: [
     assert.ok(exchanges.length > 20, `${exchanges.length} exchanges`);
   }
 
-  async function configure(source: string): Promise<void> {
-    const flags = ['--run-router=false', '--run-firewall=false', '--hostname-override=node1', ...RANGES].join(' ');
-    const environment = `FAIRWAY_SOURCE="${source}"\nFAIRWAY_FLAGS="${flags}"\n`;
+  const FOLDER = '--manifests=/etc/fairway/manifests';
+  const SERVICES_ONLY = ['--run-router=false', '--run-firewall=false'];
+
+  async function configure(source: string, flags: readonly string[] = SERVICES_ONLY): Promise<void> {
+    const words = [...flags, '--hostname-override=node1', ...RANGES].join(' ');
+    const environment = `FAIRWAY_SOURCE="${source}"\nFAIRWAY_FLAGS="${words}"\n`;
     await lab().writeFile(lab().node(1), '/etc/fairway/fairway.env', environment);
   }
 
@@ -90,14 +103,11 @@ describeLab('the Debian package', { nodes: 2, podsPerNode: 2, kernelArguments: [
   it('once configured is started by systemctl, which returns when Services answer', async () => {
     const node = lab().node(1);
     // Two minutes, and two seconds before a restart, are long for a test.
-    await lab().writeFile(
-      node,
-      '/run/systemd/system/fairway.service.d/lab.conf',
-      '[Service]\nWatchdogSec=5s\nRestartSec=100ms\n',
-    );
+    await lab().writeFile(node, `${DROP_INS}/lab.conf`, '[Service]\nWatchdogSec=5s\nRestartSec=100ms\n');
     await systemd.expect('systemctl', 'daemon-reload');
-    await configure('--manifests=/etc/fairway/manifests');
+    await configure(FOLDER);
     const objects = [
+      ...lab().nodes.map(nodeObject),
       service('web', { clusterIP: TARGET.address, ports: [{ name: 'http', port: 80 }] }),
       slice('web', [{ name: 'http', port: POD_PORT }], [endpoint(lab().pod(1, 1)), endpoint(lab().pod(2, 1))]),
     ];
@@ -109,12 +119,36 @@ describeLab('the Debian package', { nodes: 2, podsPerNode: 2, kernelArguments: [
     assert.deepEqual([ActiveState, StatusText, NRestarts], ['active', 'in force: services', '0']);
   });
 
-  it('is not hindered by its sandbox', async () => {
+  it('is not hindered by its sandbox, whatever is switched on', async () => {
+    const node = lab().node(1);
+    await lab().writeFile(node, CNI_FILE, CNI_CONFIGURATION);
+    await configure(FOLDER, ['--cluster-asn=64512', '--peer-router-ips=192.168.1.1', '--peer-router-asns=64513']);
+    await systemd.expect('systemctl', 'restart', 'fairway');
+    assert.equal((await systemd.show('fairway', ...STATE))['StatusText'], 'in force: routing, services, policy');
+    assert.match(await systemd.expect('cat', CNI_FILE), new RegExp(node.podCidrs.ipv4));
+    assert.match(await systemd.expect('ss', '--listening', '--tcp', '--numeric', '--no-header'), /0\.0\.0\.0:179 /);
+    await systemd.expect('systemctl', 'start', 'fairway-gobgpd');
+    await systemd.expect('systemctl', 'stop', 'fairway-gobgpd');
     const journal = await systemd.expect('journalctl', '--unit=fairway', '--output=cat');
     assert.deepEqual(
-      journal.split('\n').filter(line => / [EW] |not permitted|denied/i.test(line)),
+      journal.split('\n').filter(line => / [EW] |not permitted|denied|read-only/i.test(line)),
       [],
     );
+  });
+
+  it('may work in the network namespaces of pods where the example for direct server return is installed', async () => {
+    const example = await systemd.expect('cat', '/usr/share/doc/fairway/examples/direct-server-return.conf');
+    // As the daemon does it, before the daemon, in the same sandbox.
+    const within = '[Service]\nExecStartPre=/usr/bin/nsenter --net=/proc/1/ns/net /sbin/ip link\n';
+    await lab().writeFile(lab().node(1), `${DROP_INS}/within.conf`, within);
+    await configure(FOLDER);
+    await systemd.expect('systemctl', 'daemon-reload');
+    assert.equal((await systemd.run('systemctl', 'restart', 'fairway')).status, 1);
+    await lab().writeFile(lab().node(1), `${DROP_INS}/direct-server-return.conf`, example);
+    await systemd.expect('systemctl', 'daemon-reload');
+    await systemd.expect('systemctl', 'restart', 'fairway');
+    for (const name of ['within', 'direct-server-return']) await lab().removeFile(lab().node(1), `${DROP_INS}/${name}.conf`);
+    await systemd.expect('systemctl', 'daemon-reload');
   });
 
   it('is started anew by the watchdog when it hangs, and no connection is lost', async () => {
@@ -123,7 +157,7 @@ describeLab('the Debian package', { nodes: 2, podsPerNode: 2, kernelArguments: [
       await systemd.expect('kill', '-STOP', pid ?? '');
       await replaced(pid);
     });
-    assert.equal((await systemd.show('fairway', ...STATE))['NRestarts'], '1');
+    assert.equal((await systemd.show('fairway', ...STATE))['Result'], 'success');
     assert.match(await systemd.expect('journalctl', '--unit=fairway', '--output=cat'), /Watchdog timeout/);
   });
 
@@ -166,7 +200,7 @@ describeLab('the Debian package', { nodes: 2, podsPerNode: 2, kernelArguments: [
     assert.equal(waiting['ActiveState'], 'activating');
     assert.equal(waiting['TimeoutStartUSec'], 'infinity');
     assert.equal(await answers(lab(), lab().ext, TARGET), 'pod-1-1 pod-2-1');
-    await configure('--manifests=/etc/fairway/manifests');
+    await configure(FOLDER);
     await systemd.expect('systemctl', 'restart', 'fairway');
   });
 
