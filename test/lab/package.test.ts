@@ -10,14 +10,16 @@ import { answers, POD_PORT, RANGES, routeToNode1, serveEverywhere } from './desc
 import { footprint } from './fleet.ts';
 import { endpoint, manifest, nodeObject, service, slice } from './objects.ts';
 import { Systemd } from './systemd.ts';
-import { cuts, failedOpenings, Load, type Stream, shown } from './traffic/load.ts';
+import { cuts, failedOpenings, Load, lost, type Stream, shown } from './traffic/load.ts';
 import { until } from './until.ts';
 
 const ROOT = resolve(import.meta.dirname, '..', '..');
 const TARGET = { transport: 'tcp', address: '10.96.0.10', port: 80 } as const;
+const PROTOCOLS = ['TCP', 'UDP'] as const;
 const STREAMS: readonly Stream[] = [
   { ...TARGET, kind: 'keep', everyMs: 100, count: 2 },
   { ...TARGET, kind: 'short', everyMs: 40 },
+  { ...TARGET, transport: 'udp', kind: 'flow', everyMs: 50, sourcePort: 4700 },
 ];
 const STATE = ['ActiveState', 'StatusText', 'MainPID', 'NRestarts', 'Result'];
 const DROP_INS = '/run/systemd/system/fairway.service.d';
@@ -75,11 +77,13 @@ describeLab('the Debian package', { nodes: 2, podsPerNode: 2, kernelArguments: [
     const exchanges = (await Promise.all(loads.map(load => load.end()))).flat();
     assert.deepEqual(failedOpenings(exchanges), []);
     assert.deepEqual(cuts(exchanges).map(shown), []);
+    assert.deepEqual(lost(exchanges).map(shown), []);
     assert.ok(exchanges.length > 20, `${exchanges.length} exchanges`);
   }
 
   const FOLDER = '--manifests=/etc/fairway/manifests';
   const SERVICES_ONLY = ['--run-router=false', '--run-firewall=false'];
+  const EVERYTHING = ['--cluster-asn=64512', '--peer-router-ips=192.168.1.1', '--peer-router-asns=64513'];
 
   async function configure(source: string, flags: readonly string[] = SERVICES_ONLY): Promise<void> {
     const words = [...flags, '--hostname-override=node1', ...RANGES].join(' ');
@@ -108,8 +112,12 @@ describeLab('the Debian package', { nodes: 2, podsPerNode: 2, kernelArguments: [
     await configure(FOLDER);
     const objects = [
       ...lab().nodes.map(nodeObject),
-      service('web', { clusterIP: TARGET.address, ports: [{ name: 'http', port: 80 }] }),
-      slice('web', [{ name: 'http', port: POD_PORT }], [endpoint(lab().pod(1, 1)), endpoint(lab().pod(2, 1))]),
+      service('web', { clusterIP: TARGET.address, ports: PROTOCOLS.map(protocol => ({ name: protocol, protocol, port: 80 })) }),
+      slice(
+        'web',
+        PROTOCOLS.map(protocol => ({ name: protocol, protocol, port: POD_PORT })),
+        [endpoint(lab().pod(1, 1)), endpoint(lab().pod(2, 1))],
+      ),
     ];
     await lab().writeFile(node, '/etc/fairway/manifests/web.yaml', manifest(objects));
     await systemd.expect('systemctl', 'enable', '--now', 'fairway');
@@ -122,7 +130,7 @@ describeLab('the Debian package', { nodes: 2, podsPerNode: 2, kernelArguments: [
   it('is not hindered by its sandbox, whatever is switched on', async () => {
     const node = lab().node(1);
     await lab().writeFile(node, CNI_FILE, CNI_CONFIGURATION);
-    await configure(FOLDER, ['--cluster-asn=64512', '--peer-router-ips=192.168.1.1', '--peer-router-asns=64513']);
+    await configure(FOLDER, EVERYTHING);
     await systemd.expect('systemctl', 'restart', 'fairway');
     assert.equal((await systemd.show('fairway', ...STATE))['StatusText'], 'in force: routing, services, policy');
     assert.match(await systemd.expect('cat', CNI_FILE), new RegExp(node.podCidrs.ipv4));
@@ -141,7 +149,6 @@ describeLab('the Debian package', { nodes: 2, podsPerNode: 2, kernelArguments: [
     // As the daemon does it, before the daemon, in the same sandbox.
     const within = '[Service]\nExecStartPre=/usr/bin/nsenter --net=/proc/1/ns/net /sbin/ip link\n';
     await lab().writeFile(lab().node(1), `${DROP_INS}/within.conf`, within);
-    await configure(FOLDER);
     await systemd.expect('systemctl', 'daemon-reload');
     assert.equal((await systemd.run('systemctl', 'restart', 'fairway')).status, 1);
     await lab().writeFile(lab().node(1), `${DROP_INS}/direct-server-return.conf`, example);
@@ -175,7 +182,7 @@ describeLab('the Debian package', { nodes: 2, podsPerNode: 2, kernelArguments: [
         await systemd.expect('journalctl', '--unit=fairway', '--output=cat', '--lines=30'),
         new RegExp(`fairway ${version.replaceAll('.', '\\.')} starts`),
       );
-      assert.equal((await systemd.show('fairway', ...STATE))['StatusText'], 'in force: services');
+      assert.equal((await systemd.show('fairway', ...STATE))['StatusText'], 'in force: routing, services, policy');
       assert.match(await systemd.expect('cat', '/etc/fairway/fairway.env'), /hostname-override=node1/);
     });
 
