@@ -51,6 +51,8 @@ export interface DaemonParts {
   readonly auditPace: 'fixed' | 'adaptive';
   /** Milliseconds after which a first list that has not come is told. */
   readonly cacheSyncTimeoutMs: number;
+  /** After every round. */
+  readonly onSettled?: () => void;
 }
 
 /** The speaker as far as the daemon decides about it. */
@@ -342,6 +344,7 @@ export class Daemon {
       const dueAt = await this.#reconciler.round(this.#snapshot(), this.#abort.signal);
       metrics.roundEnded(clock.now() - begun);
       this.#settled();
+      this.#parts.onSettled?.();
       this.#lookAfterBgp();
       this.#reporter.history.round(begun, clock.now());
       await this.#answerLooks();

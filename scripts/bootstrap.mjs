@@ -46,6 +46,9 @@ const SUITE_PACKAGES = {
   // The command alone; the package of its name makes a service of it.
   exabgp: 'python3-exabgp',
   '/usr/lib/cni/bridge': 'containernetworking-plugins',
+  'systemd-analyze': 'systemd',
+  // Our own package depends on it.
+  'update-ca-certificates': 'ca-certificates',
 };
 
 const DEBIAN_PACKAGES = { ...LAB_PACKAGES, ...SUITE_PACKAGES };

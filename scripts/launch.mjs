@@ -13,14 +13,17 @@ const __dirname = __fairwayPath(new URL('.', import.meta.url));
   const args = [__filename, ...process.argv.slice(2)];
   if (major < 22 || (major === 22 && minor < 19)) {
     const { accessSync, constants } = require('node:fs');
-    const pinned = __fairwayPath(new URL('../node_modules/node/bin/node', import.meta.url));
-    let there = true;
-    try {
-      accessSync(pinned, constants.X_OK);
-    } catch {
-      there = false;
-    }
-    if (!there) {
+    // Beside the sources, and as the Debian package lays it.
+    const places = ['../node_modules/node/bin/node', './node'].map(place => __fairwayPath(new URL(place, import.meta.url)));
+    const pinned = places.find(place => {
+      try {
+        accessSync(place, constants.X_OK);
+        return true;
+      } catch {
+        return false;
+      }
+    });
+    if (pinned === undefined) {
       process.stderr.write(
         `fairway needs Node.js 22.19 or later; this is ${process.version} (${process.execPath}). Start it with a later one, or run "npm ci" beside dist/ for the pinned one.\n`,
       );

@@ -4,11 +4,13 @@ import { Daemon } from '../daemon.ts';
 import { messageOf } from '../errors.ts';
 import { setTimeouts } from '../kernel/ipvsadm.ts';
 import { programFolders } from '../kernel/process-runner.ts';
+import { systemdNotify } from '../kernel/systemd-notify.ts';
 import { type Clock, systemClock } from '../net/clock.ts';
 import { type HttpListener, healthPages, metricsPages, type Page } from '../observe/http.ts';
 import { listenForGood } from '../observe/lasting-listener.ts';
 import { createLog, type Log, RecentLines } from '../observe/log.ts';
 import type { Metrics } from '../observe/metrics.ts';
+import { askedBySystemd, ServiceNotices } from '../observe/sd-notify.ts';
 import { exponentialBackoff } from '../reconcile/backoff.ts';
 import { kindsRead } from '../reconcile/module.ts';
 import { VERSION } from '../version.ts';
@@ -126,7 +128,19 @@ export async function run(invocation: Invocation): Promise<number> {
       hadRoutes: await hasRoutes(host, stopping.signal),
     });
   }
-  daemon = new Daemon({
+  const asked = askedBySystemd(environment);
+  const notices =
+    asked === undefined
+      ? undefined
+      : new ServiceNotices({
+          ...asked,
+          send: systemdNotify(host.runner),
+          health: () => running.health(),
+          clock,
+          log,
+          signal: stopping.signal,
+        });
+  const running = new Daemon({
     nodeName,
     modules,
     drivers: host.drivers,
@@ -142,7 +156,9 @@ export async function run(invocation: Invocation): Promise<number> {
     // A period that was asked for is kept, whatever it costs.
     auditPace: invocation.explicit.has('audit-period') ? 'fixed' : 'adaptive',
     cacheSyncTimeoutMs: config.cacheSyncTimeout,
+    onSettled: () => notices?.look(),
   });
+  daemon = running;
   lookForLacks(
     {
       host,
@@ -163,9 +179,10 @@ export async function run(invocation: Invocation): Promise<number> {
       log.error(`the IPVS timeouts stay as they are: ${messageOf(thrown)}`);
     });
   if (bgp !== undefined && isBgpCertain(config)) await bgp.precede();
+  notices?.start();
   daemon.start();
   await stopped;
-  await Promise.all([daemon.stop(), follower.stop()]);
+  await Promise.all([notices?.stop(), daemon.stop(), follower.stop()]);
   await bgp?.stop();
   await host.bgpGate.open();
   await host.closeDrivers();

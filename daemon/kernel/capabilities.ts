@@ -39,7 +39,8 @@ const FILES = {
 
 /** Nothing waits long for it: what is not there by then is looked for again. */
 const MODPROBE_MS = 10_000;
-const MODULES: readonly string[] = ['ip_vs', 'br_netfilter', 'dummy', 'xt_ipvs', 'xt_set', 'xt_limit', 'xt_NFLOG'];
+/** What is loaded where something is missing; `systemd/modules-load.d` has the same, for a daemon that may load nothing. */
+export const MODULES: readonly string[] = ['ip_vs', 'br_netfilter', 'dummy', 'xt_ipvs', 'xt_set', 'xt_limit', 'xt_NFLOG'];
 
 /** Names nobody else takes; a probe that was killed half way is cleared up by the next one. */
 export const PROBE_LINK = 'fairway-probe';

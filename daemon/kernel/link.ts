@@ -127,7 +127,7 @@ export function linkDriver({ runner, owns }: LinkDriverOptions): TableDriver<Lin
 const TYPES: readonly Link['type'][] = ['dummy', 'bridge', 'ipip', 'ip6tnl', 'vxlan'];
 
 /** Modules that make the type known; for tunnels also those of GUE around them. */
-const MODULES: Readonly<Record<Link['type'], readonly string[]>> = {
+export const MODULES: Readonly<Record<Link['type'], readonly string[]>> = {
   dummy: ['dummy'],
   bridge: ['bridge'],
   ipip: ['ipip', 'fou'],

@@ -18,6 +18,7 @@ const PACKAGE_OF: ReadonlyMap<string, string> = new Map([
   ['modprobe', 'kmod'],
   ['sysctl', 'procps'],
   ['nsenter', 'util-linux'],
+  ['systemd-notify', 'systemd'],
   ...['iptables', 'ip6tables'].flatMap(tool =>
     ['', '-save', '-restore'].flatMap(suffix =>
       ['', '-legacy', '-nft'].map(flavour => [`${tool}${flavour}${suffix}`, 'iptables'] as const),

@@ -64,6 +64,8 @@ export interface World {
   readonly log: LogLines;
   readonly daemon: Daemon;
   readonly metrics: Metrics;
+  /** Called after every round. */
+  readonly settled: (() => void)[];
 }
 
 /** A daemon on node-1 with the services module, started; nothing is listed yet. */
@@ -128,6 +130,7 @@ function startOn(
     wallNow: () => clock.now(),
     status: () => metricsStatus(daemon, 0, clock.now()),
   });
+  const settled: (() => void)[] = [];
   const daemon: Daemon = new Daemon({
     nodeName: 'node-1',
     modules,
@@ -143,7 +146,10 @@ function startOn(
     auditPeriodMs: 60_000,
     auditPace: 'adaptive',
     cacheSyncTimeoutMs: 60_000,
+    onSettled: () => {
+      for (const hear of settled) hear();
+    },
   });
   daemon.start();
-  return { clock, tables, log, daemon, metrics };
+  return { clock, tables, log, daemon, metrics, settled };
 }

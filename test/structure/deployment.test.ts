@@ -46,14 +46,13 @@ describe('flags in pages and deployment files', () => {
     });
   }
 
-  it('of the unit are accepted without a warning', () => {
-    const [, line = ''] =
-      /^ExecStart=\/usr\/bin\/env \$\{FAIRWAY_NODE\} --max-semi-space-size=2 \$\{FAIRWAY_PROGRAM\} (.*) \$FAIRWAY_FLAGS$/m.exec(
-        page(UNIT),
-      ) ?? [];
-    const [, added = ''] = /^FAIRWAY_FLAGS=(.*)$/m.exec(page('systemd/fairway.env')) ?? [];
-    const argv = [...line.split(' '), ...added.split(' ').filter(word => word !== '')];
-    assert.ok(argv.includes('--manifests=/etc/fairway/manifests'));
-    assert.deepEqual(verdict(argv, {}), []);
+  it('of the unit are accepted without a warning, in each way that its environment file offers', () => {
+    assert.match(page(UNIT), /^ExecStart=\/usr\/bin\/fairway \$FAIRWAY_SOURCE \$FAIRWAY_FLAGS$/m);
+    const offered = (variable: string): readonly string[] =>
+      [...page('systemd/fairway.env').matchAll(new RegExp(`^#?${variable}="(.*)"$`, 'gm'))].map(([, value = '']) => value);
+    const [sources, flags] = [offered('FAIRWAY_SOURCE'), offered('FAIRWAY_FLAGS')];
+    assert.ok(sources.includes('--manifests=/etc/fairway/manifests') && sources.includes('--kubeconfig=/etc/fairway/kubeconfig'));
+    for (const source of sources)
+      for (const words of flags) assert.deepEqual(verdict([source, ...words.split(' ')], {}), [], `${source} ${words}`);
   });
 });
