@@ -1,9 +1,11 @@
 /** `fairway run`: the daemon, until a signal ends it. */
 import { setImmediate as breathe } from 'node:timers/promises';
+import { PREDECESSORS } from '../config/options-commands.ts';
 import { Daemon } from '../daemon.ts';
 import { messageOf } from '../errors.ts';
 import { setTimeouts } from '../kernel/ipvsadm.ts';
 import { programFolders } from '../kernel/process-runner.ts';
+import { LeftoverWatch, type LeftoverWatchOptions } from '../leftovers/watch.ts';
 import { systemClock } from '../net/clock.ts';
 import { type HttpListener, healthPages, listenHttp, metricsPages, type Page } from '../observe/http.ts';
 import { createLog, type Log, RecentLines } from '../observe/log.ts';
@@ -45,6 +47,14 @@ export async function run(invocation: Invocation): Promise<number> {
   const modules = await enabledModules(invocation);
   let daemon: Daemon | undefined;
   let bgp: Bgp | undefined;
+  const leftovers = new LeftoverWatch({
+    ground: () => ({ ...config, runner: runnerOf(host) }),
+    clock,
+    log,
+    takeOver: config.takeOver,
+    concerns: PREDECESSORS.filter(of => of === 'kube-router' || modules.some(({ name }) => name === 'services')),
+    progress: () => progressOf(daemon),
+  });
   const pages = controlPages({
     daemon: () => daemon,
     config,
@@ -52,7 +62,7 @@ export async function run(invocation: Invocation): Promise<number> {
     clock,
     startedAt,
     neighbors: () => bgp?.neighbors(),
-    remarks: () => [],
+    remarks: () => leftovers.remarks(),
     recentLog: () => recentLines.all,
   });
   const waiting = new AbortController();
@@ -91,6 +101,7 @@ export async function run(invocation: Invocation): Promise<number> {
         metrics.spawned(argv[0] ?? '');
       },
       measures: measuresOf(metrics.kubeRouter),
+      onForeignChain: name => leftovers.chainSeen(name),
     },
     stopping.signal,
   );
@@ -151,8 +162,9 @@ export async function run(invocation: Invocation): Promise<number> {
     });
   if (bgp !== undefined && isBgpCertain(config)) await bgp.precede();
   daemon.start();
+  leftovers.start();
   await stopped;
-  await Promise.all([daemon.stop(), follower.stop()]);
+  await Promise.all([daemon.stop(), follower.stop(), leftovers.stop()]);
   await bgp?.stop();
   await host.bgpGate.open();
   await host.closeDrivers();
@@ -161,6 +173,13 @@ export async function run(invocation: Invocation): Promise<number> {
   await Promise.all(open.map(listener => listener.close()));
   log.info('stopped; what is programmed stays in force');
   return 0;
+}
+
+/** How far ours is in force. */
+function progressOf(daemon: Daemon | undefined): ReturnType<LeftoverWatchOptions['progress']> {
+  if (daemon === undefined || !daemon.hasConverged) return 'none';
+  const isWhole = daemon.tables().every(({ failures, unreadable }) => failures.length === 0 && unreadable === undefined);
+  return isWhole ? 'whole' : 'first round';
 }
 
 /** Whether BGP is spoken whatever the cluster's objects say. */
