@@ -76,7 +76,7 @@ function tableOf(served: readonly Served[], family: Family): readonly string[] {
 
 function serviceLines(served: Served, table: string, ip: string): readonly string[] {
   const { title, protocol, port, nodePort, vip, clusterCidr, endpoints } = served;
-  const path = `${title.replace(':', `/${protocol}/`)}`;
+  const path = title.replace(':', `/${protocol}/`);
   const service = `service-${digits(title + protocol, 8)}-${path}`;
   const external = `external-${digits(title + protocol, 8)}-${path}`;
   const chains = endpoints.map(
