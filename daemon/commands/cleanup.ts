@@ -1,12 +1,11 @@
 /** `fairway cleanup`: the same loop with nothing wanted. Everything of ours goes, nothing of anyone else's. */
 
-import { access } from 'node:fs/promises';
 import { setImmediate as breathe } from 'node:timers/promises';
 import { endLeftovers } from '../bgp/leftover.ts';
 import { MODULE_NAMES } from '../config/modules.ts';
 import type { Predecessor } from '../config/options-commands.ts';
 import { KUBE_PROXY } from '../leftovers/kube-proxy.ts';
-import { runningAs } from '../leftovers/running.ts';
+import { hasLink, runningAs } from '../leftovers/running.ts';
 import { systemClock } from '../net/clock.ts';
 import { exponentialBackoff } from '../reconcile/backoff.ts';
 import type { Failure } from '../reconcile/outcome.ts';
@@ -60,16 +59,8 @@ export async function cleanup({ config, environment, nodeName }: Invocation): Pr
 async function successors(signal: AbortSignal): Promise<ReadonlySet<Predecessor>> {
   const running = new Set<Predecessor>();
   if ((await runningAs('kube-router', signal)) !== undefined) running.add('kube-router');
-  if ((await isThere(`/sys/class/net/${KUBE_PROXY.dummy}`)) && (await runningAs('kube-proxy', signal)) !== undefined)
-    running.add('kube-proxy');
+  if ((await hasLink(KUBE_PROXY.dummy)) && (await runningAs('kube-proxy', signal)) !== undefined) running.add('kube-proxy');
   return running;
-}
-
-function isThere(path: string): Promise<boolean> {
-  return access(path).then(
-    () => true,
-    () => false,
-  );
 }
 
 /** Deletes all that the driver finds. A flavour that is not installed or not in the kernel holds nothing of ours. */

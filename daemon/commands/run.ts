@@ -5,6 +5,7 @@ import { Daemon } from '../daemon.ts';
 import { messageOf } from '../errors.ts';
 import { setTimeouts } from '../kernel/ipvsadm.ts';
 import { programFolders } from '../kernel/process-runner.ts';
+import { hasLink, runningAs } from '../leftovers/running.ts';
 import { LeftoverWatch, type LeftoverWatchOptions } from '../leftovers/watch.ts';
 import { systemClock } from '../net/clock.ts';
 import { type HttpListener, healthPages, listenHttp, metricsPages, type Page } from '../observe/http.ts';
@@ -51,6 +52,8 @@ export async function run(invocation: Invocation): Promise<number> {
     ground: () => ({ ...config, runner: runnerOf(host) }),
     clock,
     log,
+    running: runningAs,
+    hasLink,
     takeOver: config.takeOver,
     concerns: PREDECESSORS.filter(of => of === 'kube-router' || modules.some(({ name }) => name === 'services')),
     progress: () => progressOf(daemon),

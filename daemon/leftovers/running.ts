@@ -1,5 +1,5 @@
 /** Whether a predecessor runs on this node: its traces are no leftovers then, and it would make them anew. */
-import { readdir, readFile, readlink } from 'node:fs/promises';
+import { access, readdir, readFile, readlink } from 'node:fs/promises';
 import { get } from 'node:http';
 import type { Predecessor } from '../config/options-commands.ts';
 import { TRACES } from './sweep.ts';
@@ -55,4 +55,12 @@ function page(port: number, path: string, signal: AbortSignal): Promise<string> 
     });
     request.once('error', () => resolve(''));
   });
+}
+
+/** Whether the host has a link of that name. */
+export function hasLink(name: string): Promise<boolean> {
+  return access(`/sys/class/net/${name}`).then(
+    () => true,
+    () => false,
+  );
 }

@@ -1,10 +1,9 @@
 /** The daemon's eye on what predecessors left: told once after the start, and with `--take-over` removed when ours is in force and they run no more. */
-import { access } from 'node:fs/promises';
 import type { Predecessor } from '../config/options-commands.ts';
 import { messageOf } from '../errors.ts';
 import type { Clock } from '../net/clock.ts';
 import type { Log } from '../observe/log.ts';
-import { runningAs } from './running.ts';
+import type { runningAs } from './running.ts';
 import { nftTables } from './set-sweep.ts';
 import { sweep, TRACES } from './sweep.ts';
 import type { Ground } from './sweeping.ts';
@@ -13,6 +12,8 @@ export interface LeftoverWatchOptions {
   readonly ground: () => Ground;
   readonly clock: Clock;
   readonly log: Log;
+  readonly running: typeof runningAs;
+  readonly hasLink: (name: string) => Promise<boolean>;
   /** Whose leftovers are removed without being asked again. */
   readonly takeOver: readonly Predecessor[];
   /** Whose leftovers matter to what is switched on. */
@@ -65,6 +66,11 @@ export class LeftoverWatch {
     await this.#work;
   }
 
+  /** Resolves when what is under way is done. */
+  settled(): Promise<void> {
+    return this.#work;
+  }
+
   /** A line for each predecessor that is still to be dealt with, as last seen. */
   remarks(): readonly string[] {
     return [...this.#said.values()];
@@ -96,7 +102,7 @@ export class LeftoverWatch {
     for (const of of asked) {
       const signs = await this.#signsOf(of, tables === 'nft is missing' ? [] : tables);
       if (signs.length === 0) continue;
-      const how = await runningAs(of, this.#abort.signal);
+      const how = await this.#options.running(of, this.#abort.signal);
       this.#say(
         of,
         how === undefined
@@ -112,7 +118,7 @@ export class LeftoverWatch {
     const tables = nft.filter(table => traces.nftTables.includes(table));
     const { dummy } = traces;
     // kube-router's is ours as well.
-    const hasLink = of === 'kube-proxy' && (await isThere(`/sys/class/net/${dummy}`));
+    const hasLink = of === 'kube-proxy' && (await this.#options.hasLink(dummy));
     return [
       ...(chains.length === 0 ? [] : [`${chains.length} chains such as ${chains.slice(0, NAMED).join(', ')}`]),
       ...tables.map(table => `table ${table}`),
@@ -122,7 +128,7 @@ export class LeftoverWatch {
 
   async #takeOver(of: Predecessor): Promise<void> {
     const { ground, clock, log } = this.#options;
-    const how = await runningAs(of, this.#abort.signal);
+    const how = await this.#options.running(of, this.#abort.signal);
     if (how !== undefined) {
       this.#say(of, `${of} still runs here (${how}): what it left is removed when it does not any more`);
       return;
@@ -141,11 +147,4 @@ export class LeftoverWatch {
     this.#said.set(of, text);
     this.#options.log.warn(text);
   }
-}
-
-function isThere(path: string): Promise<boolean> {
-  return access(path).then(
-    () => true,
-    () => false,
-  );
 }
