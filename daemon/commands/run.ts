@@ -49,7 +49,7 @@ export async function run(invocation: Invocation): Promise<number> {
   let daemon: Daemon | undefined;
   let bgp: Bgp | undefined;
   const leftovers = new LeftoverWatch({
-    ground: () => ({ ...config, runner: runnerOf(host) }),
+    ground: config,
     clock,
     log,
     running: runningAs,
@@ -165,7 +165,7 @@ export async function run(invocation: Invocation): Promise<number> {
     });
   if (bgp !== undefined && isBgpCertain(config)) await bgp.precede();
   daemon.start();
-  leftovers.start();
+  leftovers.start(host.runner);
   await stopped;
   await Promise.all([daemon.stop(), follower.stop(), leftovers.stop()]);
   await bgp?.stop();

@@ -1,6 +1,7 @@
 /** The daemon's eye on what predecessors left: told once after the start, and with `--take-over` removed when ours is in force and they run no more. */
 import type { Predecessor } from '../config/options-commands.ts';
 import { messageOf } from '../errors.ts';
+import type { CommandRunner } from '../kernel/command.ts';
 import type { Clock } from '../net/clock.ts';
 import type { Log } from '../observe/log.ts';
 import type { runningAs } from './running.ts';
@@ -9,7 +10,7 @@ import { sweep, TRACES } from './sweep.ts';
 import type { Ground } from './sweeping.ts';
 
 export interface LeftoverWatchOptions {
-  readonly ground: () => Ground;
+  readonly ground: Omit<Ground, 'runner'>;
   readonly clock: Clock;
   readonly log: Log;
   readonly running: typeof runningAs;
@@ -50,12 +51,17 @@ export class LeftoverWatch {
     if (!this.#hasLooked && name.startsWith('KUBE-')) this.#chains.add(name);
   }
 
-  start(): void {
+  /** From now on, by these tools. */
+  start(runner: CommandRunner): void {
+    this.#arm({ ...this.#options.ground, runner });
+  }
+
+  #arm(ground: Ground): void {
     this.#cancel = this.#options.clock.after(this.#pauseMs, () => {
-      this.#work = this.#step().catch((thrown: unknown) => {
+      this.#work = this.#step(ground).catch((thrown: unknown) => {
         if (this.#abort.signal.aborted) return;
         this.#options.log.warn(`what predecessors left cannot be looked at: ${messageOf(thrown)}`, { code: 'FW_COMMAND_FAILED' });
-        this.#again();
+        this.#again(ground);
       });
     });
   }
@@ -76,29 +82,29 @@ export class LeftoverWatch {
     return [...this.#said.values()];
   }
 
-  async #step(): Promise<void> {
+  async #step(ground: Ground): Promise<void> {
     const progress = this.#options.progress();
     if (progress !== 'none' && !this.#hasLooked) {
-      await this.#look();
+      await this.#look(ground);
       this.#hasLooked = true;
+      this.#chains.clear();
       this.#pauseMs = PAUSE_MS.first;
     }
-    if (progress === 'whole') for (const of of [...this.#pending]) await this.#takeOver(of);
-    if (!this.#hasLooked || this.#pending.size > 0) this.#again();
+    if (progress === 'whole') for (const of of [...this.#pending]) await this.#takeOver(of, ground);
+    if (!this.#hasLooked || this.#pending.size > 0) this.#again(ground);
   }
 
-  #again(): void {
+  #again(ground: Ground): void {
     if (this.#abort.signal.aborted) return;
     this.#pauseMs = Math.min(this.#pauseMs * 2, PAUSE_MS.longest);
-    this.start();
+    this.#arm(ground);
   }
 
   /** One process at most, and none where they are to be taken over anyhow. */
-  async #look(): Promise<void> {
-    const { concerns, ground } = this.#options;
-    const asked = concerns.filter(of => !this.#pending.has(of));
+  async #look(ground: Ground): Promise<void> {
+    const asked = this.#options.concerns.filter(of => !this.#pending.has(of));
     if (asked.length === 0) return;
-    const tables = await nftTables(ground(), { nftTables: asked.flatMap(of => TRACES[of].nftTables) }, this.#abort.signal);
+    const tables = await nftTables(ground, { nftTables: asked.flatMap(of => TRACES[of].nftTables) }, this.#abort.signal);
     for (const of of asked) {
       const signs = await this.#signsOf(of, tables === 'nft is missing' ? [] : tables);
       if (signs.length === 0) continue;
@@ -126,14 +132,14 @@ export class LeftoverWatch {
     ];
   }
 
-  async #takeOver(of: Predecessor): Promise<void> {
-    const { ground, clock, log } = this.#options;
+  async #takeOver(of: Predecessor, ground: Ground): Promise<void> {
+    const { clock, log } = this.#options;
     const how = await this.#options.running(of, this.#abort.signal);
     if (how !== undefined) {
       this.#say(of, `${of} still runs here (${how}): what it left is removed when it does not any more`);
       return;
     }
-    const { counts, left } = await sweep(ground(), clock, of, this.#abort.signal);
+    const { counts, left } = await sweep(ground, clock, of, this.#abort.signal);
     if (counts.size > 0)
       log.info(`taken over from ${of}: removed ${[...counts].map(([kind, count]) => `${count} ${kind}`).join(', ')}`);
     if (left.length === 0) {

@@ -24,6 +24,9 @@ function ip(args: string): string {
   return stdout;
 }
 
+/** By which packets leave to where tunnels lead. */
+const UNDERLAY = 'underlay';
+
 const create = (to: Link): Change<Link> => ({ op: 'create', key: to.name, to });
 const update = (from: Link, to: Link): Change<Link> => ({ op: 'update', key: to.name, from, to });
 const remove = (from: Link): Change<Link> => ({ op: 'delete', key: from.name, from });
@@ -56,7 +59,16 @@ const vxlan: Extract<Link, { type: 'vxlan' }> = { name: 'fairway-vxlan', type: '
 const gue = (tunnel: Tunnel): Tunnel => ({ ...tunnel, guePort: 5555, mtu: tunnel.mtu - 12 });
 
 afterEach(() => {
-  for (const { name } of [dummy, bridge, ipip, ip6tnl, vxlan, { name: 'tun-0000000000f' }, { name: 'tun-0000000000e' }])
+  for (const { name } of [
+    dummy,
+    bridge,
+    ipip,
+    ip6tnl,
+    vxlan,
+    { name: 'tun-0000000000f' },
+    { name: 'tun-0000000000e' },
+    { name: UNDERLAY },
+  ])
     spawnSync('ip', ['link', 'delete', name]);
   spawned.length = 0;
 });
@@ -235,10 +247,10 @@ describe('tunnels', () => {
       { ...ip6tnl, name: 'tun-0000000000e' },
     ];
     assert.ok(other !== undefined && other6 !== undefined);
-    ip(`link add dev ${DUMMY} type dummy`);
-    ip(`addr add ${ipip.local}/24 dev ${DUMMY}`);
-    ip(`addr add ${ip6tnl.local}/64 dev ${DUMMY} nodad`);
-    ip(`link set ${DUMMY} up`);
+    ip(`link add dev ${UNDERLAY} type dummy`);
+    ip(`addr add ${ipip.local}/24 dev ${UNDERLAY}`);
+    ip(`addr add ${ip6tnl.local}/64 dev ${UNDERLAY} nodad`);
+    ip(`link set ${UNDERLAY} up`);
     ip(`link add dev ${other.name} type ipip local ${ipip.local} remote ${ipip.remote}`);
     ip(`-6 link add dev ${other6.name} type ip6tnl mode ip6ip6 local ${ip6tnl.local} remote ${ip6tnl.remote}`);
     for (const { name } of [other, other6]) ip(`link set ${name} up`);

@@ -13,6 +13,7 @@ class Host implements CommandRunner {
   run({ argv, stdin = '' }: Command): Promise<CommandResult> {
     this.asked.push(argv.join(' '));
     if (argv.join(' ') === 'nft -f -') this.tables = this.tables.filter(table => !stdin.includes(`delete table ${table}\n`));
+    if (argv.includes('kube-ipvs0')) return Promise.resolve({ status: 1, stdout: '', stderr: 'Cannot find device "kube-ipvs0"' });
     const stdout = argv.join(' ') === 'nft list tables' ? this.tables.map(table => `table ${table}\n`).join('') : '';
     return Promise.resolve({ status: 0, stdout, stderr: '' });
   }
@@ -35,7 +36,7 @@ class World {
     const say = (text: string): void => void this.said.push(text);
     const log: Log = { error: say, warn: say, info: say, debug: say };
     this.watch = new LeftoverWatch({
-      ground: () => ({ runner: this.host, excludedCidrs: [], overlayEncapPort: 5555 }),
+      ground: { excludedCidrs: [], overlayEncapPort: 5555 },
       clock: this.clock,
       log,
       running: () => Promise.resolve(this.runs),
@@ -44,7 +45,7 @@ class World {
       concerns: ['kube-proxy'],
       progress: () => this.progress,
     });
-    this.watch.start();
+    this.watch.start(this.host);
   }
 
   /** Passes the longest pause, and waits until what that began is done. */
