@@ -20,6 +20,7 @@ const MODES = [
   { node: 3, mode: 'nftables', flags: ['--take-over=kube-proxy'], leaves: nftablesModeOn },
 ] as const;
 const BOTH_PODS = 'pod-1-1 pod-2-1';
+const WEB = { transport: 'tcp', port: 80 } as const;
 const THEIRS = /KUBE-(?!IPTABLES-HINT|KUBELET-CANARY|FIREWALL)|kube-ipvs0|kube-proxy/;
 
 /** From pods and a node by the cluster IP, from outside by the port of each node: as much as the lab's one processor bears beside three daemons that start. */
@@ -44,17 +45,24 @@ function streams(lab: Lab, host: LabHost): readonly Stream[] {
   ];
 }
 
-/** Nothing is touched then. */
-async function refusesWhileItRuns(lab: Lab): Promise<void> {
-  const running = lab.startDaemon(lab.node(1), ['perl', '-e', '$0 = "kube-proxy"; $| = 1; print "runs\n"; <STDIN>']);
+/** A process that is kube-proxy by its name, while `during` lasts. */
+async function whileItRuns(lab: Lab, node: LabNode, during: () => Promise<void>): Promise<void> {
+  const running = lab.startDaemon(node, ['perl', '-e', '$0 = "kube-proxy"; $| = 1; print "runs\n"; <STDIN>']);
   await running.waitForLine(/^runs$/, 5000);
-  const found = await wholeNode(lab, lab.node(1));
-  const { status, stdout, stderr } = await lab.run(lab.node(1), [...FAIRWAY, 'cleanup', '--of=kube-proxy']);
-  assert.deepEqual({ status, stdout }, { status: 1, stdout: '' });
-  assert.match(stderr, /^nothing was removed\. kube-proxy runs on this node \(process \d+\)/);
-  assert.equal(await wholeNode(lab, lab.node(1)), found);
+  await during();
   running.endInput();
   await running.exited;
+}
+
+/** Nothing is touched then. */
+async function refusesWhileItRuns(lab: Lab): Promise<void> {
+  await whileItRuns(lab, lab.node(1), async () => {
+    const found = await wholeNode(lab, lab.node(1));
+    const { status, stdout, stderr } = await lab.run(lab.node(1), [...FAIRWAY, 'cleanup', '--of=kube-proxy']);
+    assert.deepEqual({ status, stdout }, { status: 1, stdout: '' });
+    assert.match(stderr, /^nothing was removed\. kube-proxy runs on this node \(process \d+\)/);
+    assert.equal(await wholeNode(lab, lab.node(1)), found);
+  });
 }
 
 describe('a cluster that had kube-proxy', () => {
@@ -141,24 +149,38 @@ describe('a cluster that had kube-proxy', () => {
         const { lab } = suite();
         for (const { node } of MODES) {
           for (const family of FAMILIES)
-            assert.equal(await answers(lab, lab.pod(node, 2), { transport: 'tcp', address: VIP[family], port: 80 }), BOTH_PODS);
+            assert.equal(await answers(lab, lab.pod(node, 2), { ...WEB, address: VIP[family] }), BOTH_PODS);
         }
       });
 
-      it('finds the way back: without Fairway the nodes are as before kube-proxy came, and what kube-proxy makes anew works', async () => {
+      it('finds the way back: without Fairway nodes are as before kube-proxy came, and what kube-proxy makes anew works', async () => {
         const { lab, fleets } = suite();
-        for (const fleet of fleets) await fleet.stop();
-        await Promise.all(fleets.map(fleet => fleet.cleanup()));
-        for (const { node, mode, leaves } of MODES) {
-          assert.equal(await wholeNode(lab, lab.node(node)), before.get(node), mode);
+        for (const { node, leaves } of MODES.filter(({ mode }) => mode !== 'ipvs')) {
+          await fleets[node - 1]?.stop();
+          await fleets[node - 1]?.cleanup();
+          assert.equal(await wholeNode(lab, lab.node(node)), before.get(node), `node${node}`);
           await leaves(lab, lab.node(node));
-          const target = { transport: 'tcp', address: VIP.ipv4, port: 80 } as const;
-          await until(
-            `pods of node${node} are answered by kube-proxy in mode ${mode}`,
-            async () => await answers(lab, lab.pod(node, 2), target, 12),
-            seen => seen === BOTH_PODS,
-          );
+          assert.equal(await answers(lab, lab.pod(node, 2), { ...WEB, address: VIP.ipv4 }, 12), BOTH_PODS);
         }
+      });
+
+      it('finds the way back to a kube-proxy that runs with IPVS without losing a connection', async () => {
+        const { lab, fleets } = suite();
+        const held = await lab.probe(lab.pod(2, 2)).hold({ ...WEB, address: VIP.ipv4 });
+        await fleets[1]?.stop();
+        await whileItRuns(lab, lab.node(2), async () => {
+          await ipvsModeOn(lab, lab.node(2));
+          const printed = await fleets[1]?.cleanup();
+          assert.match(printed?.get('node2') ?? '', /removed \d+ of link/);
+          assert.doesNotMatch(printed?.get('node2') ?? '', /virtualServer/);
+        });
+        assert.deepEqual(await held.say('after the way back'), held.opened);
+        held.close();
+        assert.equal(await answers(lab, lab.pod(2, 2), { ...WEB, address: VIP.ipv4 }, 12), BOTH_PODS);
+        const { status, stdout } = await cleanup(2);
+        assert.equal(status, 0);
+        assert.match(stdout, /removed \d+ virtual services of kube-proxy/);
+        assert.equal(await wholeNode(lab, lab.node(2)), before.get(2));
       });
     },
   );
