@@ -33,8 +33,11 @@ export async function ipvsModeOn(lab: Lab, node: LabNode): Promise<void> {
   const sets = FAMILIES.flatMap(family => setLines(lab, node, family));
   await lab.expectRun(node, ['ipset', 'restore'], { input: `${sets.join('\n')}\n` });
   const servers = FAMILIES.flatMap(family => serverLines(lab, node, family));
-  // Those that are there already stay as they are: so it takes them over.
-  await lab.run(node, ['ipvsadm', '-R'], { input: `${servers.join('\n')}\n` });
+  // Those that no Service has go, those that are there already stay as they are: so it takes over from others.
+  const there = await lab.expectRun(node, ['ipvsadm', '-Sn']);
+  const strange = there.split('\n').filter(line => line.startsWith('-A ') && !servers.includes(line));
+  const deletions = strange.map(line => line.replace(/^-A (\S+ \S+) .*/, '-D $1'));
+  await lab.run(node, ['ipvsadm', '-R'], { input: `${[...deletions, ...servers].join('\n')}\n` });
   await restore(lab, node, 'nft', family => rules(family));
   // kube-proxy leaves the link down: its addresses are the host's all the same, over IPv4.
   const links = ['link add kube-ipvs0 type dummy', 'link set kube-ipvs0 up', ...FAMILIES.map(addressLine)];
