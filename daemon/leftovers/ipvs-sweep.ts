@@ -21,7 +21,8 @@ export interface IpvsSweepOptions {
   readonly readLines: ReadLines;
 }
 
-export async function sweepIpvs(options: IpvsSweepOptions, swept: Swept, signal: AbortSignal): Promise<void> {
+/** Gives the marks whose virtual services stay. */
+export async function sweepIpvs(options: IpvsSweepOptions, swept: Swept, signal: AbortSignal): Promise<ReadonlySet<number>> {
   const { ground, traces, ours } = options;
   const driver = ipvsDriver({ ...ground, readLines: options.readLines });
   const servers = await driver.read(new Map(), signal).catch((thrown: unknown): Servers => {
@@ -29,8 +30,10 @@ export async function sweepIpvs(options: IpvsSweepOptions, swept: Swept, signal:
     return new Map();
   });
   const addresses = await addressesOf(ground, signal);
+  const used = await markedServersInUse(options, servers, swept, signal);
+  const isMarked = ({ listener }: VirtualServer): boolean => listener.by === 'mark' && options.marks.has(listener.mark);
   const doomed = new Set([
-    ...(await markedServers(options, servers, swept, signal)),
+    ...[...servers].flatMap(([key, server]) => (isMarked(server) && !used.has(key) ? [key] : [])),
     ...(ours.services ? [] : addressServers(traces, servers, addresses)),
   ]);
   const deletes = [...servers].flatMap(([key, from]) => (doomed.has(key) ? [{ op: 'delete' as const, key, from }] : []));
@@ -41,29 +44,32 @@ export async function sweepIpvs(options: IpvsSweepOptions, swept: Swept, signal:
   }
   if (!ours.services) await removeDummy(ground, traces, swept, signal);
   else if (traces.dummy !== OURS) await handOver(ground, traces, servers, addresses, swept, signal);
+  return new Set(used.values());
 }
 
 /** The dummy link that our service proxy uses, which is kube-router's by name. */
 const OURS = KUBE_ROUTER.dummy;
 
 /**
- * Virtual services by mark. A connection ends with the service that it belongs to; so they stay while somebody uses them and our service proxy
- * delivers the packets. No new connection comes to them: no rule sets their marks any more.
+ * Virtual services by mark that somebody uses, with their marks. A connection ends with the service that it belongs to; so they stay as long as it lasts,
+ * where our service proxy delivers its packets. No new connection comes to them: no rule sets their marks any more.
  */
-async function markedServers(
+async function markedServersInUse(
   { marks, ours, readLines }: IpvsSweepOptions,
   servers: Servers,
   swept: Swept,
   signal: AbortSignal,
-): Promise<readonly string[]> {
-  const marked = [...servers].flatMap(([key, { listener }]) => (listener.by === 'mark' && marks.has(listener.mark) ? [key] : []));
-  if (marked.length === 0 || !ours.services) return marked;
-  const connections = await connectionsOf(readLines, new Set(marked), signal);
-  return marked.filter(key => {
+): Promise<ReadonlyMap<string, number>> {
+  const used = new Map<string, number>();
+  if (!ours.services || marks.size === 0) return used;
+  const connections = await connectionsOf(readLines, new Set(servers.keys()), signal);
+  for (const [key, { listener }] of servers) {
     const count = [...(connections.get(key)?.values() ?? [])].reduce((sum, each) => sum + each, 0);
-    if (count > 0) swept.remains(`virtual service ${key}: ${count} connections go on by it; try again when they have ended`);
-    return count === 0;
-  });
+    if (listener.by !== 'mark' || !marks.has(listener.mark) || count === 0) continue;
+    used.set(key, listener.mark);
+    swept.remains(`virtual service ${key}: ${count} connections go on by it; try again when they have ended`);
+  }
+  return used;
 }
 
 /** Those on addresses of their dummy link; those of node ports, unless the other predecessor's link is there as well. */

@@ -15,14 +15,28 @@ export async function kubeRoutersMarks(runner: CommandRunner, signal: AbortSigna
   return new Set(lines.flatMap(line => markOfRule(line) ?? []));
 }
 
-/** Table 78 is ours too: its route goes when no rule leads there any more. */
-export async function sweepRules({ runner }: Ground, swept: Swept, signal: AbortSignal): Promise<void> {
-  for (const family of FAMILIES) await sweepFamily(runner, family, swept, signal);
+/**
+ * Table 78 is ours too: its route goes when no rule leads there any more. The rule of a mark tells whose its virtual service is, and stays with it
+ * (`used`).
+ */
+export async function sweepRules(
+  { runner }: Ground,
+  used: ReadonlySet<number>,
+  swept: Swept,
+  signal: AbortSignal,
+): Promise<void> {
+  for (const family of FAMILIES) await sweepFamily(runner, family, used, swept, signal);
 }
 
-async function sweepFamily(runner: CommandRunner, family: FamilyOption, swept: Swept, signal: AbortSignal): Promise<void> {
+async function sweepFamily(
+  runner: CommandRunner,
+  family: FamilyOption,
+  used: ReadonlySet<number>,
+  swept: Swept,
+  signal: AbortSignal,
+): Promise<void> {
   const rules = await shown(runner, ['ip', family, '-N', 'rule', 'show'], signal);
-  const marks = rules.flatMap(line => markOfRule(line) ?? []);
+  const marks = rules.flatMap(line => markOfRule(line) ?? []).filter(mark => !used.has(mark));
   const external = rules.filter(isExternalAddressRule);
   const isDeliveryNeeded = rules.filter(line => /\blookup 78\b/.test(line)).length > marks.length;
   const delivery = isDeliveryNeeded ? [] : (await routesOf(runner, family, 78, signal)).filter(isDelivery);

@@ -29,10 +29,10 @@ export async function sweep(ground: Ground, clock: Clock, of: Predecessor, signa
   const ours = await sweepIptables(ground, traces, marks, swept, signal);
   await sweepNftTables(ground, traces, swept, signal);
   const readLines = procLines(() => clock.now());
-  await sweepIpvs({ ground, traces, ours, marks, readLines }, swept, signal);
+  const used = await sweepIpvs({ ground, traces, ours, marks, readLines }, swept, signal);
   await sweepSets(ground, name => traces.isSet(name) || (isKubeRouter && isSharedSetOfTheirs(name, ours)), swept, signal);
   if (!isKubeRouter) return swept;
-  await sweepRules(ground, swept, signal);
+  await sweepRules(ground, used, swept, signal);
   if (!ours.routing) await sweepRouting(ground, swept, signal);
   return swept;
 }
