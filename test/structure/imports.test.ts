@@ -32,7 +32,20 @@ const RULES: Readonly<
   leftovers: { values: ['net', 'errors', 'kernel', 'outside'], types: ['config', 'observe', 'reconcile'] },
   module: { values: ['net', 'errors', 'cluster', 'reconcile'], types: ['config'] },
   wiring: {
-    values: ['net', 'errors', 'config', 'cluster', 'reconcile', 'kernel', 'bgp', 'observe', 'explain', 'leftovers', 'module', 'outside'],
+    values: [
+      'net',
+      'errors',
+      'config',
+      'cluster',
+      'reconcile',
+      'kernel',
+      'bgp',
+      'observe',
+      'explain',
+      'leftovers',
+      'module',
+      'outside',
+    ],
     types: [],
   },
 };
