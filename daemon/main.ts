@@ -2,6 +2,7 @@
 import { hostname } from 'node:os';
 import { check } from './commands/check.ts';
 import { cleanup } from './commands/cleanup.ts';
+import { cleanupOf } from './commands/cleanup-of.ts';
 import type { Invocation } from './commands/invocation.ts';
 import { plan } from './commands/plan.ts';
 import { profile } from './commands/profile.ts';
@@ -42,7 +43,7 @@ function execute(invocation: Invocation): Promise<number> {
     case 'plan':
       return plan(invocation);
     case 'cleanup':
-      return cleanup(invocation);
+      return invocation.config.of.length > 0 ? cleanupOf(invocation) : cleanup(invocation);
     case 'check':
       return check(invocation);
     case 'status':

@@ -3,6 +3,9 @@
 import { setImmediate as breathe } from 'node:timers/promises';
 import { endLeftovers } from '../bgp/leftover.ts';
 import { MODULE_NAMES } from '../config/modules.ts';
+import type { Predecessor } from '../config/options-commands.ts';
+import { KUBE_PROXY } from '../leftovers/kube-proxy.ts';
+import { hasLink, runningAs } from '../leftovers/running.ts';
 import { systemClock } from '../net/clock.ts';
 import { exponentialBackoff } from '../reconcile/backoff.ts';
 import type { Failure } from '../reconcile/outcome.ts';
@@ -11,7 +14,7 @@ import { type IptablesEntry, STAGES } from '../reconcile/tables.ts';
 import { NO_BGP } from './bgp-access.ts';
 import { openHost } from './host.ts';
 import type { Invocation } from './invocation.ts';
-import { withoutKubeRouters } from './ours.ts';
+import { withoutKubeRouters, withoutSuccessors } from './ours.ts';
 import { requireRoot } from './privilege.ts';
 import { RUN_FOLDER } from './run-folder.ts';
 
@@ -20,12 +23,13 @@ export async function cleanup({ config, environment, nodeName }: Invocation): Pr
   requireRoot();
   const signal = new AbortController().signal;
   const clock = systemClock();
+  const running = await successors(signal);
   const host = await openHost(
     { config, environment, nodeName, clock, bgp: NO_BGP, sharedSetsOf: MODULE_NAMES, onSpawn: () => undefined },
     signal,
   );
   const observer = new CleanupReport();
-  const drivers = await withoutKubeRouters(host.drivers, signal);
+  const drivers = withoutSuccessors(await withoutKubeRouters(host.drivers, signal), running);
   const reconciler = new Reconciler({
     modules: [],
     drivers,
@@ -49,6 +53,14 @@ export async function cleanup({ config, environment, nodeName }: Invocation): Pr
     process.stderr.write(`not removed: ${table} ${key}: ${error.message}\n`);
   process.stdout.write(observer.lines.length === 0 ? 'nothing of ours was there\n' : observer.lines.join(''));
   return left.length + unread.length === 0 ? 0 : 1;
+}
+
+/** Who has taken over from us on this node already. kube-proxy shares nothing with us but IPVS. */
+async function successors(signal: AbortSignal): Promise<ReadonlySet<Predecessor>> {
+  const running = new Set<Predecessor>();
+  if ((await runningAs('kube-router', signal)) !== undefined) running.add('kube-router');
+  if ((await hasLink(KUBE_PROXY.dummy)) && (await runningAs('kube-proxy', signal)) !== undefined) running.add('kube-proxy');
+  return running;
 }
 
 /** Deletes all that the driver finds. A flavour that is not installed or not in the kernel holds nothing of ours. */

@@ -24,6 +24,7 @@ import { routeDriver } from '../kernel/route.ts';
 import { ruleDriver } from '../kernel/rule.ts';
 import { sysctlDriver } from '../kernel/sysctl.ts';
 import { unicastRouteDriver } from '../kernel/unicast-route.ts';
+import { KUBE_PROXY } from '../leftovers/kube-proxy.ts';
 import type { Clock } from '../net/clock.ts';
 import type { Drivers } from '../reconcile/reconciler.ts';
 import { isOverlayLink } from '../reconcile/routing-tables.ts';
@@ -69,6 +70,8 @@ export interface HostOptions {
   readonly onSpawn: (argv: readonly string[]) => void;
   /** Who measures tools and counts paths; nobody unless told. */
   readonly measures?: HostMeasures;
+  /** Hears the names of iptables chains that are not ours, whenever rule sets are read. */
+  readonly onForeignChain?: (name: string) => void;
   /** Undefined for a command that is no daemon. */
   readonly services?: ServiceHooks;
 }
@@ -81,16 +84,16 @@ export interface HostMeasures {
 
 /** Probes the host (a few processes) and opens the drivers; changes nothing that stays. */
 export async function openHost(options: HostOptions, signal: AbortSignal): Promise<Host> {
-  const { config, environment, clock, bgp, sharedSetsOf, onSpawn, measures } = options;
+  const { config, environment, clock, bgp, sharedSetsOf, onSpawn, measures, onForeignChain } = options;
   const sharedSets = new Set(sharedSetsOf.flatMap(module => SHARED_SETS[module] ?? []));
   const runner = processRunner({ environment, clock, onSpawn, ...(measures === undefined ? {} : { onEnd: measures.ran }) });
   const files = {
     readFile: (path: string): Promise<string> => readFile(path, 'utf8'),
     writeFile: (path: string, text: string): Promise<void> => writeFile(path, text),
   };
-  const abilities = new HostAbilities(await probeHost({ runner, files }, signal));
+  const abilities = new HostAbilities(await probeHost({ runner, files, onChain: onForeignChain }, signal));
   const iptablesOf = (tools: IptablesTools): Drivers['iptables'] =>
-    iptablesDriver({ runner, tools, ownsChain: name => name.startsWith(OWN_CHAINS) && name !== PROBE_CHAIN });
+    iptablesDriver({ runner, tools, ownsChain: name => name.startsWith(OWN_CHAINS) && name !== PROBE_CHAIN, onForeignChain });
   const bgpGate = portGate({
     runner,
     tools: abilities.iptables,
@@ -150,7 +153,9 @@ export function followHost(
   signal: AbortSignal,
 ): Promise<HostFactsSource> {
   const capabilities = (): HostProbe['capabilities'] => abilities.probe.capabilities;
-  const isOwnLink = (name: string): boolean => OWN_LINKS.has(name) || name === PROBE_LINK || isOverlayLink(name);
+  // Virtual addresses that kube-proxy left are no reason to keep them off our own link: it takes them over before that one goes.
+  const isOwnLink = (name: string): boolean =>
+    OWN_LINKS.has(name) || name === PROBE_LINK || name === KUBE_PROXY.dummy || isOverlayLink(name);
   return followHostFacts({ runner, hostname: hostname(), capabilities, isOwnLink, ...hooks }, signal);
 }
 

@@ -1,10 +1,13 @@
 /** `fairway run`: the daemon, until a signal ends it. */
 import { setImmediate as breathe } from 'node:timers/promises';
+import { PREDECESSORS } from '../config/options-commands.ts';
 import { Daemon } from '../daemon.ts';
 import { messageOf } from '../errors.ts';
 import { setTimeouts } from '../kernel/ipvsadm.ts';
 import { programFolders } from '../kernel/process-runner.ts';
 import { systemdNotify } from '../kernel/systemd-notify.ts';
+import { hasLink, runningAs } from '../leftovers/running.ts';
+import { LeftoverWatch, type LeftoverWatchOptions } from '../leftovers/watch.ts';
 import { type Clock, systemClock } from '../net/clock.ts';
 import { type HttpListener, healthPages, metricsPages, type Page } from '../observe/http.ts';
 import { listenForGood } from '../observe/lasting-listener.ts';
@@ -49,6 +52,16 @@ export async function run(invocation: Invocation): Promise<number> {
   const modules = await enabledModules(invocation);
   let daemon: Daemon | undefined;
   let bgp: Bgp | undefined;
+  const leftovers = new LeftoverWatch({
+    ground: config,
+    clock,
+    log,
+    running: runningAs,
+    hasLink,
+    takeOver: config.takeOver,
+    concerns: PREDECESSORS.filter(of => of === 'kube-router' || modules.some(({ name }) => name === 'services')),
+    progress: () => progressOf(daemon),
+  });
   const pages = controlPages({
     daemon: () => daemon,
     config,
@@ -56,7 +69,7 @@ export async function run(invocation: Invocation): Promise<number> {
     clock,
     startedAt,
     neighbors: () => bgp?.neighbors(),
-    remarks: () => [],
+    remarks: () => leftovers.remarks(),
     recentLog: () => recentLines.all,
   });
   const waiting = new AbortController();
@@ -95,6 +108,7 @@ export async function run(invocation: Invocation): Promise<number> {
         metrics.spawned(argv[0] ?? '');
       },
       measures: measuresOf(metrics.kubeRouter),
+      onForeignChain: name => leftovers.chainSeen(name),
     },
     stopping.signal,
   );
@@ -181,8 +195,9 @@ export async function run(invocation: Invocation): Promise<number> {
   if (bgp !== undefined && isBgpCertain(config)) await bgp.precede();
   notices?.start();
   daemon.start();
+  leftovers.start(host.runner);
   await stopped;
-  await Promise.all([notices?.stop(), daemon.stop(), follower.stop()]);
+  await Promise.all([notices?.stop(), daemon.stop(), follower.stop(), leftovers.stop()]);
   await bgp?.stop();
   await host.bgpGate.open();
   await host.closeDrivers();
@@ -191,6 +206,13 @@ export async function run(invocation: Invocation): Promise<number> {
   await Promise.all(open.map(listener => listener.close()));
   log.info('stopped; what is programmed stays in force');
   return 0;
+}
+
+/** How far ours is in force. */
+function progressOf(daemon: Daemon | undefined): ReturnType<LeftoverWatchOptions['progress']> {
+  if (daemon === undefined || !daemon.hasConverged) return 'none';
+  const isWhole = daemon.tables().every(({ failures, unreadable }) => failures.length === 0 && unreadable === undefined);
+  return isWhole ? 'whole' : 'first round';
 }
 
 /** Whether BGP is spoken whatever the cluster's objects say. */

@@ -7,8 +7,10 @@ import { DrainingIpvs } from '../kernel/ipvs-drain.ts';
 import { forgettingFlows } from '../kernel/ipvs-flows.ts';
 import { ipvsDriver } from '../kernel/ipvsadm.ts';
 import { podTunnelDriver } from '../kernel/pod-tunnel.ts';
+import { sparingMarks } from '../kernel/spared-marks.ts';
 import { type StateFile, stateFile } from '../kernel/state-file.ts';
 import { procLines } from '../kernel/text-lines.ts';
+import { kubeRoutersMarks } from '../leftovers/rule-sweep.ts';
 import type { IpAddress } from '../net/address.ts';
 import type { Clock } from '../net/clock.ts';
 import { instantOf } from '../net/instant.ts';
@@ -49,7 +51,10 @@ export interface ServiceDrivers extends Pick<Drivers, 'virtualServer' | 'podTunn
 
 export function serviceDrivers(options: ServiceDriverOptions): ServiceDrivers {
   const { config, runner, clock, runFolder, hooks } = options;
-  const ipvs = ipvsDriver({ runner, readLines: procLines(() => clock.now()), excludedCidrs: config.excludedCidrs });
+  const ipvs = sparingMarks({
+    inner: ipvsDriver({ runner, readLines: procLines(() => clock.now()), excludedCidrs: config.excludedCidrs }),
+    marksOfOthers: signal => kubeRoutersMarks(runner, signal),
+  });
   const podTunnel = podTunnelDriver({
     runner,
     clock,

@@ -4,6 +4,7 @@ import { duration, MINUTE, oneOf, SECOND, text, wordList } from './value-types.t
 
 /** Whose traces on a node we know. */
 export const PREDECESSORS = ['kube-router', 'kube-proxy'] as const;
+export type Predecessor = (typeof PREDECESSORS)[number];
 
 export const COMMAND_OPTIONS = {
   output: option(

@@ -79,7 +79,6 @@ export const OPTIONS = {
     wordList(...PREDECESSORS),
     [],
     'Remove what these left on this host, once the first round is in and they do not run here any more.',
-    { planned: true },
   ),
   socket: option(
     'common',

@@ -77,6 +77,14 @@ const RULES: readonly Rule[] = [
       ];
     },
   },
+  {
+    flags: ['take-over', 'run-service-proxy'],
+    needsCluster: true,
+    check: input =>
+      input.values.takeOver.includes('kube-proxy') && !input.values.runServiceProxy
+        ? fault('take-over', input, 'has kube-proxy, but nobody would serve its Services', 'turn on --run-service-proxy')
+        : [],
+  },
   ...(['service-cluster-ip-range', 'service-external-ip-range', 'loadbalancer-ip-range'] as const).map(familyRule),
   {
     flags: ['service-cluster-ip-range'],

@@ -12,6 +12,8 @@ export interface CapabilityOptions {
   readonly runner: CommandRunner;
   /** Rejects where there is no such file. */
   readonly files: { readFile(path: string): Promise<string> };
+  /** See {@link probeIptables}. */
+  readonly onChain?: ((name: string) => void) | undefined;
 }
 
 /** One line of `fairway check`. */

@@ -50,6 +50,8 @@ export interface IptablesProbeOptions {
   readonly runner: CommandRunner;
   /** Rejects where there is no such file. */
   readonly files: { readFile(path: string): Promise<string> };
+  /** Hears the names of chains where both flavours' rule sets are read. */
+  readonly onChain?: ((name: string) => void) | undefined;
 }
 
 /** Names of the legacy tables in use in this network namespace, one a line; missing or empty where none is. */
@@ -82,7 +84,8 @@ interface Candidate {
 }
 
 /** The flavours to try, best first. */
-async function candidates({ runner, files }: IptablesProbeOptions, signal: AbortSignal): Promise<readonly Candidate[]> {
+async function candidates(options: IptablesProbeOptions, signal: AbortSignal): Promise<readonly Candidate[]> {
+  const { files } = options;
   const lists = await Promise.all(LEGACY_TABLES.map(path => files.readFile(path).catch(() => '')));
   const plain: Candidate = { flavour: 'default', reason: 'the only one installed' };
   if (lists.every(list => list.trim() === '')) {
@@ -92,7 +95,7 @@ async function candidates({ runner, files }: IptablesProbeOptions, signal: Abort
       plain,
     ];
   }
-  const surveys = await Promise.all((['nft', 'legacy'] as const).map(flavour => survey(runner, flavour, signal)));
+  const surveys = await Promise.all((['nft', 'legacy'] as const).map(flavour => survey(options, flavour, signal)));
   return [...preferred(surveys.filter(({ isInstalled }) => isInstalled)), plain];
 }
 
@@ -120,12 +123,19 @@ export function toolOf(flavour: IptablesFlavour, family: Family): IptablesTool {
 }
 
 /** Counts without keeping. Without `-t` the legacy tool prints the tables in use and loads no other. */
-async function survey(runner: CommandRunner, flavour: 'nft' | 'legacy', signal: AbortSignal): Promise<Survey> {
+async function survey(
+  { runner, onChain }: IptablesProbeOptions,
+  flavour: 'nft' | 'legacy',
+  signal: AbortSignal,
+): Promise<Survey> {
   let rules = 0;
   let hasKubeletHint = false;
   const onLine = (line: string): void => {
     if (line.startsWith('-A ')) rules++;
-    else if (KUBELET_HINTS.some(hint => line.startsWith(hint))) hasKubeletHint = true;
+    else if (line.startsWith(':')) {
+      if (KUBELET_HINTS.some(hint => line.startsWith(hint))) hasKubeletHint = true;
+      onChain?.(line.slice(1, line.indexOf(' ')));
+    }
   };
   const isInstalled = await Promise.all(
     FAMILIES.map(family =>

@@ -27,6 +27,7 @@ type ChainEntry = Extract<IptablesEntry, { kind: 'chain' }>;
 export class SaveReader {
   readonly #family: Family;
   readonly #ownsChain: (name: string) => boolean;
+  readonly #onForeignChain: (name: string) => void;
   readonly #chains: { readonly table: IptablesTable; readonly name: string; readonly rules: string[] }[] = [];
   readonly #hooks = new Map<string, SavedHook[]>();
   #table: IptablesTable | undefined;
@@ -34,9 +35,10 @@ export class SaveReader {
   #own = new Map<string, string[]>();
   #builtIn = new Map<string, number>();
 
-  constructor(family: Family, ownsChain: (name: string) => boolean) {
+  constructor(family: Family, ownsChain: (name: string) => boolean, onForeignChain: (name: string) => void = () => undefined) {
     this.#family = family;
     this.#ownsChain = ownsChain;
+    this.#onForeignChain = onForeignChain;
   }
 
   line(line: string): void {
@@ -86,7 +88,7 @@ export class SaveReader {
       const rules: string[] = [];
       this.#own.set(name, rules);
       this.#chains.push({ table: this.#table, name, rules });
-    }
+    } else this.#onForeignChain(name);
   }
 
   #rule(line: string): void {

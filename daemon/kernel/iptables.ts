@@ -22,6 +22,8 @@ export interface IptablesDriverOptions {
   readonly tools: IptablesTools;
   /** Whether a chain is ours by its name. */
   readonly ownsChain: (name: string) => boolean;
+  /** Hears the names of all other chains that a reading shows. */
+  readonly onForeignChain?: ((name: string) => void) | undefined;
 }
 
 const FAMILIES: readonly Family[] = ['ipv4', 'ipv6'];
@@ -72,7 +74,7 @@ function familyOfAll(changes: readonly IptablesChange[]): string {
 async function save(options: IptablesDriverOptions, family: Family, signal: AbortSignal): Promise<SaveReader | undefined> {
   const tool = options.tools.byFamily[family];
   if (tool === undefined) return undefined;
-  const reader = new SaveReader(family, options.ownsChain);
+  const reader = new SaveReader(family, options.ownsChain, options.onForeignChain);
   const result = await options.runner.lines({ argv: tool.save }, line => reader.line(line), signal);
   if (result.status !== 0) throw new FairwayError('FW_COMMAND_FAILED', `'${tool.save.join(' ')}' failed: ${reasonOf(result)}`);
   return reader;

@@ -77,14 +77,32 @@ export function linkDriver({ runner, owns }: LinkDriverOptions): TableDriver<Lin
   const inUseAmong = async (of: readonly Device[], signal: AbortSignal): Promise<ReadonlySet<string>> =>
     of.some(({ link }) => link.type === 'bridge') ? bridgesInUse(await show(['bridge_slave'], signal)) : new Set();
 
-  const attempt = async (changes: readonly Change<Link>[], signal: AbortSignal): Promise<ReadonlyMap<string, FairwayError>> => {
+  /** By which link packets to each of these addresses leave now; none for those without a route. */
+  const waysTo = async (remotes: readonly string[], signal: AbortSignal): Promise<ReadonlyMap<string, string>> => {
+    if (remotes.length === 0) return new Map();
+    const stdin = textOf(remotes.map(remote => `route get ${remote}`));
+    // Without -force ip would end at the first that has no route.
+    const { stdout } = await runner.run({ argv: ['ip', '-o', '-force', '-batch', '-'], stdin }, signal);
+    return new Map([...stdout.matchAll(/^(\S+) .*?\bdev (\S+) /gm)].map(([, remote = '', link = '']) => [remote, link]));
+  };
+
+  const attempt = async (
+    changes: readonly Change<Link>[],
+    twins: 'stay' | 'go first',
+    signal: AbortSignal,
+  ): Promise<ReadonlyMap<string, FairwayError>> => {
     const there = await devices(signal);
+    const twinFor = (change: Change<Link>): Tunnel | undefined =>
+      change.op === 'create' && !there.has(change.key) ? twinOf(change.to, there) : undefined;
+    const remotes = twins === 'stay' ? changes.flatMap(change => twinFor(change)?.remote ?? []) : [];
+    const ways = await waysTo(remotes, signal);
     const doomed = changes.flatMap(change => (change.op === 'delete' ? (there.get(change.key) ?? []) : []));
     const inUse = await inUseAmong(doomed, signal);
     const linesOf = (change: Change<Link>): BatchLines => {
       if (change.op === 'delete' && inUse.has(change.key)) return [];
-      const twin = change.op === 'create' && !there.has(change.key) ? twinOf(change.to, there) : undefined;
-      return [...(twin === undefined ? [] : [`link delete dev ${twin}`]), ...linesFrom(there.get(change.key), change)];
+      const twin = twinFor(change);
+      const room = twin === undefined ? [] : [roomFor(twin, ways.get(twin.remote))];
+      return [...room, ...linesFrom(there.get(change.key), change)];
     };
     const due = changes.filter(change => linesOf(change).length > 0);
     const wanted = new Map(due.flatMap(change => (change.op === 'delete' ? [] : [[change.key, change.to] as const])));
@@ -100,16 +118,17 @@ export function linkDriver({ runner, owns }: LinkDriverOptions): TableDriver<Lin
       const { usable, failed } = withUsableLinks(changes, link => link.name);
       if (usable.length === 0) return { failed };
       try {
-        const first = await attempt(usable, signal);
-        const lacking = usable.filter(
-          change => change.op !== 'delete' && lacksModule(change.to, first.get(change.key)?.message ?? ''),
-        );
+        const first = await attempt(usable, 'stay', signal);
+        const refusedFor = (isWhy: (link: Link, said: string) => boolean): readonly Change<Link>[] =>
+          usable.filter(change => change.op !== 'delete' && isWhy(change.to, first.get(change.key)?.message ?? ''));
+        const lacking = refusedFor(lacksModule);
+        const again = [...lacking, ...refusedFor((_, said) => said.includes('File exists'))];
         for (const [key, error] of first) failed.set(key, error);
-        if (lacking.length === 0) return { failed };
+        if (again.length === 0) return { failed };
         const modules = lacking.flatMap(change => (change.op === 'delete' ? [] : MODULES[change.to.type]));
-        await loadModules(runner, modules, signal);
-        const second = await attempt(lacking, signal);
-        for (const { key } of lacking) failed.delete(key);
+        if (modules.length > 0) await loadModules(runner, modules, signal);
+        const second = await attempt(again, 'go first', signal);
+        for (const { key } of again) failed.delete(key);
         for (const [key, error] of second) failed.set(key, error);
       } catch (thrown) {
         if (signal.aborted || !(thrown instanceof FairwayError)) throw thrown;
@@ -170,13 +189,25 @@ function remedyOf(link: Link, reason: string): string | undefined {
   return undefined;
 }
 
-/** A tunnel of ours by another name (kube-router's) to the same node: the kernel has one between two addresses. */
-function twinOf(link: Link, there: ReadonlyMap<string, Device>): string | undefined {
+type Tunnel = Extract<Link, { type: 'ipip' | 'ip6tnl' }>;
+
+/** A tunnel of ours by another name (kube-router's) to the same node: the kernel has one between two addresses and by one link. */
+function twinOf(link: Link, there: ReadonlyMap<string, Device>): Tunnel | undefined {
   if (link.type !== 'ipip' && link.type !== 'ip6tnl') return undefined;
   for (const { link: other } of there.values()) {
-    if (other.type === link.type && other.local === link.local && other.remote === link.remote) return other.name;
+    if (other.type === link.type && other.local === link.local && other.remote === link.remote) return other;
   }
   return undefined;
+}
+
+/**
+ * Makes room for a tunnel between the same addresses. Tied to the link that its packets leave by anyhow, the twin goes on working beside ours, and goes as
+ * any tunnel that is not wanted: when routes lead by ours. Where there is no such link nothing can be lost.
+ */
+function roomFor({ name, type, local, remote }: Tunnel, link: string | undefined): string {
+  return link === undefined || link === name
+    ? `link delete dev ${name}`
+    : `link change dev ${name} type ${type} local ${local} remote ${remote} dev ${link}`;
 }
 
 /** The lines that lead from what is there to what the change asks for. */
@@ -226,7 +257,7 @@ function mtuOf({ mtu }: { readonly mtu: number | undefined }): string {
 }
 
 /** With GUE as kube-router has it: source ports by flow, UDP checksums over IPv6 alone (there the kernel takes none without). */
-function tunnelOf({ type, local, remote, guePort }: Extract<Link, { type: 'ipip' | 'ip6tnl' }>): string {
+function tunnelOf({ type, local, remote, guePort }: Tunnel): string {
   const kind = type === 'ipip' ? 'mode ipip' : 'mode ip6ip6';
   const how = type === 'ipip' ? `ttl ${TUNNEL_TTL}` : `hoplimit ${TUNNEL_TTL} encaplimit none`;
   const csum = type === 'ipip' ? 'noencap-csum' : 'encap-udp6-csum';

@@ -24,6 +24,9 @@ function ip(args: string): string {
   return stdout;
 }
 
+/** By which packets leave to where tunnels lead. */
+const UNDERLAY = 'underlay';
+
 const create = (to: Link): Change<Link> => ({ op: 'create', key: to.name, to });
 const update = (from: Link, to: Link): Change<Link> => ({ op: 'update', key: to.name, from, to });
 const remove = (from: Link): Change<Link> => ({ op: 'delete', key: from.name, from });
@@ -56,7 +59,16 @@ const vxlan: Extract<Link, { type: 'vxlan' }> = { name: 'fairway-vxlan', type: '
 const gue = (tunnel: Tunnel): Tunnel => ({ ...tunnel, guePort: 5555, mtu: tunnel.mtu - 12 });
 
 afterEach(() => {
-  for (const { name } of [dummy, bridge, ipip, ip6tnl, vxlan, { name: 'tun-0000000000f' }])
+  for (const { name } of [
+    dummy,
+    bridge,
+    ipip,
+    ip6tnl,
+    vxlan,
+    { name: 'tun-0000000000f' },
+    { name: 'tun-0000000000e' },
+    { name: UNDERLAY },
+  ])
     spawnSync('ip', ['link', 'delete', name]);
   spawned.length = 0;
 });
@@ -227,6 +239,32 @@ describe('tunnels', () => {
     ip('link add dev tun-0000000000f type ipip local 192.168.1.1 remote 192.168.1.2');
     assert.deepEqual(await links.apply([create(ipip)], never), NONE_FAILED);
     assert.deepEqual(await readAll(), keyed([ipip]));
+  });
+
+  it('are made beside one by another name to the same node, so that routes have a way until they lead by ours', async () => {
+    const [other, other6]: readonly Tunnel[] = [
+      { ...ipip, name: 'tun-0000000000f' },
+      { ...ip6tnl, name: 'tun-0000000000e' },
+    ];
+    assert.ok(other !== undefined && other6 !== undefined);
+    ip(`link add dev ${UNDERLAY} type dummy`);
+    ip(`addr add ${ipip.local}/24 dev ${UNDERLAY}`);
+    ip(`addr add ${ip6tnl.local}/64 dev ${UNDERLAY} nodad`);
+    ip(`link set ${UNDERLAY} up`);
+    ip(`link add dev ${other.name} type ipip local ${ipip.local} remote ${ipip.remote}`);
+    ip(`-6 link add dev ${other6.name} type ip6tnl mode ip6ip6 local ${ip6tnl.local} remote ${ip6tnl.remote}`);
+    for (const { name } of [other, other6]) ip(`link set ${name} up`);
+    ip(`route add 10.99.0.0/16 dev ${other.name}`);
+    ip(`route add fd00:99::/64 dev ${other6.name}`);
+    assert.deepEqual(await links.apply([create(ipip), create(ip6tnl)], never), NONE_FAILED);
+    assert.match(ip('route show 10.99.0.0/16'), /dev tun-0000000000f /);
+    assert.match(ip('-6 route show fd00:99::/64'), /dev tun-0000000000e /);
+    assert.deepEqual(
+      [...(await links.read(keyed([ipip, ip6tnl]), never)).keys()].sort(),
+      [ipip, ip6tnl, other6, other].map(({ name }) => name),
+    );
+    assert.deepEqual(await links.apply([remove(other), remove(other6)], never), NONE_FAILED);
+    assert.deepEqual([...(await links.read(keyed([ipip, ip6tnl]), never)).keys()].sort(), [ipip.name, ip6tnl.name]);
   });
 
   it('that someone altered or set down count as missing, and are repaired', async () => {

@@ -9,7 +9,16 @@ import { root } from './sources.ts';
 const UNIT = 'systemd/fairway.service';
 
 /** Options of other programs that pages speak of, and the word for any flag. */
-const FOREIGN = new Set(['--flag', '--cleanup', '--noflush', '--cpu-prof', '--set', '--ctdir']);
+const FOREIGN = new Set([
+  '--flag',
+  '--cleanup',
+  '--noflush',
+  '--cpu-prof',
+  '--set',
+  '--ctdir',
+  '--disable-network-policy',
+  '--disable-kube-proxy',
+]);
 
 const FLAG = /(?<![\w-])--[a-z][a-z0-9-]*/g;
 

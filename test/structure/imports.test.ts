@@ -11,6 +11,7 @@ type Layer =
   | 'bgp'
   | 'observe'
   | 'explain'
+  | 'leftovers'
   | 'module'
   | 'wiring'
   | 'outside';
@@ -28,9 +29,23 @@ const RULES: Readonly<
   bgp: { values: ['net', 'errors', 'outside'], types: ['cluster', 'reconcile'] },
   observe: { values: ['net', 'errors', 'outside'], types: ['cluster', 'reconcile'] },
   explain: { values: ['net', 'errors', 'cluster', 'reconcile'], types: [] },
+  leftovers: { values: ['net', 'errors', 'kernel', 'outside'], types: ['config', 'observe', 'reconcile'] },
   module: { values: ['net', 'errors', 'cluster', 'reconcile'], types: ['config'] },
   wiring: {
-    values: ['net', 'errors', 'config', 'cluster', 'reconcile', 'kernel', 'bgp', 'observe', 'explain', 'module', 'outside'],
+    values: [
+      'net',
+      'errors',
+      'config',
+      'cluster',
+      'reconcile',
+      'kernel',
+      'bgp',
+      'observe',
+      'explain',
+      'leftovers',
+      'module',
+      'outside',
+    ],
     types: [],
   },
 };
@@ -44,7 +59,7 @@ const SHARED_VALUES = [
 ];
 
 const LAYER_OF_FOLDER: ReadonlyMap<string, Layer> = new Map([
-  ...(['net', 'config', 'cluster', 'reconcile', 'kernel', 'bgp', 'observe', 'explain'] as const).map(
+  ...(['net', 'config', 'cluster', 'reconcile', 'kernel', 'bgp', 'observe', 'explain', 'leftovers'] as const).map(
     name => [name, name] as const,
   ),
   ['errors.ts', 'errors'],

@@ -16,6 +16,11 @@ const REFUSED: readonly (readonly [argv: readonly string[], line: string])[] = [
   [['--overlay-type=none'], '--overlay-type=none is not known; use subnet or full'],
   [['--pod-routes=ospf'], '--pod-routes=ospf is not known; use bgp or api'],
   [['--netpol-deny-with=accept'], '--netpol-deny-with=accept is not known; use reject or drop'],
+  [['--take-over=flannel'], '--take-over=flannel has "flannel", which is not known; use a comma list of kube-router, kube-proxy'],
+  [
+    ['--take-over=kube-router,kube-proxy', '--run-service-proxy=false'],
+    '--take-over=kube-router,kube-proxy has kube-proxy, but nobody would serve its Services; turn on --run-service-proxy',
+  ],
   [['--log-format=xml'], '--log-format=xml is not known; use text or json'],
   [['-v=debug'], '--v=debug is not a log level; use a whole number'],
   [['--peer-router-multihop-ttl=256', ...PEER], '--peer-router-multihop-ttl=256 is outside 0 to 255'],
