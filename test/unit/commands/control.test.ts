@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { mkdirSync, mkdtempSync, renameSync, rmSync, statSync, writeFileSync } from 'node:fs';
-import { createServer, type Server } from 'node:net';
+import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { ask, openControl, textOf } from '../../../daemon/commands/control.ts';
@@ -16,7 +16,7 @@ const HELLO: ReadonlyMap<string, Page> = new Map([
 describe("a daemon's socket for its commands", () => {
   let directory: string;
   let path: string;
-  const open: (HttpListener | Server)[] = [];
+  const open: HttpListener[] = [];
   const errors: string[] = [];
   const listen = async (pages = HELLO, clock = systemClock()): Promise<HttpListener | undefined> => {
     const log = { error: (message: string) => errors.push(message) };
@@ -31,7 +31,7 @@ describe("a daemon's socket for its commands", () => {
     errors.length = 0;
   });
   afterEach(async () => {
-    await Promise.all(open.splice(0).map(listener => listener.close()));
+    for (const listener of open.splice(0)) await listener.close();
     rmSync(directory, { recursive: true });
   });
 
@@ -78,12 +78,8 @@ describe("a daemon's socket for its commands", () => {
       assert.match(error.message, new RegExp(`pid ${process.pid}, `));
       return true;
     });
-    let isOver = false;
-    void refusal.finally(() => {
-      isOver = true;
-    });
-    while (!isOver) await clock.advance(500);
-    await refusal;
+    const over = refusal.then(() => 'over' as const);
+    while ((await Promise.race([over, clock.advance(500)])) !== 'over');
     assert.equal(await textOf(await ask(path, '/hello?who=first')), 'hello first', 'the first goes on');
   });
 
