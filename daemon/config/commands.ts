@@ -14,7 +14,7 @@ export const COMMANDS = {
   plan: command(
     'Print what would be changed, and change nothing: of the running daemon, or of one with the flags given. Exit status 2 where something would.',
   ),
-  check: command('Print which tools and kernel facilities this host has.'),
+  check: command('Print what this host lacks for the daemon, with the remedies.'),
   cleanup: command('Remove everything of ours from this host and exit.'),
   status: command('Print what the running daemon does and what it complains of.'),
   why: command(
