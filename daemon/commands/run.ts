@@ -1,21 +1,24 @@
 /** `fairway run`: the daemon, until a signal ends it. */
 import { setImmediate as breathe } from 'node:timers/promises';
+import type { HostFacts } from '../cluster/snapshot.ts';
 import { PREDECESSORS } from '../config/options-commands.ts';
 import { Daemon } from '../daemon.ts';
 import { messageOf } from '../errors.ts';
+import type { HostFactsSource } from '../kernel/host-facts.ts';
 import { setTimeouts } from '../kernel/ipvsadm.ts';
 import { programFolders } from '../kernel/process-runner.ts';
 import { systemdNotify } from '../kernel/systemd-notify.ts';
 import { hasLink, runningAs } from '../leftovers/running.ts';
 import { LeftoverWatch, type LeftoverWatchOptions } from '../leftovers/watch.ts';
 import { type Clock, systemClock } from '../net/clock.ts';
+import type { Health } from '../observe/health.ts';
 import { type HttpListener, healthPages, metricsPages, type Page } from '../observe/http.ts';
 import { listenForGood } from '../observe/lasting-listener.ts';
 import { createLog, type Log, RecentLines } from '../observe/log.ts';
 import type { Metrics } from '../observe/metrics.ts';
 import { askedBySystemd, ServiceNotices } from '../observe/sd-notify.ts';
 import { exponentialBackoff } from '../reconcile/backoff.ts';
-import { kindsRead } from '../reconcile/module.ts';
+import { kindsRead, type Module } from '../reconcile/module.ts';
 import { VERSION } from '../version.ts';
 import type { Bgp } from './bgp.ts';
 import { NO_BGP } from './bgp-access.ts';
@@ -29,29 +32,40 @@ import { enabledModules } from './modules.ts';
 import { requireRoot } from './privilege.ts';
 import { openSource } from './source.ts';
 
+/** What comes one after another at the start, and looks at each other while it runs. */
+interface Parts {
+  daemon?: Daemon;
+  host?: Host;
+  /** Where a module speaks it. */
+  bgp?: Bgp;
+}
+
+/** What the parts are made of. */
+interface Setting {
+  readonly invocation: Invocation;
+  readonly modules: readonly Module[];
+  readonly clock: Clock;
+  readonly log: Log;
+  readonly metrics: Metrics;
+  readonly leftovers: LeftoverWatch;
+  /** Aborted when all is over. */
+  readonly signal: AbortSignal;
+}
+
 /** Resolves with the exit status after SIGINT or SIGTERM; rejects where the configuration cannot work. */
 export async function run(invocation: Invocation): Promise<number> {
-  const { config, environment, nodeName } = invocation;
+  const { config } = invocation;
   requireRoot();
   const clock = systemClock();
-  const startedAt = clock.now();
   const recentLines = new RecentLines();
-  const log = createLog({
-    verbosity: config.v,
-    format: config.logFormat,
-    descriptor: 2,
-    onLine: line => {
-      recentLines.add(line);
-    },
-  });
-  log.info(`fairway ${VERSION} starts`, { node: nodeName, nodejs: process.version });
+  const log = openLog(config, recentLines);
+  log.info(`fairway ${VERSION} starts`, { node: invocation.nodeName, nodejs: process.version });
   for (const warning of invocation.warnings) log.warn(warning.message);
 
   const stopping = new AbortController();
   const stopped = stopSignal(log);
   const modules = await enabledModules(invocation);
-  let daemon: Daemon | undefined;
-  let bgp: Bgp | undefined;
+  const parts: Parts = {};
   const leftovers = new LeftoverWatch({
     ground: config,
     clock,
@@ -60,133 +74,24 @@ export async function run(invocation: Invocation): Promise<number> {
     hasLink,
     takeOver: config.takeOver,
     concerns: PREDECESSORS.filter(of => of === 'kube-router' || modules.some(({ name }) => name === 'services')),
-    progress: () => progressOf(daemon),
+    progress: () => progressOf(parts.daemon),
   });
-  const pages = controlPages({
-    daemon: () => daemon,
-    config,
-    explicit: invocation.explicit,
-    clock,
-    startedAt,
-    neighbors: () => bgp?.neighbors(),
-    remarks: () => leftovers.remarks(),
-    recentLog: () => recentLines.all,
-  });
-  const waiting = new AbortController();
-  void stopped.then(() => {
-    waiting.abort();
-  });
-  const control = await openControl({ path: controlSocketOf(config, nodeName), pages, clock, log }, waiting.signal);
-  let host: Host | undefined;
-  const metrics = openMetrics(clock, () => metricsStatus(daemon, host?.draining() ?? 0, clock.now()));
-  const source = await openSource({
-    config,
-    environment,
-    kinds: kindsRead(modules),
-    clock,
-    observer: metrics.api,
-    onRemark: message => log.warn(message),
-  });
-  host = await openHost(
-    {
-      config,
-      environment,
-      nodeName,
-      clock,
-      services: {
-        log,
-        isHealthy: () => daemon?.health().isLive ?? false,
-        graceOf: address => daemon?.terminationGrace(address),
-      },
-      bgp: {
-        speaker: () => (bgp ?? NO_BGP).speaker(),
-        isRestarting: () => (bgp ?? NO_BGP).isRestarting(),
-        restarted: () => bgp?.restarted(),
-      },
-      sharedSetsOf: modules.map(({ name }) => name),
-      onSpawn: argv => {
-        metrics.spawned(argv[0] ?? '');
-      },
-      measures: measuresOf(metrics.kubeRouter),
-      onForeignChain: name => leftovers.chainSeen(name),
-    },
-    stopping.signal,
-  );
-  tellLacks({ host, modules, log });
-  const follower = await followHost(
-    host,
-    {
-      clock,
-      onChange: facts => daemon?.hostChanged(facts),
-      onDisturbance: (what, goneRoutes) => daemon?.disturbed(what, goneRoutes),
-      onTrouble: error => {
-        if (error === undefined) log.info('the host is followed again');
-        else log.error(`the host is not followed: ${error.message}`, { code: error.code });
-      },
-    },
-    stopping.signal,
-  );
+  const control = await listenForCommands({ invocation, clock, log, parts, leftovers, recentLines, stopped });
+  if (control === 'stopped') return 0;
+  const metrics = openMetrics(clock, () => metricsStatus(parts.daemon, parts.host?.draining() ?? 0, clock.now()));
+  const setting: Setting = { invocation, modules, clock, log, metrics, leftovers, signal: stopping.signal };
 
-  if (modules.some(({ writes }) => writes.includes('bgpServer'))) {
-    // An earlier run may have been killed while it was closed.
-    await host.bgpGate.clear();
-    // gRPC is a tenth of the program's memory.
-    const { Bgp } = await import('./bgp.ts');
-    bgp = new Bgp({
-      config,
-      nodeName,
-      path: programFolders(environment),
-      clock,
-      log,
-      daemon: () => daemon,
-      hadRoutes: await hasRoutes(host, stopping.signal),
-    });
-  }
-  const asked = askedBySystemd(environment);
-  const notices =
-    asked === undefined
-      ? undefined
-      : new ServiceNotices({
-          ...asked,
-          send: systemdNotify(host.runner),
-          health: () => running.health(),
-          clock,
-          log,
-          signal: stopping.signal,
-        });
-  const running = new Daemon({
-    nodeName,
-    modules,
-    drivers: host.drivers,
-    source,
-    bgp,
-    host: follower.facts,
-    clock,
-    backoff: exponentialBackoff(Math.random),
-    breathe: () => breathe(),
-    log,
-    metrics,
-    auditPeriodMs: config.auditPeriod,
-    // A period that was asked for is kept, whatever it costs.
-    auditPace: invocation.explicit.has('audit-period') ? 'fixed' : 'adaptive',
-    cacheSyncTimeoutMs: config.cacheSyncTimeout,
-    onSettled: () => notices?.look(),
-  });
-  daemon = running;
-  lookForLacks(
-    {
-      host,
-      modules,
-      clock,
-      log,
-      onFound: () => {
-        follower.refresh();
-      },
-    },
-    stopping.signal,
-  );
+  const { host, follower } = await hostOf(setting, parts);
+  const bgp = await bgpOf(setting, parts, host);
+  const notices = noticesOf(setting, parts, host);
+  const daemon = await daemonOf(setting, { host, facts: follower.facts, bgp, notices });
+  Object.assign(parts, { daemon });
+  const refresh = (): void => {
+    follower.refresh();
+  };
+  lookForLacks({ host, modules, clock, log, onFound: refresh }, stopping.signal);
   tellFullFlowTable({ clock, log }, stopping.signal);
-  const listeners = await listen(invocation, daemon, metrics, { clock, log });
+  const listeners = await listen(setting, daemon);
   measure({ modules, daemon, bgp, metrics, host, clock, log }, stopping.signal);
   if (modules.some(({ writes }) => writes.includes('virtualServer')))
     await setTimeouts(host.runner, ipvsTimeouts(invocation), stopping.signal).catch((thrown: unknown) => {
@@ -206,6 +111,159 @@ export async function run(invocation: Invocation): Promise<number> {
   await Promise.all(open.map(listener => listener.close()));
   log.info('stopped; what is programmed stays in force');
   return 0;
+}
+
+function openLog({ v, logFormat }: Invocation['config'], recentLines: RecentLines): Log {
+  return createLog({
+    verbosity: v,
+    format: logFormat,
+    descriptor: 2,
+    onLine: line => {
+      recentLines.add(line);
+    },
+  });
+}
+
+interface CommandsOptions extends Pick<Setting, 'invocation' | 'clock' | 'log' | 'leftovers'> {
+  readonly parts: Parts;
+  readonly recentLines: RecentLines;
+  readonly stopped: Promise<void>;
+}
+
+/** Before anything of the host is touched: another daemon may have it. `stopped` where a signal came while that one was waited for. */
+async function listenForCommands(options: CommandsOptions): Promise<HttpListener | 'stopped' | undefined> {
+  const { invocation, clock, log, parts, leftovers, recentLines, stopped } = options;
+  const { config, explicit, nodeName } = invocation;
+  const pages = controlPages({
+    daemon: () => parts.daemon,
+    config,
+    explicit,
+    clock,
+    startedAt: clock.now(),
+    neighbors: () => parts.bgp?.neighbors(),
+    remarks: () => leftovers.remarks(),
+    recentLog: () => recentLines.all,
+  });
+  const waiting = new AbortController();
+  void stopped.then(() => {
+    waiting.abort();
+  });
+  try {
+    return await openControl({ path: controlSocketOf(config, nodeName), pages, clock, log }, waiting.signal);
+  } catch (thrown) {
+    if (waiting.signal.aborted) return 'stopped';
+    throw thrown;
+  }
+}
+
+/** The tools and tables of the host, and the host as it is from now on. */
+async function hostOf(setting: Setting, parts: Parts): Promise<{ readonly host: Host; readonly follower: HostFactsSource }> {
+  const { invocation, modules, clock, log, metrics, leftovers, signal } = setting;
+  const { config, environment, nodeName } = invocation;
+  const host = await openHost(
+    {
+      config,
+      environment,
+      nodeName,
+      clock,
+      services: {
+        log,
+        isHealthy: () => parts.daemon?.health().isLive ?? false,
+        graceOf: address => parts.daemon?.terminationGrace(address),
+      },
+      bgp: {
+        speaker: () => (parts.bgp ?? NO_BGP).speaker(),
+        isRestarting: () => (parts.bgp ?? NO_BGP).isRestarting(),
+        restarted: () => parts.bgp?.restarted(),
+      },
+      sharedSetsOf: modules.map(({ name }) => name),
+      onSpawn: argv => {
+        metrics.spawned(argv[0] ?? '');
+      },
+      measures: measuresOf(metrics.kubeRouter),
+      onForeignChain: name => {
+        leftovers.chainSeen(name);
+      },
+    },
+    signal,
+  );
+  parts.host = host;
+  tellLacks({ host, modules, log });
+  const follower = await followHost(
+    host,
+    {
+      clock,
+      onChange: facts => parts.daemon?.hostChanged(facts),
+      onDisturbance: (what, goneRoutes) => parts.daemon?.disturbed(what, goneRoutes),
+      onTrouble: error => {
+        if (error === undefined) log.info('the host is followed again');
+        else log.error(`the host is not followed: ${error.message}`, { code: error.code });
+      },
+    },
+    signal,
+  );
+  return { host, follower };
+}
+
+/** Undefined where no module speaks BGP. */
+async function bgpOf({ invocation, modules, clock, log, signal }: Setting, parts: Parts, host: Host): Promise<Bgp | undefined> {
+  if (!modules.some(({ writes }) => writes.includes('bgpServer'))) return undefined;
+  const { config, environment, nodeName } = invocation;
+  // An earlier run may have been killed while it was closed.
+  await host.bgpGate.clear();
+  // gRPC is a tenth of the program's memory.
+  const { Bgp } = await import('./bgp.ts');
+  parts.bgp = new Bgp({
+    config,
+    nodeName,
+    path: programFolders(environment),
+    clock,
+    log,
+    daemon: () => parts.daemon,
+    hadRoutes: await hasRoutes(host, signal),
+  });
+  return parts.bgp;
+}
+
+/** Undefined where systemd did not start us, or does not want to hear of us. */
+function noticesOf({ invocation, clock, log, signal }: Setting, parts: Parts, host: Host): ServiceNotices | undefined {
+  const asked = askedBySystemd(invocation.environment);
+  if (asked === undefined) return undefined;
+  const health = (): Health => parts.daemon?.health() ?? { isLive: true, isNodeLeaving: false, modules: new Map() };
+  return new ServiceNotices({ ...asked, send: systemdNotify(host.runner), health, clock, log, signal });
+}
+
+interface DaemonNeeds {
+  readonly host: Host;
+  readonly facts: HostFacts;
+  readonly bgp: Bgp | undefined;
+  readonly notices: ServiceNotices | undefined;
+}
+
+async function daemonOf(setting: Setting, { host, facts, bgp, notices }: DaemonNeeds): Promise<Daemon> {
+  const { invocation, modules, clock, log, metrics } = setting;
+  const { config, environment, nodeName, explicit } = invocation;
+  const onRemark = (message: string): void => {
+    log.warn(message);
+  };
+  return new Daemon({
+    nodeName,
+    modules,
+    drivers: host.drivers,
+    source: await openSource({ config, environment, kinds: kindsRead(modules), clock, observer: metrics.api, onRemark }),
+    bgp,
+    host: facts,
+    clock,
+    backoff: exponentialBackoff(Math.random),
+    breathe: () => breathe(),
+    log,
+    metrics,
+    auditPeriodMs: config.auditPeriod,
+    // A period that was asked for is kept, whatever it costs.
+    auditPace: explicit.has('audit-period') ? 'fixed' : 'adaptive',
+    cacheSyncTimeoutMs: config.cacheSyncTimeout,
+    onSettled: () => notices?.look(),
+  });
 }
 
 /** How far ours is in force. */
@@ -237,12 +295,8 @@ function ipvsTimeouts({ config }: Invocation): { tcp: number; tcpFin: number; ud
 }
 
 /** Health and metrics pages. Port 0 is off. A port in use is told and is no reason to leave the node without Services. */
-async function listen(
-  { config }: Invocation,
-  daemon: Daemon,
-  metrics: Metrics,
-  { clock, log }: { readonly clock: Clock; readonly log: Log },
-): Promise<readonly HttpListener[]> {
+async function listen({ invocation, metrics, clock, log }: Setting, daemon: Daemon): Promise<readonly HttpListener[]> {
+  const { config } = invocation;
   const wanted: readonly { address: string; port: number; pages: ReadonlyMap<string, Page>; flag: string }[] = [
     { address: config.healthAddr, port: config.healthPort, pages: healthPages(() => daemon.health()), flag: '--health-port' },
     {
