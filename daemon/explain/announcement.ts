@@ -3,8 +3,8 @@ import { type EndpointSlice, keyOf, type Service } from '../cluster/kinds.ts';
 import { policiesOf } from '../cluster/virtual-addresses.ts';
 import { familyOf, type IpAddress } from '../net/address.ts';
 import { hostPrefix } from '../net/prefix.ts';
+import { kernelText } from '../reconcile/kernel-text.ts';
 import type { Step, Verdict } from './explanation.ts';
-import { kernelText } from './kernel-text.ts';
 import { refText, type Scene } from './scene.ts';
 import type { MeantService } from './service-steps.ts';
 

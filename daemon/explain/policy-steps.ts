@@ -1,8 +1,8 @@
 /** What NetworkPolicies say of a packet, where this node's chains judge it and where another node's are expected to. */
 import { keyOf, type Pod } from '../cluster/kinds.ts';
+import { kernelText, ruleLine } from '../reconcile/kernel-text.ts';
 import { chainKey, elementName } from '../reconcile/tables.ts';
 import type { Judgement, Step, Verdict } from './explanation.ts';
-import { kernelText, ruleLine } from './kernel-text.ts';
 import { elementsBy, type MetRule, type Passage } from './packet-path.ts';
 import { type Direction, isAllowedBy, type JudgedPacket, opinionsOn, type PolicyOpinion } from './policy-opinions.ts';
 import { transportText } from './question.ts';

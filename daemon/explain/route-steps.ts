@@ -1,9 +1,9 @@
 /** How a packet gets to a pod or an address elsewhere, as a step, and what is missing where it does not. */
 import type { IpAddress } from '../net/address.ts';
 import type { IpPrefix } from '../net/prefix.ts';
+import { routeLine } from '../reconcile/kernel-text.ts';
 import { MAIN_TABLE, unicastRouteKey } from '../reconcile/routing-tables.ts';
 import type { Step, Verdict } from './explanation.ts';
-import { routeLine } from './kernel-text.ts';
 import { tunnelOf, wayTo } from './routes.ts';
 import { deviationStep, refText, type Scene } from './scene.ts';
 

@@ -2,9 +2,9 @@
 import { type Endpoint, type EndpointSlice, keyOf, type Service, type ServicePort } from '../cluster/kinds.ts';
 import { policiesOf } from '../cluster/virtual-addresses.ts';
 import { familyOf, type IpAddress, withPort } from '../net/address.ts';
+import { kernelText } from '../reconcile/kernel-text.ts';
 import { listenerKey, type VirtualServer } from '../reconcile/tables.ts';
 import type { Step, Verdict } from './explanation.ts';
-import { kernelText } from './kernel-text.ts';
 import { type Question, transportText } from './question.ts';
 import { type Scene, shortened } from './scene.ts';
 

@@ -1,30 +1,14 @@
 /**
  * Entries as lines for people, in the words that the tools use themselves: ipvsadm-save(8), iptables-save(8), ipset save, ip(8), sysctl(8). Pure
- * text for `plan`, `why` and `status`; what the tools are given is the drivers' to render.
+ * text for `plan`; what the tools are given is the drivers' to render.
  */
-import { familyOf, HOST_BITS, withPort } from '../net/address.ts';
+import { familyOf, HOST_BITS } from '../net/address.ts';
 import { markText } from '../net/marks.ts';
+import { hookLine, routeLine, ruleLine, virtualServerLines } from './kernel-text.ts';
 import type { Link } from './link.ts';
-import {
-  type BgpPeer,
-  type BgpPolicy,
-  type BgpStatement,
-  type CniConfig,
-  MAIN_TABLE,
-  type NextHop,
-  type UnicastRoute,
-} from './routing-tables.ts';
+import type { BgpPeer, BgpPolicy, BgpStatement, CniConfig } from './routing-tables.ts';
 import { MARK_DELIVERY_PRIORITY } from './service-tables.ts';
-import {
-  destinationKey,
-  type Forwarding,
-  type IpSetEntry,
-  type IptablesEntry,
-  type Listener,
-  type TableName,
-  type TableTypes,
-  type VirtualServer,
-} from './tables.ts';
+import type { IpSetEntry, IptablesEntry, TableName, TableTypes } from './tables.ts';
 
 type Lines<T> = (entry: T) => readonly string[];
 
@@ -48,11 +32,12 @@ const LINES: { readonly [K in TableName]: Lines<TableTypes[K]> } = {
   ipset: entry => [setLine(entry)],
   iptables: ruleLines,
   podTunnel: ({ pod, vip }) => [`in the pod ${pod}: address ${vip} dev kube-tunnel-if`],
-  virtualServer: virtualServerLines,
+  virtualServer: server => virtualServerLines(server).map(line => `ipvsadm ${line}`),
   healthPort: ({ port, namespace, name, localEndpoints }) => [
     `listen on :${port} for ${namespace}/${name}: ${localEndpoints} ready endpoints here`,
   ],
-  unicastRoute: routeLines,
+  unicastRoute: route =>
+    route.nextHops.length === 0 ? [`route ${route.destination} (somebody else's)`] : [`route ${routeLine(route)}`],
   rule: ({ from, table }) => [`rule from ${from} lookup ${table}`],
   cniConfig: config => [cniLine(config)],
   bgpServer: ({ asn, routerId, port, listenAddresses }) => [
@@ -90,48 +75,8 @@ function setLine(entry: IpSetEntry): string {
 /** A chain begins with its declaration, so that an empty one shows too. */
 function ruleLines(entry: IptablesEntry): readonly string[] {
   const tool = `${entry.family === 'ipv4' ? 'iptables' : 'ip6tables'} -t ${entry.table}`;
-  if (entry.kind === 'hook') return [`${tool} -A ${entry.from} ${entry.match === '' ? '' : `${entry.match} `}-j ${entry.to}`];
-  return [`${tool} -N ${entry.name}`, ...entry.rules.map(rule => `${tool} -A ${entry.name} ${rule}`)];
-}
-
-const SERVICE_OPTION = { TCP: '-t', UDP: '-u', SCTP: '--sctp-service' } as const;
-const FORWARDING_OPTION: Readonly<Record<Forwarding, string>> = { masquerade: '-m', tunnel: '-i', route: '-g' };
-
-function virtualServerLines({
-  listener,
-  scheduler,
-  schedulerFlags,
-  persistenceSeconds,
-  destinations,
-}: VirtualServer): readonly string[] {
-  const service = listenerOption(listener);
-  const persistence = persistenceSeconds > 0 ? ` -p ${persistenceSeconds}` : '';
-  const flags = schedulerFlags.length > 0 ? ` -b ${schedulerFlags.join(',')}` : '';
-  return [
-    `ipvsadm -A ${service} -s ${scheduler}${persistence}${flags}`,
-    ...destinations.map(
-      destination =>
-        `ipvsadm -a ${service} -r ${destinationKey(destination)} ${FORWARDING_OPTION[destination.forwarding]} -w ${destination.weight}`,
-    ),
-  ];
-}
-
-function listenerOption(listener: Listener): string {
-  return listener.by === 'address'
-    ? `${SERVICE_OPTION[listener.protocol]} ${withPort(listener.address, listener.port)}`
-    : `-f ${listener.mark}${listener.family === 'ipv6' ? ' -6' : ''}`;
-}
-
-function routeLines({ table, destination, nextHops, source }: UnicastRoute): readonly string[] {
-  const where = `${table === MAIN_TABLE ? '' : ` table ${table}`}${source === undefined ? '' : ` src ${source}`}`;
-  return nextHops.length === 0
-    ? [`route ${destination}${where} (somebody else's)`]
-    : nextHops.map(hop => `route ${destination}${hopText(hop)}${where} proto 17`);
-}
-
-function hopText({ link, gateway, vxlanRemote }: NextHop): string {
-  const encapsulation = vxlanRemote === undefined ? '' : ` encap ip id 1 dst ${vxlanRemote}`;
-  return `${encapsulation}${gateway === undefined ? '' : ` via ${gateway}`} dev ${link}`;
+  if (entry.kind === 'hook') return [`${tool} ${hookLine(entry)}`];
+  return [`${tool} -N ${entry.name}`, ...entry.rules.map(rule => `${tool} ${ruleLine(entry.name, rule)}`)];
 }
 
 function cniLine({ path, podCIDRs, mtu }: CniConfig): string {

@@ -1,8 +1,8 @@
 import assert from 'node:assert/strict';
-import { kernelText, routeLine } from '../../../daemon/explain/kernel-text.ts';
 import { parseHookRule } from '../../../daemon/kernel/iptables-rule.ts';
 import { parseSave } from '../../../daemon/kernel/ipvsadm-read.ts';
 import { shownRouteOf } from '../../../daemon/kernel/unicast-route-line.ts';
+import { kernelText, routeLine } from '../../../daemon/reconcile/kernel-text.ts';
 import { MAIN_TABLE, type NextHop, POD_SOURCE_TABLE, type UnicastRoute } from '../../../daemon/reconcile/routing-tables.ts';
 import { type IptablesEntry, listenerKey, sameEntry, type VirtualServer } from '../../../daemon/reconcile/tables.ts';
 import { cidrs, ip } from '../../fixtures/cluster.ts';

@@ -2,7 +2,7 @@
 import { withPort } from '../net/address.ts';
 import type { Protocol } from '../net/port.ts';
 import { prefixFamily } from '../net/prefix.ts';
-import { isOverlayLink, MAIN_TABLE, ROUTE_METRIC, ROUTE_PROTOCOL, type UnicastRoute } from '../reconcile/routing-tables.ts';
+import { isOverlayLink, MAIN_TABLE, ROUTE_METRIC, ROUTE_PROTOCOL, type UnicastRoute } from './routing-tables.ts';
 import {
   destinationKey,
   type Forwarding,
@@ -11,7 +11,7 @@ import {
   type TableName,
   type TableTypes,
   type VirtualServer,
-} from '../reconcile/tables.ts';
+} from './tables.ts';
 
 /** How a hook without an order of its own stands there. */
 const DEFAULT_HOOK_ORDER = 10;
@@ -66,12 +66,12 @@ export function ruleLine(chain: string, rule: string): string {
   return `-A ${chain} ${rule}`;
 }
 
-function hookLine({ from, to, order, match }: Extract<IptablesEntry, { kind: 'hook' }>): string {
+export function hookLine({ from, to, order, match }: Extract<IptablesEntry, { kind: 'hook' }>): string {
   const comment = order === DEFAULT_HOOK_ORDER ? '' : `-m comment --comment fairway-${order} `;
   return ruleLine(from, `${match === '' ? '' : `${match} `}${comment}-j ${to}`);
 }
 
-function virtualServerLines({
+export function virtualServerLines({
   listener,
   scheduler,
   schedulerFlags,
