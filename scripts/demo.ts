@@ -7,7 +7,7 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { styleText } from 'node:util';
 import { type LabHost, type LabNode, routerOn } from '../test/lab/addresses.ts';
-import { Fleet, footprint } from '../test/lab/fleet.ts';
+import { FAIRWAY, Fleet, footprint } from '../test/lab/fleet.ts';
 import { Lab } from '../test/lab/lab.ts';
 import { BirdPeer } from '../test/lab/peers/bird.ts';
 import { machineNow } from '../test/lab/place.ts';
@@ -28,6 +28,8 @@ const FLAGS = [
 const ROUTER_ASN = 65_000;
 const ROUTING_FLAGS = ['--advertise-external-ip', '--advertise-loadbalancer-ip'];
 const CONNECTIONS = 30;
+/** Of a long answer, the beginning. */
+const WHY_LINES = 14;
 
 const TOPOLOGY = `
    pod-1-1 pod-1-2      pod-2-1 pod-2-2           pod-3-1 pod-3-2
@@ -244,6 +246,8 @@ async function showPolicy(lab: Lab, fleet: Fleet): Promise<void> {
   const chain = /^-A (FAIRWAY-PI-\S+) /m.exec(saved)?.[1] ?? '';
   for (const line of saved.split('\n').filter(text => text.includes(chain) && text.startsWith('-A'))) say(`     ${line}`);
 
+  await showWhy(lab, /^denied by NetworkPolicy shop\/web/, 'the daemon of node2 says why');
+
   title('A pod is relabelled: pod-2-2 becomes a front end');
   const begin = performance.now();
   await fleet.apply({ 'shop-policy.yaml': POLICY.replace('role: other', 'role: front') });
@@ -251,6 +255,25 @@ async function showPolicy(lab: Lab, fleet: Fleet): Promise<void> {
   const took = performance.now() - begin;
   expect(true, `traffic follows: file written -> first connection on both nodes ${Math.round(took)} ms later`);
   await ask(other, '10.96.0.10', 80, /^web@/, 'through the Service as well');
+  await showWhy(lab, /^allowed/, 'and the daemon says that, too');
+}
+
+/** What the daemon says of pod-2-2, by its name in the cluster, and the Service. */
+async function showWhy(lab: Lab, verdict: RegExp, text: string): Promise<void> {
+  const words = ['why', 'shop/other-2', 'svc/shop/web', '80'];
+  const { stdout } = await lab.run(lab.node(2), [...FAIRWAY, ...words, '--hostname-override=node2']);
+  const lines = stdout.trim().split('\n');
+  say(`   $ fairway ${words.join(' ')}`);
+  for (const line of lines.slice(0, WHY_LINES)) say(`     ${line}`);
+  if (lines.length > WHY_LINES) say(`     ... ${lines.length - WHY_LINES} lines more`);
+  expect(verdict.test(stdout), text);
+}
+
+async function showStatus(lab: Lab): Promise<void> {
+  title('What the daemon of node1 says of itself');
+  const { stdout, status } = await lab.run(lab.node(1), [...FAIRWAY, 'status', '--hostname-override=node1']);
+  for (const line of stdout.trimEnd().split('\n')) say(`     ${line}`);
+  expect(status === 0, 'every module works as it should');
 }
 
 function peerFlags(node: LabNode): readonly string[] {
@@ -299,6 +322,7 @@ async function main(): Promise<void> {
     await showTraffic(lab);
     await showChange(lab, fleet);
     await showPolicy(lab, fleet);
+    await showStatus(lab);
 
     title('Cleanup');
     await fleet.stop();
