@@ -57,6 +57,8 @@ export class Contest {
   verdictOn(plan: ServicePlan): Verdict {
     const granted = plan.contested.filter(({ listener }) => this.#oldest(listener) === plan);
     const forbidden = plan.listeners.filter(listener => {
+      // What it drops itself it serves in no case.
+      if (plan.dropped.includes(listener)) return false;
       const oldest = this.#oldest(listener);
       return oldest !== plan && oldest?.dropped.includes(listener) === true;
     });

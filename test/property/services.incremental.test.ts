@@ -9,7 +9,7 @@ import type { Fragment, OwnerKey } from '../../daemon/reconcile/fragment.ts';
 import { servicesModule } from '../../modules/services/module.ts';
 import type { ServicesOptions } from '../../modules/services/options.ts';
 import { arbitraryService, arbitrarySlice, SERVICE_NAMES } from '../fixtures/arbitrary-services.ts';
-import { ALL_CAPABILITIES, CREATED, cidrs, hostAddress, hostFacts, ips, node } from '../fixtures/cluster.ts';
+import { ALL_CAPABILITIES, CREATED, cidrs, hostAddress, hostFacts, ips, node, service, slice } from '../fixtures/cluster.ts';
 import { servicesOptions } from '../fixtures/services-options.ts';
 
 /** A store fed with events, and the host beside it. */
@@ -188,6 +188,22 @@ describe('planning Services event by event', function () {
       }),
       { numRuns: 60, plugins: [fc.unbiased()] },
     );
+  });
+
+  it('a Service that drops is left alone when the older one on the address begins to drop as well', () => {
+    const scene = sceneOf();
+    const local = (name: string, address: string, age: number) =>
+      service(name, { clusterIPs: ips(address), externalIPs: ips('203.0.113.7'), externalTrafficPolicy: 'Local', age });
+    scene.store.upsert(local('old', '10.96.0.11', 1), []);
+    scene.store.upsert(local('young', '10.96.0.12', 2), []);
+    scene.store.upsert(slice('young', ['10.244.2.6']), []);
+    const module = servicesModule(servicesOptions());
+    const youngWhile = (endpointOfOld: string): Fragment | undefined => {
+      scene.store.upsert(slice('old', [endpointOfOld]), []);
+      return module.plan(snapshotOf(scene)).fragments.get('Service default/young');
+    };
+    const before = youngWhile('10.244.1.5');
+    assert.equal(youngWhile('10.244.2.5'), before);
   });
 
   it('a pod that comes with its link and link-local address, another pod CIDR elsewhere, and nodes that are about to leave change nothing but the mode of that link', () => {
