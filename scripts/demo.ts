@@ -246,7 +246,7 @@ async function showPolicy(lab: Lab, fleet: Fleet): Promise<void> {
   const chain = /^-A (FAIRWAY-PI-\S+) /m.exec(saved)?.[1] ?? '';
   for (const line of saved.split('\n').filter(text => text.includes(chain) && text.startsWith('-A'))) say(`     ${line}`);
 
-  await showWhy(lab, /^denied by NetworkPolicy shop\/web/, 'the daemon of node2 says why');
+  await showWhy(lab, /^denied by NetworkPolicy .*shop\/web: no ingress rule/, 'the daemon of node2 says why');
 
   title('A pod is relabelled: pod-2-2 becomes a front end');
   const begin = performance.now();
