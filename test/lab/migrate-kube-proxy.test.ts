@@ -8,10 +8,10 @@ import { iptablesModeOn, kubeletOn } from './predecessors/kube-proxy-iptables.ts
 import { ipvsModeOn } from './predecessors/kube-proxy-ipvs.ts';
 import { nftablesModeOn } from './predecessors/kube-proxy-nftables.ts';
 import { PORTS, serviceObjects, VIP } from './predecessors/service.ts';
+import { assertSpared } from './predecessors/spared-load.ts';
 import { wholeNode } from './predecessors/whole-node.ts';
 import type { LabProcess, ProgramResult } from './process.ts';
-import { cuts, failedOpenings, Load, lost, type Stream, shown } from './traffic/load.ts';
-import { until } from './until.ts';
+import { Load, type Stream } from './traffic/load.ts';
 
 /** Each node has had kube-proxy in another mode; the last one's leftovers are taken over by the daemon itself. */
 const MODES = [
@@ -117,23 +117,7 @@ describe('a cluster that had kube-proxy', () => {
       });
 
       it('has lost no connection, no opening and no datagram over all that', async () => {
-        const since = await suite().lab.now();
-        await until(
-          'every host has new connections after the cleanup',
-          () =>
-            Promise.resolve(
-              loads.map(load => load.exchanges.filter(({ isOpening, began }) => isOpening && began > since).length),
-            ),
-          counts => counts.every(count => count > 10),
-        );
-        const all = (await Promise.all(loads.map(load => load.end()))).flat();
-        const count = (kind: Stream['kind']): number => all.filter(({ stream }) => stream.kind === kind).length;
-        console.log(
-          `      ${count('short')} connections, ${count('keep')} requests by kept ones, ${count('flow')} datagrams of flows`,
-        );
-        assert.deepEqual(failedOpenings(all), []);
-        assert.deepEqual(cuts(all).map(shown), []);
-        assert.deepEqual(lost(all).map(shown), []);
+        await assertSpared(suite().lab, loads);
       });
 
       it('has nothing of kube-proxy any more, and nothing for a second run to do', async () => {

@@ -7,10 +7,10 @@ import { FAMILIES, NAMESPACE, namespaceObject, networkPolicyObject, podObject } 
 import { kubeletOn } from './predecessors/kube-proxy-iptables.ts';
 import { kubeRouterOn } from './predecessors/kube-router.ts';
 import { PORTS, serviceObjects, VIP } from './predecessors/service.ts';
+import { assertSpared } from './predecessors/spared-load.ts';
 import { wholeNode } from './predecessors/whole-node.ts';
 import type { LabProcess } from './process.ts';
-import { cuts, failedOpenings, Load, lost, type Stream, shown } from './traffic/load.ts';
-import { until } from './until.ts';
+import { Load, type Stream } from './traffic/load.ts';
 
 /** By the node: how kube-router was set up; the last node's leftovers are taken over by the daemon itself. */
 const NODES = [
@@ -95,23 +95,7 @@ describe('a cluster that had kube-router', () => {
       });
 
       it('has lost no connection and no opening over all that', async () => {
-        const since = await suite().lab.now();
-        await until(
-          'every host has new connections after the cleanup',
-          () =>
-            Promise.resolve(
-              loads.map(load => load.exchanges.filter(({ isOpening, began }) => isOpening && began > since).length),
-            ),
-          counts => counts.every(count => count > 10),
-        );
-        const all = (await Promise.all(loads.map(load => load.end()))).flat();
-        const count = (kind: Stream['kind']): number => all.filter(({ stream }) => stream.kind === kind).length;
-        console.log(
-          `      ${count('short')} connections, ${count('keep')} requests by kept ones, ${count('flow')} datagrams of flows, ${lost(all).length} lost`,
-        );
-        assert.deepEqual(failedOpenings(all), []);
-        assert.deepEqual(cuts(all).map(shown), []);
-        assert.deepEqual(lost(all).map(shown), []);
+        await assertSpared(suite().lab, loads);
       });
 
       it('has nothing of kube-router any more, and nothing for a second run to do', async () => {
