@@ -297,6 +297,27 @@ describe('virtual services through ipvsadm', function () {
     assert.deepEqual(spawned, []);
   });
 
+  it('are all seen where other network namespaces of the kernel have theirs', async () => {
+    const others = ['other-1', 'other-2', 'other-3'];
+    const lines = (start: string): string =>
+      Array.from({ length: 300 }, (_, index) => `-A -t ${start}.${index >> 8}.${index & 255}:80 -s rr\n`).join('');
+    try {
+      for (const name of others) {
+        assert.equal(spawnSync('ip', ['netns', 'add', name]).status, 0);
+        const { status } = spawnSync('ip', ['netns', 'exec', name, 'ipvsadm', '-R'], { input: lines('10.97') });
+        assert.equal(status, 0);
+      }
+      const ours = Array.from({ length: 300 }, (_, index) => serverAt(at('TCP', `10.96.${index >> 8}.${index & 255}`, 80)));
+      const driver = ipvsDriver(options);
+      assert.deepEqual((await driver.apply(ours.map(create), never)).failed, new Map());
+      const found = await driver.read(keyed(ours), never);
+      assert.deepEqual([...found.keys()].sort(), [...keyed(ours).keys()].sort());
+      assert.deepEqual((await driver.apply(ours.map(remove), never)).failed, new Map());
+    } finally {
+      for (const name of others) spawnSync('ip', ['netns', 'delete', name]);
+    }
+  });
+
   it('are read 2,000 at a time while the loop goes on turning', async () => {
     const host = (index: number): IpAddress => address(`10.96.${10 + (index >> 8)}.${index & 255}`);
     const entries = Array.from({ length: 2000 }, (_, index) =>
