@@ -16,7 +16,7 @@ export function serviceBeacon(lab: Lab): Beacon {
         text.includes(`-a -t ${now}:1 -r ${endpointOf(revision)}:1 `);
       // The file has gaps where other namespaces of one kernel have services as well; the tool has none, and costs a process.
       let servers = await lab.readFile(node, '/proc/net/ip_vs');
-      if (!isBalanced(servers) && said !== undefined && /virtualServer changed/.test(said))
+      if (!isBalanced(servers) && said !== undefined && said.includes('virtualServer changed'))
         servers = await lab.expectRun(node, ['ipvsadm', '-Sn']);
       const addresses = [...(await localAddresses(lab, node))];
       // One batch removes the beacon's address and others, in any order; the daemon says when it is through.
