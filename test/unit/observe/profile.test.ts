@@ -52,10 +52,15 @@ describe('profiles of a process', () => {
       readonly nodes: readonly (ProfileNode & { readonly id: number })[];
       readonly samples: readonly number[];
     };
-    const busy = new Set(nodes.filter(({ callFrame }) => callFrame.functionName === 'countPrimes').map(({ id }) => id));
-    assert.ok(samples.length > 50, `${samples.length} samples in a second`);
-    const share = samples.filter(id => busy.has(id)).length / samples.length;
-    assert.ok(share > 0.1, `${share} of the samples are in countPrimes`);
+    // How much of the second the process had is the machine's business; of what it had, this function had most. `(idle)` and its like are no functions.
+    const names = new Map(nodes.map(({ id, callFrame }) => [id, callFrame.functionName]));
+    const counts = new Map<string, number>();
+    for (const id of samples) {
+      const name = names.get(id) ?? '';
+      if (!name.startsWith('(')) counts.set(name, (counts.get(name) ?? 0) + 1);
+    }
+    const [busiest] = [...counts].sort(([, one], [, other]) => other - one);
+    assert.equal(busiest?.[0], 'countPrimes', [...counts].join(' '));
     await until(400);
   });
 
