@@ -104,6 +104,8 @@ describe('docs/parity.md', () => {
       'Annotations and labels',
       'Behaviour of the service proxy',
       'Behaviour of network policy',
+      'Behaviour of pod routing',
+      'Behaviour of the daemon',
       'Metrics',
     ].flatMap(rows);
     const wrong = all.filter(({ state, remark }) => {
