@@ -8,21 +8,14 @@ import { type Explanation, explanationText } from '../../daemon/explain/explanat
 import { type Family, familyOf, type IpAddress } from '../../daemon/net/address.ts';
 import type { Protocol } from '../../daemon/net/port.ts';
 import { policyModule } from '../../modules/policy/module.ts';
-import type { PolicyOptions } from '../../modules/policy/options.ts';
 import { servicesModule } from '../../modules/services/module.ts';
 import type { ServicesOptions } from '../../modules/services/options.ts';
 import { ADDRESSES, arbitraryService, arbitrarySlice, CLIENTS, PORTS } from '../fixtures/arbitrary-services.ts';
 import { cidrs, ip, ips, nodeView, snapshot } from '../fixtures/cluster.ts';
 import { viewOfSnapshot } from '../fixtures/explain-scene.ts';
 import { HOST_ADDRESSES, OUTSIDE_SERVICE_ADDRESSES, packetsOf } from '../fixtures/policy-packets.ts';
-import {
-  arbitraryCluster,
-  arbitraryEvent,
-  arbitraryOptions,
-  OWN_ENDPOINTS,
-  outsideListeners,
-  PolicyScene,
-} from '../fixtures/policy-scene.ts';
+import { arbitraryCluster, arbitraryEvent, arbitraryOptions, OWN_ENDPOINTS, PolicyScene } from '../fixtures/policy-scene.ts';
+import { worldOf } from '../fixtures/policy-world.ts';
 import { propertyRun } from '../fixtures/property-run.ts';
 import { servicesOptions } from '../fixtures/services-options.ts';
 import { type Packet as PolicyPacket, type World as PolicyWorld, verdictOf } from '../models/policy-reference.ts';
@@ -137,24 +130,6 @@ describe('fairway why against the reference of Services', function () {
 
 describe('fairway why against the reference of network policy', function () {
   this.timeout(60_000);
-
-  function worldOf({ node, pods, namespaces, networkPolicies }: Snapshot, options: PolicyOptions): PolicyWorld {
-    return {
-      nodeName: node.name,
-      nodeAddresses: node.addresses,
-      hostAddresses: HOST_ADDRESSES,
-      podCIDRs: node.podCIDRs,
-      pods: [...pods.values()],
-      namespaces: [...namespaces.values()],
-      policies: [...networkPolicies.values()],
-      families: FAMILIES.filter(family => options.families[family] !== 'off'),
-      defaultDeny: options.defaultDeny,
-      serviceRanges: options.serviceRanges,
-      serviceListeners: options.strictExternalIpValidation ? [] : outsideListeners(node.addresses),
-      endpoints: OWN_ENDPOINTS,
-      nodePorts: options.nodePorts,
-    };
-  }
 
   /** The same cluster from another node, which has no default deny that we know of. */
   function worldAt(world: PolicyWorld, name: string, seen: Snapshot): PolicyWorld {

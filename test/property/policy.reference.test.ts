@@ -1,7 +1,6 @@
 import assert from 'node:assert/strict';
 import fc from 'fast-check';
 import type { ClusterObject } from '../../daemon/cluster/kinds.ts';
-import type { Snapshot } from '../../daemon/cluster/snapshot.ts';
 import type { Family } from '../../daemon/net/address.ts';
 import type { Plan } from '../../daemon/reconcile/module.ts';
 import { policyModule } from '../../modules/policy/module.ts';
@@ -14,18 +13,17 @@ import {
   arbitraryEvent,
   arbitraryOptions,
   CROWD,
-  OWN_ENDPOINTS,
-  outsideListeners,
   type PolicyEvent,
   PolicyScene,
 } from '../fixtures/policy-scene.ts';
+import { worldOf } from '../fixtures/policy-world.ts';
 import { propertyRun } from '../fixtures/property-run.ts';
 import { isWithin } from '../models/address-bits.ts';
 import { type BuiltInChain, PacketTracer, type TracerPacket, type Walk } from '../models/packet-tracer.ts';
 import { localPodAt, type Packet, type Path, verdictOf, type World } from '../models/policy-reference.ts';
 
 const PACKETS_AT_A_TIME = 250;
-const FAMILIES: readonly Family[] = ['ipv4', 'ipv6'];
+const _FAMILIES: readonly Family[] = ['ipv4', 'ipv6'];
 const HOOK: Readonly<Record<Path, BuiltInChain>> = {
   forwarded: 'FORWARD',
   'to-node': 'INPUT',
@@ -34,24 +32,6 @@ const HOOK: Readonly<Record<Path, BuiltInChain>> = {
 };
 /** Bits of the mark that are ours. */
 const OUR_MARK = 0x30000;
-
-function worldOf({ node, pods, namespaces, networkPolicies }: Snapshot, options: PolicyOptions): World {
-  return {
-    nodeName: node.name,
-    nodeAddresses: node.addresses,
-    hostAddresses: HOST_ADDRESSES,
-    podCIDRs: node.podCIDRs,
-    pods: [...pods.values()],
-    namespaces: [...namespaces.values()],
-    policies: [...networkPolicies.values()],
-    families: FAMILIES.filter(family => options.families[family] !== 'off'),
-    defaultDeny: options.defaultDeny,
-    serviceRanges: options.serviceRanges,
-    serviceListeners: options.strictExternalIpValidation ? [] : outsideListeners(node.addresses),
-    endpoints: OWN_ENDPOINTS,
-    nodePorts: options.nodePorts,
-  };
-}
 
 function tracerOf({ fragments }: Plan): PacketTracer {
   return new PacketTracer(
