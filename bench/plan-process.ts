@@ -74,6 +74,8 @@ export function obedientDrivers(written: Written): Drivers {
     bgpPolicy: obedient(written),
     bgpPath: obedient(written),
     bgpPeer: obedient(written),
+    lanAddress: obedient(written),
+    serviceStatus: obedient(written),
   };
 }
 

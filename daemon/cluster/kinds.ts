@@ -4,6 +4,7 @@
  */
 import type { FairwayError } from '../errors.ts';
 import type { Family, IpAddress } from '../net/address.ts';
+import type { AddressRange } from '../net/address-range.ts';
 import type { Protocol } from '../net/port.ts';
 import type { IpPrefix } from '../net/prefix.ts';
 
@@ -50,7 +51,7 @@ export interface Service {
   /** `spec.sessionAffinityConfig.clientIP.timeoutSeconds` where `sessionAffinity` is ClientIP, else undefined. Seconds. */
   readonly sessionAffinitySeconds: number | undefined;
   readonly ipFamilies: readonly Family[];
-  /** Annotations under `kube-router.io/` and `fairway.dev/` only. */
+  /** Those that `ownAnnotation` keeps. */
   readonly annotations: Readonly<Record<string, string>>;
   /** Label `service.kubernetes.io/service-proxy-name`; '' where absent. */
   readonly proxyName: string;
@@ -61,6 +62,32 @@ export interface Service {
   readonly loadBalancerSourceRanges: readonly IpPrefix[];
   /** `spec.trafficDistribution`; '' where absent. */
   readonly trafficDistribution: string;
+  /** Undefined for a Service of another type than LoadBalancer whose status names no address. */
+  readonly loadBalancer: LoadBalancer | undefined;
+}
+
+export type IpFamilyPolicy = 'SingleStack' | 'PreferDualStack' | 'RequireDualStack';
+
+/** What the allocation of load-balancer addresses asks of a Service, and what the Service has. */
+export interface LoadBalancer {
+  /** `spec.loadBalancerClass`; '' where absent. */
+  readonly loadBalancerClass: string;
+  /** `spec.loadBalancerIP` as written; '' where absent. */
+  readonly loadBalancerIP: string;
+  readonly ipFamilyPolicy: IpFamilyPolicy;
+  readonly labels: Readonly<Record<string, string>>;
+  /** `spec.selector` as one text, equal for equal selectors; '' where absent. */
+  readonly selector: string;
+  /** `status.loadBalancer.ingress[].ip`, whatever its `ipMode`, in their order. */
+  readonly ingressIPs: readonly IpAddress[];
+  /** `status.loadBalancer.ingress[].hostname`: never ours. */
+  readonly ingressHostnames: readonly string[];
+  /** The field manager (`metadata.managedFields`) of `status.loadBalancer.ingress`; '' where the server does not say. */
+  readonly writtenBy: string;
+  /** When it did, in milliseconds since the epoch; 0 likewise. */
+  readonly writtenAt: number;
+  /** `metadata.resourceVersion`: whether a status that was written is in it; '' where absent. */
+  readonly resourceVersion: string;
 }
 
 /** One endpoint of a slice. `ready` follows the API's advice that nil means ready; `serving` nil means the value of ready. */
@@ -99,13 +126,15 @@ export interface Node {
   readonly kind: 'Node';
   readonly meta: ObjectMeta;
   readonly labels: Readonly<Record<string, string>>;
-  /** Under `kube-router.io/` and `fairway.dev/` only. */
+  /** Those that `ownAnnotation` keeps. */
   readonly annotations: Readonly<Record<string, string>>;
   readonly internalIPs: readonly IpAddress[];
   readonly externalIPs: readonly IpAddress[];
   readonly podCIDRs: readonly IpPrefix[];
   /** Being deleted (`metadata.deletionTimestamp`), or tainted `ToBeDeletedByClusterAutoscaler`: load balancers are to leave it (KEP-3836). */
   readonly isLeaving: boolean;
+  /** False where its condition `Ready` is False or Unknown. A Node that says nothing of it counts as ready. */
+  readonly isReady: boolean;
 }
 
 /** A port that a container declares under a name. */
@@ -207,6 +236,45 @@ export interface NetworkPolicy {
   readonly egress: PolicyDirection | undefined;
 }
 
+/** One named pool of load-balancer addresses. */
+export interface AddressPool {
+  readonly name: string;
+  /** At least one. */
+  readonly ranges: readonly AddressRange[];
+  /** False: only for Services that ask for the pool or for an address of it. */
+  readonly autoAssign: boolean;
+  /** Names of the namespaces whose Services it serves; with none, and no `namespaceSelector`, those of all. */
+  readonly namespaces: readonly string[];
+  /** By their labels, in addition to `namespaces`. */
+  readonly namespaceSelector: LabelSelector | undefined;
+  /** Undefined for every Service. */
+  readonly serviceSelector: LabelSelector | undefined;
+  /** `spec.loadBalancerClass` of the Services that it serves; empty for those that the allocator serves without it. */
+  readonly loadBalancerClasses: readonly string[];
+  /** The Nodes that may announce its addresses on their local network; undefined for all. */
+  readonly nodeSelector: LabelSelector | undefined;
+}
+
+/** The named pools: a ConfigMap, or a file of the same content. */
+export interface AddressPools {
+  readonly kind: 'ConfigMap';
+  readonly meta: ObjectMeta;
+  /** In the order of the text; names are unique. */
+  readonly pools: readonly AddressPool[];
+  /** Names of pools that cannot be read; undefined where the text as a whole cannot, so that it is not known which there are. */
+  readonly unreadable: readonly string[] | undefined;
+}
+
+/** coordination.k8s.io/v1 Lease of a Node (namespace `kube-node-lease`): the heartbeat of its kubelet. */
+export interface Lease {
+  readonly kind: 'Lease';
+  readonly meta: ObjectMeta;
+  /** `spec.renewTime` as written: only whether it is another one matters, since clocks differ. */
+  readonly renewTime: string;
+  /** Seconds. */
+  readonly leaseDurationSeconds: number;
+}
+
 /** Kinds that can be watched now. A module names those it reads; only these are listed and watched. */
 export interface ClusterKinds {
   readonly Service: Service;
@@ -215,6 +283,8 @@ export interface ClusterKinds {
   readonly Pod: Pod;
   readonly Namespace: Namespace;
   readonly NetworkPolicy: NetworkPolicy;
+  readonly ConfigMap: AddressPools;
+  readonly Lease: Lease;
 }
 export type Kind = keyof ClusterKinds;
 export type ClusterObject = ClusterKinds[Kind];

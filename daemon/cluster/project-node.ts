@@ -24,7 +24,15 @@ export function projectNode(meta: ObjectMeta, raw: RawObject, read: FieldReader)
     externalIPs: read.addresses(byType.ExternalIP, 'status.addresses[].address'),
     podCIDRs: podCIDRsOf(annotations, raw, read),
     isLeaving: !isAbsent(rawMeta['deletionTimestamp']) || isToBeDeleted(raw, read),
+    isReady: isReady(raw, read),
   };
+}
+
+/** The node controller makes it Unknown when the kubelet is not heard of any more. */
+function isReady(raw: RawObject, read: FieldReader): boolean {
+  const status = read.object(raw['status'], 'status');
+  const ready = read.objects(status['conditions'], 'status.conditions').find(({ type }) => type === 'Ready');
+  return ready === undefined || ready['status'] === 'True';
 }
 
 /** Whatever the taint's effect. */

@@ -4,6 +4,7 @@ import { isPort, PROTOCOLS } from '../net/port.ts';
 import type { IpPrefix } from '../net/prefix.ts';
 import type { ObjectMeta, Service, ServicePort, ServiceType, TrafficPolicy } from './kinds.ts';
 import { ownAnnotation } from './own-annotations.ts';
+import { loadBalancerOf } from './project-load-balancer.ts';
 import { type FieldReader, isAbsent, type RawObject } from './raw-object.ts';
 
 const TYPES: readonly ServiceType[] = ['ClusterIP', 'NodePort', 'LoadBalancer', 'ExternalName'];
@@ -47,6 +48,7 @@ export function projectService(meta: ObjectMeta, raw: RawObject, read: FieldRead
     healthCheckNodePort: portNumberOf(spec['healthCheckNodePort'], 'spec.healthCheckNodePort', read),
     loadBalancerSourceRanges: ranges,
     trafficDistribution: read.string(spec['trafficDistribution'], 'spec.trafficDistribution'),
+    loadBalancer: loadBalancerOf(type, raw, read),
   };
 }
 

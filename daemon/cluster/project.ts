@@ -5,7 +5,9 @@
 import { StringPool } from './intern.ts';
 import type { ClusterKinds, ClusterObject, Complaint, Kind, ObjectKey, ObjectMeta } from './kinds.ts';
 import { keyOf } from './kinds.ts';
+import { projectAddressPools } from './project-address-pools.ts';
 import { projectEndpointSlice } from './project-endpoint-slice.ts';
+import { projectLease } from './project-lease.ts';
 import { projectNamespace } from './project-namespace.ts';
 import { projectNetworkPolicy } from './project-network-policy.ts';
 import { projectNode } from './project-node.ts';
@@ -30,6 +32,8 @@ export const API_VERSIONS: Readonly<Record<Kind, RegExp>> = {
   Pod: /^v1$/,
   Namespace: /^v1$/,
   NetworkPolicy: /^networking\.k8s\.io\/v1$/,
+  ConfigMap: /^v1$/,
+  Lease: /^coordination\.k8s\.io\/v1$/,
 };
 
 const IS_NAMESPACED: Readonly<Record<Kind, boolean>> = {
@@ -39,6 +43,8 @@ const IS_NAMESPACED: Readonly<Record<Kind, boolean>> = {
   Pod: true,
   Namespace: false,
   NetworkPolicy: true,
+  ConfigMap: true,
+  Lease: true,
 };
 
 /** Strings remembered per generation: node and port names, zones, namespaces, label keys of a large cluster. */
@@ -52,6 +58,8 @@ const PROJECT: { readonly [K in Kind]: ProjectKind<ClusterKinds[K]> } = {
   Pod: projectPod,
   Namespace: projectNamespace,
   NetworkPolicy: projectNetworkPolicy,
+  ConfigMap: projectAddressPools,
+  Lease: projectLease,
 };
 
 /** Projects the objects of one source; equal strings of all its objects are one string. */

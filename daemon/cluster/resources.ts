@@ -44,7 +44,25 @@ export const RESOURCES: Readonly<Record<Kind, Resource>> = {
     fieldSelector: '',
   },
   Node: { group: '', name: 'nodes', path: '/api/v1/nodes', labelSelector: '', fieldSelector: '' },
+  // Which one is asked for is configuration: see `configMapResource`.
+  ConfigMap: { group: '', name: 'configmaps', path: '/api/v1/configmaps', labelSelector: '', fieldSelector: '' },
+  Lease: {
+    group: 'coordination.k8s.io',
+    name: 'leases',
+    path: '/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases',
+    labelSelector: '',
+    fieldSelector: '',
+  },
 };
+
+/** One ConfigMap, so that the right to read that one is enough. */
+export function configMapResource({ namespace, name }: { readonly namespace: string; readonly name: string }): Resource {
+  return {
+    ...RESOURCES.ConfigMap,
+    path: `/api/v1/namespaces/${encodeURIComponent(namespace)}/configmaps`,
+    fieldSelector: `metadata.name=${name}`,
+  };
+}
 
 /** How the log counts the objects of a kind. */
 export const COUNTED_AS: Readonly<Record<Kind, string>> = {
@@ -54,4 +72,6 @@ export const COUNTED_AS: Readonly<Record<Kind, string>> = {
   Pod: 'pods',
   Namespace: 'namespaces',
   NetworkPolicy: 'networkPolicies',
+  ConfigMap: 'addressPools',
+  Lease: 'leases',
 };

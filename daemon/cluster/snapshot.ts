@@ -2,7 +2,7 @@
 import type { Family, IpAddress } from '../net/address.ts';
 import type { Instant } from '../net/instant.ts';
 import type { IpPrefix } from '../net/prefix.ts';
-import type { EndpointSlice, Namespace, NetworkPolicy, Node, ObjectKey, Pod, Service } from './kinds.ts';
+import type { AddressPools, EndpointSlice, Namespace, NetworkPolicy, Node, ObjectKey, Pod, Service } from './kinds.ts';
 
 /** This node, from its Node object where there is one, else from the host itself. */
 export interface NodeView {
@@ -98,6 +98,38 @@ export interface Snapshot {
   /** By name. */
   readonly namespaces: ReadonlyMap<string, Namespace>;
   readonly networkPolicies: ReadonlyMap<ObjectKey, NetworkPolicy>;
+  /** Undefined where none are configured, or what would hold them is not there. */
+  readonly addressPools: AddressPools | undefined;
   readonly host: HostFacts;
   readonly rib: Rib;
+  /** Names of Nodes whose heartbeat stopped for longer than its Lease lasts. */
+  readonly silentNodes: ReadonlySet<string>;
+  readonly allocation: Allocation;
 }
+
+/** Who hands out load-balancer addresses, and what of that Services do not show yet. */
+export interface Allocation {
+  readonly leadership: Leadership;
+  /** By the key of the Service, statuses that were handed over to be written and that the Service as it is known may not show yet. */
+  readonly handedOver: ReadonlyMap<ObjectKey, HandedOverStatus>;
+}
+
+/** One allocator at a time hands out addresses. `reason`: why another one does, or nobody. */
+export type Leadership = { readonly isLeader: true } | { readonly isLeader: false; readonly reason: string };
+
+export interface HandedOverStatus {
+  /** Of the Service that it is for: another of the same name has nothing to do with it. */
+  readonly uid: string;
+  /** Ours, in their order; empty where what the Service had is taken back. */
+  readonly addresses: readonly IpAddress[];
+  /** `resourceVersion` of the Service with it; undefined while it is on its way, or nobody knows whether it was written. */
+  readonly version: string | undefined;
+  /** Why the last try to write it failed; undefined before one has. */
+  readonly trouble: string | undefined;
+}
+
+/** Where no module hands out addresses. */
+export const NO_ALLOCATION: Allocation = {
+  leadership: { isLeader: false, reason: 'no allocator runs here' },
+  handedOver: new Map(),
+};

@@ -7,6 +7,7 @@ import type { FairwayError } from '../errors.ts';
 import type { IpAddress } from '../net/address.ts';
 import type { Instant } from '../net/instant.ts';
 import {
+  type AddressPools,
   type ClusterKinds,
   type ClusterObject,
   type Complaint,
@@ -25,7 +26,7 @@ import type { NodeViewer } from './node-view.ts';
 import { patched } from './patched-map.ts';
 import { PodsByAddress } from './pods-by-address.ts';
 import { sameObject } from './same-object.ts';
-import { type HostFacts, NO_RIB, type NodeView, type Rib, type Snapshot } from './snapshot.ts';
+import { type HostFacts, NO_ALLOCATION, NO_RIB, type NodeView, type Rib, type Snapshot } from './snapshot.ts';
 
 /** A map whose versions, once handed out, never change; the next version costs what was changed since. */
 class SharedMap<V extends object> {
@@ -57,6 +58,13 @@ class SharedMap<V extends object> {
   }
 }
 
+/** What of a snapshot is told by others than sources and host. */
+export type Beside = Partial<Pick<Snapshot, 'silentNodes' | 'allocation'>>;
+
+/** Heartbeats change nothing that a planner reads, as long as they come: `heartbeats.ts` listens to them. */
+const NO_OBJECTS: ReadonlyMap<ObjectKey, ClusterObject> = new Map();
+const NO_NODES: ReadonlySet<string> = new Set();
+
 export interface StoreOptions {
   /** The kinds that enabled modules read. */
   readonly kinds: readonly Kind[];
@@ -76,6 +84,8 @@ export class Store implements SourceEvents {
   readonly #pods = new SharedMap<Pod>();
   readonly #namespaces = new SharedMap<Namespace>();
   readonly #networkPolicies = new SharedMap<NetworkPolicy>();
+  /** At most the one that is asked for. */
+  readonly #addressPools = new Map<ObjectKey, AddressPools>();
   readonly #complaints = new Map<string, readonly Complaint[]>();
   readonly #degraded = new Map<Kind, string>();
   readonly #listed = new Set<Kind>();
@@ -127,7 +137,7 @@ export class Store implements SourceEvents {
     return this.#podsByAddress.at(address);
   }
 
-  snapshot(now: Instant, host: HostFacts, rib: Rib = NO_RIB): Snapshot {
+  snapshot(now: Instant, host: HostFacts, rib: Rib = NO_RIB, beside: Beside = {}): Snapshot {
     const nodes = this.#nodes.share();
     return {
       revision: this.#revision,
@@ -139,8 +149,11 @@ export class Store implements SourceEvents {
       pods: this.#pods.share(),
       namespaces: this.#namespaces.share(),
       networkPolicies: this.#networkPolicies.share(),
+      addressPools: this.#addressPools.values().next().value,
       host,
       rib,
+      silentNodes: beside.silentNodes ?? NO_NODES,
+      allocation: beside.allocation ?? NO_ALLOCATION,
     };
   }
 
@@ -207,6 +220,10 @@ export class Store implements SourceEvents {
         return this.#namespaces.share();
       case 'NetworkPolicy':
         return this.#networkPolicies.share();
+      case 'ConfigMap':
+        return this.#addressPools;
+      case 'Lease':
+        return NO_OBJECTS;
     }
   }
 
@@ -224,6 +241,10 @@ export class Store implements SourceEvents {
         return this.#namespaces.get(key);
       case 'NetworkPolicy':
         return this.#networkPolicies.get(key);
+      case 'ConfigMap':
+        return this.#addressPools.get(key);
+      case 'Lease':
+        return undefined;
     }
   }
 
@@ -255,6 +276,11 @@ export class Store implements SourceEvents {
       case 'NetworkPolicy':
         this.#networkPolicies.set(key, object);
         return true;
+      case 'ConfigMap':
+        this.#addressPools.set(key, object);
+        return true;
+      case 'Lease':
+        return false;
     }
   }
 
@@ -278,6 +304,10 @@ export class Store implements SourceEvents {
         return this.#namespaces.delete(key);
       case 'NetworkPolicy':
         return this.#networkPolicies.delete(key);
+      case 'ConfigMap':
+        return this.#addressPools.delete(key);
+      case 'Lease':
+        return false;
     }
   }
 

@@ -30,7 +30,13 @@ import type { Drivers } from '../reconcile/reconciler.ts';
 import { isOverlayLink } from '../reconcile/routing-tables.ts';
 import type { BgpAccess } from './bgp-access.ts';
 import { runFolderOf } from './run-folder.ts';
-import { type ServiceDriverOptions, type ServiceDrivers, type ServiceHooks, serviceDrivers } from './service-drivers.ts';
+import {
+  elsewhere,
+  type ServiceDriverOptions,
+  type ServiceDrivers,
+  type ServiceHooks,
+  serviceDrivers,
+} from './service-drivers.ts';
 
 /** Links, chains and sets that are ours by name, whichever process of ours made them. */
 const OWN_LINKS: ReadonlySet<string> = new Set(['kube-dummy-if']);
@@ -74,6 +80,8 @@ export interface HostOptions {
   readonly onForeignChain?: (name: string) => void;
   /** Undefined for a command that is no daemon. */
   readonly services?: ServiceHooks;
+  /** Likewise, and where nothing hands out load-balancer addresses. */
+  readonly serviceStatus?: Drivers['serviceStatus'];
 }
 
 export interface HostMeasures {
@@ -137,6 +145,8 @@ export async function openHost(options: HostOptions, signal: AbortSignal): Promi
       fouPort: fouDriver({ runner, configuredPort: config.overlayEncapPort }),
       unicastRoute: unicastRouteDriver({ runner }),
       rule: ruleDriver({ runner }),
+      lanAddress: elsewhere(),
+      serviceStatus: options.serviceStatus ?? elsewhere(),
       cniConfig: cniConfigDriver({ files: cniFiles({ pluginFolders: PLUGIN_FOLDERS }) }),
       bgpServer: bgpServerDriver(speaking),
       bgpPolicy: bgpPolicyDriver(speaking),

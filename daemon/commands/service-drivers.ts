@@ -18,7 +18,6 @@ import { type HealthPortDriver, healthPortDriver } from '../observe/health-ports
 import type { Log } from '../observe/log.ts';
 import type { TableDriver } from '../reconcile/driver.ts';
 import type { Drivers } from '../reconcile/reconciler.ts';
-import type { HealthPort } from '../reconcile/service-tables.ts';
 
 /** What only a running daemon has. */
 export interface ServiceHooks {
@@ -136,8 +135,8 @@ function toldOf(log: Log): (error: FairwayError | undefined) => void {
   };
 }
 
-/** Health ports of a daemon that may be running: another process, that nothing here can look into. */
-function elsewhere(): TableDriver<HealthPort> {
+/** What a daemon that may be running holds in its own process, or leads elsewhere: nothing here can look into it. */
+export function elsewhere<T>(): TableDriver<T> {
   return {
     read: expected => Promise.resolve(new Map(expected)),
     apply: () => Promise.resolve({ failed: new Map() }),

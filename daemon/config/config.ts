@@ -13,6 +13,7 @@ export const RUN_FLAGS = {
   services: 'run-service-proxy',
   policy: 'run-firewall',
   'lb-allocator': 'run-loadbalancer',
+  'lan-announcer': 'announce-l2',
 } as const satisfies Record<ModuleName, FlagName>;
 
 /** Whether the configuration asks for the module; it may still not be in this build. */
@@ -26,6 +27,8 @@ export function isEnabled(module: ModuleName, config: OptionValues): boolean {
       return config.runFirewall;
     case 'lb-allocator':
       return config.runLoadbalancer;
+    case 'lan-announcer':
+      return config.announceL2;
   }
 }
 

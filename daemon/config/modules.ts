@@ -1,6 +1,6 @@
 /** The groups that options belong to, and which of them this build has. */
 
-export type ModuleName = 'routing' | 'services' | 'policy' | 'lb-allocator';
+export type ModuleName = 'routing' | 'services' | 'policy' | 'lb-allocator' | 'lan-announcer';
 /** `commands`: flags of single commands, of no use to the daemon. */
 export type OptionGroup = 'common' | 'commands' | ModuleName;
 
@@ -10,6 +10,10 @@ export const MODULES: Readonly<Record<ModuleName, { readonly title: string; read
   services: { title: 'Service load balancing', provides: 'Service addresses and virtual servers' },
   policy: { title: 'Network policy', provides: 'the filtering of pod traffic' },
   'lb-allocator': { title: 'Load-balancer addresses', provides: 'the allocation of load-balancer addresses' },
+  'lan-announcer': {
+    title: 'Announcement on the local network',
+    provides: 'the answers to ARP and NDP for load-balancer addresses',
+  },
 };
 
 export const MODULE_NAMES = Object.keys(MODULES) as readonly ModuleName[];

@@ -15,9 +15,11 @@ import {
   duration,
   HOUR,
   LONGEST_TIMER,
+  linkNames,
   MINUTE,
   oneOf,
   portRange,
+  rangeList,
   SECOND,
   text,
   uint,
@@ -39,6 +41,12 @@ export const OPTIONS = {
     bool,
     false,
     'Run the allocator of load-balancer addresses for Services of type LoadBalancer.',
+  ),
+  'announce-l2': option(
+    'common',
+    bool,
+    false,
+    'Answer ARP and NDP for load-balancer IPs on the local network, from one node for each address.',
   ),
   kubeconfig: option(
     'common',
@@ -166,10 +174,20 @@ export const OPTIONS = {
     'Ranges in which external IPs are accepted. Empty: none are, unless --strict-external-ip-validation=false.',
   ),
   'loadbalancer-ip-range': option(
-    ['lb-allocator', 'services', 'routing', 'policy'],
-    cidrList,
+    ['lb-allocator', 'lan-announcer', 'services', 'routing', 'policy'],
+    rangeList,
     [],
-    'Pools of load-balancer IPs, and the ranges in which they are accepted. Empty: none are, unless --strict-external-ip-validation=false.',
+    'Pool of load-balancer IPs, and the ranges in which they are accepted: CIDRs or first-last. Empty: none are, unless --strict-external-ip-validation=false.',
+  ),
+  'loadbalancer-pools': option(
+    ['lb-allocator', 'lan-announcer', 'services', 'routing', 'policy'],
+    text(
+      'place',
+      value => value === '' || value.startsWith('/') || /^[a-z0-9.-]+\/[a-z0-9.-]+$/.test(value),
+      'NAMESPACE/NAME of a ConfigMap, or the absolute path of a file',
+    ),
+    '',
+    'Named pools of load-balancer IPs, beside --loadbalancer-ip-range: a ConfigMap (NAMESPACE/NAME, key pools.yaml) or a file, followed live.',
   ),
   'strict-external-ip-validation': option(
     ['services', 'policy', 'routing'],
@@ -233,6 +251,14 @@ export const OPTIONS = {
   'loadbalancer-sync-period': option('lb-allocator', period, MINUTE, 'Time between two full passes over Services.', {
     withoutEffect: AUDITED,
   }),
+
+  // Announcement on the local network
+  'announce-interfaces': option(
+    'lan-announcer',
+    linkNames,
+    [],
+    'Links on which load-balancer IPs are answered for, and no others. Empty: those that have the addresses of this node.',
+  ),
 };
 
 export type FlagName = keyof typeof OPTIONS;

@@ -1,5 +1,5 @@
 /** What options ask of each other. */
-import { prefixFamily } from '../net/prefix.ts';
+import { formatAddressRange } from '../net/address-range.ts';
 import { isEnabled } from './config.ts';
 import type { ConfigError } from './config-error.ts';
 import { formatDuration } from './duration.ts';
@@ -115,9 +115,10 @@ function familyRule(flag: 'service-cluster-ip-range' | 'service-external-ip-rang
     flags: [flag, 'enable-ipv4', 'enable-ipv6'],
     check: input => {
       const enabled = { ipv4: input.values.enableIpv4, ipv6: input.values.enableIpv6 };
-      const stray = input.values[keyOf(flag)].find(prefix => !enabled[prefixFamily(prefix)]);
+      const ranges = input.values[keyOf(flag)].map(range => (typeof range === 'string' ? range : formatAddressRange(range)));
+      const stray = ranges.find(range => !enabled[range.includes(':') ? 'ipv6' : 'ipv4']);
       if (stray === undefined || !(enabled.ipv4 || enabled.ipv6)) return [];
-      const family = prefixFamily(stray);
+      const family = stray.includes(':') ? 'ipv6' : 'ipv4';
       return fault(
         flag,
         input,

@@ -1,5 +1,6 @@
 /** The types a flag's value can have: how its text is read, printed, and what a wrong one is told. */
 import { type IpAddress, parseAddress } from '../net/address.ts';
+import { type AddressRange, formatAddressRange, parseAddressRange } from '../net/address-range.ts';
 import { isPort } from '../net/port.ts';
 import { type IpPrefix, parsePrefix } from '../net/prefix.ts';
 import { Secret } from '../net/secret.ts';
@@ -146,6 +147,20 @@ export const cidrList: ValueType<readonly IpPrefix[]> = listOf(
   prefix => prefix,
 );
 
+/** Ranges of addresses: CIDRs, `first-last`, single addresses. */
+export const rangeList: ValueType<readonly AddressRange[]> = listOf(
+  'ranges',
+  entry => {
+    const range = parseAddressRange(entry);
+    if (range !== undefined) return ok(range);
+    return wrong(
+      `has ${JSON.stringify(entry)}, which is neither a CIDR nor an ascending range of addresses`,
+      'use a comma list such as 192.0.2.0/28,192.0.2.32-192.0.2.47,fd00::/120',
+    );
+  },
+  formatAddressRange,
+);
+
 /** IP addresses. */
 export const ipList: ValueType<readonly IpAddress[]> = listOf(
   'IPs',
@@ -155,6 +170,16 @@ export const ipList: ValueType<readonly IpAddress[]> = listOf(
     return wrong(`has ${JSON.stringify(entry)}, which is not an IP address`, 'use a comma list such as 10.0.0.1,fd00::1');
   },
   address => address,
+);
+
+/** Names of network links, 1 to 15 characters (IFNAMSIZ). */
+export const linkNames: ValueType<readonly string[]> = listOf(
+  'links',
+  entry =>
+    /^[^\s/]{1,15}$/.test(entry)
+      ? ok(entry)
+      : wrong(`has ${JSON.stringify(entry)}, which cannot name a link`, 'use a comma list of link names such as eth0,bond0'),
+  name => name,
 );
 
 /** Some of the given words. */

@@ -48,6 +48,8 @@ const LINES: { readonly [K in TableName]: Lines<TableTypes[K]> } = {
     `path ${prefix} nexthop ${nextHop} for ${audience === 'everyone' ? 'nodes and fabric' : 'the fabric'}`,
   ],
   bgpPeer: peer => [peerLine(peer)],
+  lanAddress: ({ link, address }) => [`answer for ${address} on ${link}`],
+  serviceStatus: ({ namespace, name, addresses }) => [`status of ${namespace}/${name}: ${addresses.join(' ')}`],
 };
 
 function linkLine(link: Link): string {

@@ -42,6 +42,15 @@ export const DIAGNOSTIC_CODES = {
   FW_NODE_UNKNOWN: 'There are Node objects, and none has our name.',
   FW_NODE_ADDRESS: 'The node has no usable address of a family.',
   FW_NODE_ROUTING: 'An annotation or a pod CIDR of a Node cannot be used for routing; the rest of the Node is.',
+  FW_LB_EXHAUSTED: 'No address is free in the pools that may serve a Service.',
+  FW_LB_TAKEN: 'The address that a Service asks for is in use.',
+  FW_LB_OUTSIDE: 'The address that a Service asks for, or has, is in no pool that may serve it.',
+  FW_LB_FAMILY: 'No pool that may serve a Service has addresses of a family that it needs.',
+  FW_LB_REQUEST: 'What a Service asks of the allocation of its address cannot be read.',
+  FW_LB_CONFLICT: 'Two Services have one address without sharing it; the later one gets another.',
+  FW_LB_STATUS: 'The status of a Service says something else than what was allocated, and that stays so for now.',
+  FW_LB_POOL: 'A pool of load-balancer addresses cannot be used as it is written; the others are.',
+  FW_LAN_UNANNOUNCED: 'A load-balancer address cannot be announced on the local network.',
   FW_HOST_CAPABILITY: 'The host lacks a facility; what needs it is left out.',
 } as const;
 export type DiagnosticCode = keyof typeof DIAGNOSTIC_CODES;

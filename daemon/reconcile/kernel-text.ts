@@ -38,6 +38,7 @@ export function kernelText<K extends TableName>(table: K, key: string, value: Ta
     case 'unicastRoute':
       return [routeLine(entry.value)];
     case 'address':
+    case 'lanAddress':
       return [`${entry.value.address} dev ${entry.value.link}`];
     case 'bgpPath':
       return [`${entry.value.prefix} via ${entry.value.nextHop}`];
@@ -54,6 +55,7 @@ export function kernelText<K extends TableName>(table: K, key: string, value: Ta
     case 'bgpServer':
     case 'bgpPolicy':
     case 'bgpPeer':
+    case 'serviceStatus':
       return [`${table} ${key}`];
   }
 }

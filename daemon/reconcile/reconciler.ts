@@ -111,6 +111,8 @@ export class Reconciler implements TablesView {
       bgpPolicy: table('bgpPolicy'),
       bgpPath: table('bgpPath'),
       bgpPeer: table('bgpPeer'),
+      lanAddress: table('lanAddress'),
+      serviceStatus: table('serviceStatus'),
     };
   }
 

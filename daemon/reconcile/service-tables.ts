@@ -43,11 +43,39 @@ export interface BridgePort {
   readonly bridge: string;
 }
 
+/**
+ * The load-balancer addresses of a Service in its status (`status.loadBalancer.ingress`). Deleting the entry takes them back; what others wrote
+ * beside them stays.
+ */
+export interface ServiceStatus {
+  readonly namespace: string;
+  readonly name: string;
+  readonly uid: string;
+  /** Ours, in the order in which they stand there; at least one. */
+  readonly addresses: readonly IpAddress[];
+  /**
+   * Those that the Service was seen to have and that are ours to replace. Only told: where it is not `addresses`, what is believed to be written is not
+   * there (yet, or any more).
+   */
+  readonly found: readonly IpAddress[];
+}
+
+/**
+ * An address that this node answers for on the local network (ARP, RFC 826; NDP, RFC 4861): a host prefix on the link itself, in addition to the one on
+ * `kube-dummy-if`.
+ */
+export interface LanAddress {
+  readonly link: string;
+  readonly address: IpAddress;
+}
+
 export interface ServiceTableTypes {
   readonly healthPort: HealthPort;
   readonly podTunnel: PodTunnel;
   readonly markDelivery: MarkDelivery;
   readonly bridgePort: BridgePort;
+  readonly lanAddress: LanAddress;
+  readonly serviceStatus: ServiceStatus;
 }
 
 export function podTunnelKey({ pod, vip }: PodTunnel): string {
@@ -74,9 +102,26 @@ export const SERVICE_TABLES: { readonly [K in keyof ServiceTableTypes]: TableDef
     same: () => true,
     requires: () => NOTHING,
   },
+  lanAddress: {
+    key: ({ address, link }) => `${address} ${link}`,
+    same: () => true,
+    requires: () => NOTHING,
+  },
+  serviceStatus: {
+    key: ({ namespace, name }) => `${namespace}/${name}`,
+    same: (actual, desired) =>
+      actual.uid === desired.uid &&
+      sameAddresses(actual.addresses, desired.addresses) &&
+      (actual === desired || sameAddresses(desired.found, desired.addresses)),
+    requires: () => NOTHING,
+  },
   bridgePort: {
     key: ({ link }) => link,
     same: (actual, desired) => actual.bridge === desired.bridge,
     requires: () => NOTHING,
   },
 };
+
+function sameAddresses(one: readonly IpAddress[], other: readonly IpAddress[]): boolean {
+  return one.length === other.length && one.every((address, index) => address === other[index]);
+}

@@ -163,7 +163,7 @@ export type TableName = keyof TableTypes;
 /**
  * Upserts go through the tables in this order, deletes in the opposite one: sets exist before chains that match on them, a route
  * that stands for an address gives way before the address goes, policies are in force before the CNI file lets pods start, IPVS answers before BGP
- * attracts traffic, and our paths are complete before a neighbour hears the first of them (RFC 4724: the End-of-RIB marker).
+ * or the local network attract traffic, and our paths are complete before a neighbour hears the first of them (RFC 4724: the End-of-RIB marker).
  */
 export const STAGES: readonly TableName[] = [
   'sysctl',
@@ -178,6 +178,7 @@ export const STAGES: readonly TableName[] = [
   'podTunnel',
   'virtualServer',
   'healthPort',
+  'lanAddress',
   'unicastRoute',
   'rule',
   'cniConfig',
@@ -185,6 +186,7 @@ export const STAGES: readonly TableName[] = [
   'bgpPolicy',
   'bgpPath',
   'bgpPeer',
+  'serviceStatus',
 ];
 
 /** Another entry that must be there first. */

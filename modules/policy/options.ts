@@ -1,6 +1,7 @@
 /** What the policy module needs of the configuration. */
 import type { FlagName, OptionValues } from '../../daemon/config/options.ts';
 import type { Family } from '../../daemon/net/address.ts';
+import { prefixesOfRange } from '../../daemon/net/address-range.ts';
 import type { IpPrefix } from '../../daemon/net/prefix.ts';
 
 /** `auto`: the family is filtered where node or pods have addresses of it. A flag left at its default is `auto`. */
@@ -32,7 +33,11 @@ export function policyOptionsOf(config: Pick<OptionValues, ConfigKey>, explicit:
     families: { ipv4: switchOf('enable-ipv4', config.enableIpv4), ipv6: switchOf('enable-ipv6', config.enableIpv6) },
     defaultDeny: config.netpolDefaultDeny,
     denyWith: config.netpolDenyWith,
-    serviceRanges: [...config.serviceClusterIpRange, ...config.serviceExternalIpRange, ...config.loadbalancerIpRange],
+    serviceRanges: [
+      ...config.serviceClusterIpRange,
+      ...config.serviceExternalIpRange,
+      ...config.loadbalancerIpRange.flatMap(prefixesOfRange),
+    ],
     strictExternalIpValidation: config.strictExternalIpValidation,
     nodePorts: config.serviceNodePortRange,
   };

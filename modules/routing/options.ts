@@ -3,6 +3,7 @@ import type { VirtualAddressRules } from '../../daemon/cluster/virtual-addresses
 import type { Config } from '../../daemon/config/config.ts';
 import type { FlagName } from '../../daemon/config/options.ts';
 import type { Family, IpAddress } from '../../daemon/net/address.ts';
+import { prefixesOfRange } from '../../daemon/net/address-range.ts';
 import { Secret } from '../../daemon/net/secret.ts';
 import type { GracefulRestart } from '../../daemon/reconcile/routing-tables.ts';
 
@@ -107,7 +108,7 @@ export function routingOptionsOf(config: Config, explicit: ReadonlySet<FlagName>
       password: passwords[index] ?? NO_PASSWORD,
     })),
     externalIpRanges: config.serviceExternalIpRange,
-    loadBalancerIpRanges: config.loadbalancerIpRange,
+    loadBalancerIpRanges: config.loadbalancerIpRange.flatMap(prefixesOfRange),
     clusterIpRanges: config.serviceClusterIpRange,
     strictExternalIpValidation: config.strictExternalIpValidation,
   };

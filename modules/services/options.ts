@@ -2,6 +2,7 @@
 import type { VirtualAddressRules } from '../../daemon/cluster/virtual-addresses.ts';
 import type { FlagName, OptionValues } from '../../daemon/config/options.ts';
 import type { Family } from '../../daemon/net/address.ts';
+import { prefixesOfRange } from '../../daemon/net/address-range.ts';
 import type { IpPrefix } from '../../daemon/net/prefix.ts';
 
 /**
@@ -36,7 +37,7 @@ export function servicesOptionsOf(config: Pick<OptionValues, ConfigKey>, explici
     nodeportBindOnAllIp: config.nodeportBindonAllIp,
     nodeportAddresses: config.nodeportAddresses,
     externalIpRanges: config.serviceExternalIpRange,
-    loadBalancerIpRanges: config.loadbalancerIpRange,
+    loadBalancerIpRanges: config.loadbalancerIpRange.flatMap(prefixesOfRange),
     clusterIpRanges: config.serviceClusterIpRange,
     strictExternalIpValidation: config.strictExternalIpValidation,
     ipvsPermitAll: config.ipvsPermitAll,

@@ -62,6 +62,8 @@ export function fakeTables(): FakeTables & Drivers {
     bgpPolicy: new FakeTable(),
     bgpPath: new FakeTable(),
     bgpPeer: new FakeTable(),
+    lanAddress: new FakeTable(),
+    serviceStatus: new FakeTable(),
   };
 }
 

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { servicesOptionsOf } from '../../../modules/services/options.ts';
-import { cidrs } from '../../fixtures/cluster.ts';
+import { cidrs, ip } from '../../fixtures/cluster.ts';
 
 const CONFIG = {
   enableIpv4: true,
@@ -9,7 +9,7 @@ const CONFIG = {
   nodeportBindonAllIp: true,
   nodeportAddresses: cidrs('192.168.0.0/16'),
   serviceExternalIpRange: cidrs('203.0.113.0/24'),
-  loadbalancerIpRange: cidrs('198.51.100.0/24'),
+  loadbalancerIpRange: [{ first: ip('198.51.100.8'), last: ip('198.51.100.15'), prefix: undefined }],
   serviceClusterIpRange: cidrs('10.96.0.0/12'),
   strictExternalIpValidation: true,
   ipvsPermitAll: true,
@@ -34,7 +34,7 @@ describe('options of the services module', () => {
     const options = servicesOptionsOf(CONFIG, new Set());
     assert.deepEqual(
       [options.nodeportAddresses, options.externalIpRanges, options.loadBalancerIpRanges, options.clusterIpRanges],
-      [CONFIG.nodeportAddresses, CONFIG.serviceExternalIpRange, CONFIG.loadbalancerIpRange, CONFIG.serviceClusterIpRange],
+      [CONFIG.nodeportAddresses, CONFIG.serviceExternalIpRange, cidrs('198.51.100.8/29'), CONFIG.serviceClusterIpRange],
     );
     assert.equal(options.nodeportBindOnAllIp, true);
   });

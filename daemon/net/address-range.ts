@@ -1,0 +1,81 @@
+/** Ranges of addresses, as pools of load-balancer addresses are written: a CIDR, one address, or `first-last`. Addresses count as numbers. */
+import { addressOfBytes, bytesOf, type Family, familyOf, HOST_BITS, type IpAddress, parseAddress } from './address.ts';
+import { type IpPrefix, parsePrefix, prefixAddress, prefixFamily, prefixLength, prefixOf } from './prefix.ts';
+
+/** `first` to `last`, both included, of one family. */
+export interface AddressRange {
+  readonly first: IpAddress;
+  readonly last: IpAddress;
+  /** What it was written as, if that was a CIDR: the first and the last address of a subnet are not for everybody. */
+  readonly prefix: IpPrefix | undefined;
+}
+
+/** `192.0.2.0/28`, `192.0.2.7`, `192.0.2.10-192.0.2.20`; undefined where the text is none of these or does not ascend. */
+export function parseAddressRange(text: string): AddressRange | undefined {
+  const prefix = parsePrefix(text);
+  if (prefix !== undefined) return { first: prefixAddress(prefix), last: lastOf(prefix), prefix };
+  const [firstText = '', lastText = firstText, ...rest] = text.split('-').map(part => part.trim());
+  const first = parseAddress(firstText);
+  const last = parseAddress(lastText);
+  if (first === undefined || last === undefined || rest.length > 0 || familyOf(first) !== familyOf(last)) return undefined;
+  return numberOf(first) > numberOf(last) ? undefined : { first, last, prefix: undefined };
+}
+
+/** Text that {@link parseAddressRange} reads back as the same range. */
+export function formatAddressRange({ first, last, prefix }: AddressRange): string {
+  return prefix ?? (first === last ? first : `${first}-${last}`);
+}
+
+export function rangeFamily({ first }: AddressRange): Family {
+  return familyOf(first);
+}
+
+export function rangeContains({ first, last }: AddressRange, address: IpAddress): boolean {
+  if (familyOf(address) !== familyOf(first)) return false;
+  const number = numberOf(address);
+  return numberOf(first) <= number && number <= numberOf(last);
+}
+
+export function rangesOverlap(one: AddressRange, other: AddressRange): boolean {
+  if (familyOf(one.first) !== familyOf(other.first)) return false;
+  return numberOf(one.first) <= numberOf(other.last) && numberOf(other.first) <= numberOf(one.last);
+}
+
+/** The fewest prefixes that hold exactly the addresses of the range, ascending. */
+export function prefixesOfRange({ first, last, prefix }: AddressRange): readonly IpPrefix[] {
+  if (prefix !== undefined) return [prefix];
+  const family = familyOf(first);
+  const end = numberOf(last);
+  const prefixes: IpPrefix[] = [];
+  for (let start = numberOf(first); start <= end; ) {
+    let hostBits = 0;
+    // The largest block that begins here and does not reach beyond the end.
+    while (
+      hostBits < HOST_BITS[family] &&
+      start % 2n ** BigInt(hostBits + 1) === 0n &&
+      start + 2n ** BigInt(hostBits + 1) - 1n <= end
+    )
+      hostBits++;
+    prefixes.push(prefixOf(addressOfNumber(start, family), HOST_BITS[family] - hostBits));
+    start += 2n ** BigInt(hostBits);
+  }
+  return prefixes;
+}
+
+/** An address as an unsigned number of 32 or 128 bits. */
+export function numberOf(address: IpAddress): bigint {
+  return bytesOf(address).reduce((sum, byte) => sum * 256n + BigInt(byte), 0n);
+}
+
+/** The address of that number, which is below 2^32 or 2^128. */
+export function addressOfNumber(number: bigint, family: Family): IpAddress {
+  const bytes = new Uint8Array(HOST_BITS[family] / 8);
+  for (let index = bytes.length - 1, rest = number; index >= 0; index--, rest /= 256n) bytes[index] = Number(rest % 256n);
+  return addressOfBytes(bytes);
+}
+
+function lastOf(prefix: IpPrefix): IpAddress {
+  const family = prefixFamily(prefix);
+  const size = 2n ** BigInt(HOST_BITS[family] - prefixLength(prefix));
+  return addressOfNumber(numberOf(prefixAddress(prefix)) + size - 1n, family);
+}
