@@ -4,7 +4,7 @@ import { describe, it } from 'mocha';
 import type { EndpointSlice, Kind, Node, Service } from '../../../daemon/cluster/kinds.ts';
 import { Projector } from '../../../daemon/cluster/project.ts';
 
-const KINDS: readonly Kind[] = ['Service', 'EndpointSlice', 'Node', 'Pod', 'Namespace', 'NetworkPolicy'];
+const KINDS: readonly Kind[] = ['Service', 'EndpointSlice', 'Node', 'Pod', 'Namespace', 'NetworkPolicy', 'ConfigMap', 'Lease'];
 const META = { namespace: 'shop', name: 'web' };
 
 function service(spec: object, rest: object = {}): { object: Service; messages: readonly string[] } {
@@ -49,6 +49,7 @@ describe('a Service as the modules see it', () => {
         healthCheckNodePort: undefined,
         loadBalancerSourceRanges: [],
         trafficDistribution: '',
+        loadBalancer: undefined,
       },
       messages: [],
     });
@@ -109,6 +110,18 @@ describe('a Service as the modules see it', () => {
       healthCheckNodePort: 31000,
       loadBalancerSourceRanges: ['10.0.0.0/8', '2001:db8::/32'],
       trafficDistribution: 'PreferClose',
+      loadBalancer: {
+        loadBalancerClass: '',
+        loadBalancerIP: '',
+        ipFamilyPolicy: 'RequireDualStack',
+        labels: { 'service.kubernetes.io/service-proxy-name': 'fairway', app: 'web' },
+        selector: '',
+        ingressIPs: ['198.51.100.1', '198.51.100.2'],
+        ingressHostnames: ['lb.example'],
+        writtenBy: '',
+        writtenAt: 0,
+        resourceVersion: '',
+      },
     });
   });
 
@@ -333,6 +346,7 @@ describe('a Node as the modules see it', () => {
       externalIPs: ['198.51.100.1'],
       podCIDRs: [],
       isLeaving: false,
+      isReady: true,
     });
     assert.deepEqual(messages, [
       'status.addresses[].address: "n1.example": not an IP address, left out; write it as 10.0.0.1 or fd00::1',

@@ -8,9 +8,12 @@ import { KUBE_ROUTER_FLAGS } from './flags-of-kube-router.ts';
 const NARROWED_STRINGS = /^(string|path|URL|IPv4|level|first-last|ipip\|fou\|vxlan|subnet\|full)$/;
 
 const OURS = [
+  'announce-interfaces',
+  'announce-l2',
   'audit-period',
   'duration',
   'gobgp-endpoint',
+  'loadbalancer-pools',
   'log-format',
   'manifests',
   'netpol-deny-with',
@@ -42,6 +45,8 @@ describe('the table of options', () => {
       assert.ok(flag !== undefined);
       const { type, default: fallback, shorthand } = optionOf(flag);
       if (expected.type === 'string') assert.match(type.label, NARROWED_STRINGS);
+      // CIDRs are ranges, and there are others.
+      else if (expected.name === 'loadbalancer-ip-range') assert.equal(type.label, 'ranges');
       else assert.equal(type.label, expected.type);
       assert.equal(type.format(fallback), expected.default);
       assert.equal(shorthand, expected.shorthand);
