@@ -20,6 +20,7 @@ export interface ApiSourceOptions {
 export class ApiSource implements ClusterSource {
   readonly #options: ApiSourceOptions;
   readonly #stopped = new AbortController();
+  readonly #reflectors = new Map<Kind, Reflector>();
   #running: readonly Promise<void>[] = [];
 
   constructor(options: ApiSourceOptions) {
@@ -32,8 +33,14 @@ export class ApiSource implements ClusterSource {
     const timings = { ...REFLECTOR_TIMINGS, ...this.#options.timings };
     this.#running = kinds.map(kind => {
       const reflector = new Reflector({ kind, transport, projector, events, clock, random, observer, timings });
+      this.#reflectors.set(kind, reflector);
       return reflector.run(this.#stopped.signal);
     });
+  }
+
+  relist(kind: Kind): Promise<void> {
+    const reflector = this.#reflectors.get(kind);
+    return reflector?.relist() ?? Promise.reject(new Error(`${kind} is not read`));
   }
 
   async stop(): Promise<void> {

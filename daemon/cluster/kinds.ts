@@ -316,6 +316,11 @@ export interface SourceEvents {
 export interface ClusterSource {
   /** Starts listing and watching; returns at once. */
   start(events: SourceEvents): void;
+  /**
+   * Resolves when all objects of the kind, as they are at some moment after this call, have been told. Rejects when the source stops before, or does not
+   * read the kind. Absent where what is told is always the newest there is.
+   */
+  relist?(kind: Kind): Promise<void>;
   /** Resolves when nothing of it runs any more. */
   stop(): Promise<void>;
 }

@@ -8,7 +8,7 @@
 import { setImmediate as turnOfLoop } from 'node:timers/promises';
 import { type ErrorCode, FairwayError, messageOf } from '../errors.ts';
 import type { Clock } from '../net/clock.ts';
-import { jittered, pause } from '../net/pause.ts';
+import { jittered, pause, reasonOf } from '../net/pause.ts';
 import { Deadline } from './deadline.ts';
 import { FirstList, readPages } from './first-list.ts';
 import type { Kind, SourceEvents } from './kinds.ts';
@@ -21,7 +21,7 @@ import { protocolTrouble, type Trouble, type TroubleKind, troubleOf, troubleOfSt
 import { isNewerVersion, parseWatchEvent, type WatchEvent } from './watch-event.ts';
 
 /** Why a kind is listed again from the beginning. */
-export type RelistReason = 'gone' | 'watch-list-unsupported' | 'stuck';
+export type RelistReason = 'gone' | 'watch-list-unsupported' | 'stuck' | 'asked-for';
 
 /** For metrics and the log. Called often; must be cheap. What it throws is ignored. */
 export interface ReflectorObserver {
@@ -78,6 +78,11 @@ export interface ReflectorOptions {
   readonly timings: ReflectorTimings;
 }
 
+interface Awaiting {
+  readonly resolve: () => void;
+  readonly reject: (reason: Error) => void;
+}
+
 /** Bytes handled between two turns of the event loop: about 2 ms of parsing. */
 const TURN_BYTES = 131_072;
 /** Refusals in a row after which the resourceVersion itself is suspected (an etcd restored from a backup counts from lower numbers). */
@@ -95,6 +100,11 @@ export class Reflector {
   #hasProgressed = false;
   #formerTrouble: TroubleKind | undefined;
   #bytesSinceTurn = 0;
+  /** Who waits for a full list that begins from now on. */
+  #awaiting: Awaiting[] = [];
+  /** Ends what runs now, for a list that cannot wait. */
+  #interruption = new AbortController();
+  #isOver = false;
 
   constructor(options: ReflectorOptions) {
     this.#options = options;
@@ -104,20 +114,43 @@ export class Reflector {
 
   /** Mirrors until the signal aborts. Never rejects. */
   async run(signal: AbortSignal): Promise<void> {
+    await this.#mirror(signal);
+    this.#isOver = true;
+    for (const { reject } of this.#awaiting.splice(0)) reject(reasonOf(signal));
+  }
+
+  /**
+   * Resolves when a full list is published that was begun after this call, and that is the newest state at its beginning (no resourceVersion asks for
+   * a consistent read). Until then what was published stays. Rejects when the reflector ends before.
+   */
+  relist(): Promise<void> {
+    if (this.#isOver) return Promise.reject(new Error('stopped'));
+    const listed = new Promise<void>((resolve, reject) => {
+      this.#awaiting.push({ resolve, reject });
+    });
+    this.#interruption.abort(new Error('listed anew'));
+    return listed;
+  }
+
+  async #mirror(signal: AbortSignal): Promise<void> {
     const { clock } = this.#options;
     const isStopped = (): boolean => signal.aborted;
     while (!isStopped()) {
       const since = clock.now();
       this.#hasProgressed = false;
-      let wait: number;
+      if (this.#interruption.signal.aborted) this.#interruption = new AbortController();
+      if (this.#awaiting.length > 0 && this.#version !== undefined) this.#relist('asked-for');
+      const interruption = this.#interruption.signal;
+      const either = AbortSignal.any([signal, interruption]);
+      let wait = 0;
       try {
-        await this.#round(signal);
+        await this.#round(either);
         wait = this.#waitAfterEnd(clock.now() - since);
       } catch (error) {
         if (isStopped()) return;
-        wait = this.#waitAfter(troubleOf(error));
+        if (!interruption.aborted) wait = this.#waitAfter(troubleOf(error));
       }
-      await pause(clock, wait, signal);
+      await pause(clock, wait, either);
     }
   }
 
@@ -133,8 +166,8 @@ export class Reflector {
 
   async #list(signal: AbortSignal): Promise<void> {
     const list = new FirstList(this.#options);
-    // 0 takes whatever the server has cached; after a 410 only the newest state is sure not to be older than ours.
-    const version = this.#wasListed ? '' : '0';
+    // 0 takes whatever the server has cached; after a 410 only the newest state is sure not to be older than ours, and who waits for a list wants it too.
+    const version = this.#wasListed || this.#awaiting.length > 0 ? '' : '0';
     const open = async <T>(query: Query, read: (body: AsyncIterable<Buffer>) => Promise<T>): Promise<T> =>
       await this.#requests.open('list', query, signal, read);
     this.#publish(
@@ -238,7 +271,10 @@ export class Reflector {
     this.#version = version;
     this.#wasListed = true;
     this.#hasProgressed = true;
+    // Who asked after this list had begun interrupted it.
+    const awaiting = this.#interruption.signal.aborted ? [] : this.#awaiting.splice(0);
     this.#tell(() => list.publish(events));
+    for (const { resolve } of awaiting) resolve();
     this.#tell(() => observer.listed(kind, way, list.size));
     this.#tell(() => events.degraded(kind, undefined));
   }

@@ -20,6 +20,13 @@ export interface ApiRequest {
   readonly contentType?: string;
   /** Ends the request and its body at any time. */
   readonly signal: AbortSignal;
+  /** Asked at the last moment before it goes out: where not, the request rejects with RequestWithheld. */
+  readonly mayBeSent?: () => boolean;
+}
+
+/** Nothing of the request was sent. */
+export class RequestWithheld extends Error {
+  override readonly name = 'RequestWithheld';
 }
 
 export interface ApiResponse {
@@ -74,6 +81,8 @@ export class Transport implements ApiTransport {
       ...(request.body === undefined ? {} : { 'content-type': request.contentType ?? 'application/json' }),
       ...credentials.headers,
     };
+    // Credentials and connection may have taken a while.
+    if (request.mayBeSent?.() === false) throw new RequestWithheld(`${request.method} ${request.path}: withheld`);
     const response = await connection.request({ ...request, signal }, headers);
     if (response.status === 401) throw await this.#unauthorized(response, credentials);
     return response;

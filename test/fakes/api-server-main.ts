@@ -11,14 +11,19 @@
  *     {"op":"freeze"}  {"op":"thaw"}  {"op":"cut","how":"reset|fin"}  {"op":"end","resource":"services","how":"clean|reset"}
  *     {"op":"behave","behaviour":{"watchList":422,"bookmarkMs":1000,"token":"..."},"forbidden":["watch nodes"]}
  *     {"op":"answer","match":"watch services","answer":{"status":429,"headers":{"retry-after":"2"}}}
- *     {"op":"requests"}  ->  {"ok":true,"requests":[{"verb","resource","query"}],"connections":N}
+ *     {"op":"fault","match":"update services/status","fault":"hang|lost"}
+ *     {"op":"get","kind":"Service","namespace":"a","name":"b"}  ->  {"ok":true,"object":{...}}   (null where there is none)
+ *     {"op":"list","resource":"events"}  ->  {"ok":true,"objects":[...]}
+ *     {"op":"requests"}  ->  {"ok":true,"requests":[{"verb","resource","object","query"}],"connections":N}
+ *     {"op":"role","rules":[{"apiGroups":[""],"resources":["services"],"verbs":["list"]}]}   (RBAC grants this and nothing else)
  *
  * It ends with stdin, or on SIGTERM.
  */
 import { readFileSync } from 'node:fs';
 import { createInterface } from 'node:readline';
 import { parseArgs } from 'node:util';
-import { type Behaviour, type CannedAnswer, FakeApiServer } from './api-server.ts';
+import { type Behaviour, type CannedAnswer, FakeApiServer, type Fault } from './api-server.ts';
+import { ClusterRole, type PolicyRule } from './cluster-role.ts';
 import type { ApiObject, ResourceName } from './object-store.ts';
 
 /** The fields that the commands above use; what a command lacks is a mistake of the test and fails there. */
@@ -36,6 +41,8 @@ interface Command {
   readonly forbidden?: readonly string[];
   readonly match?: string;
   readonly answer?: CannedAnswer;
+  readonly fault?: Fault;
+  readonly rules?: readonly PolicyRule[];
 }
 
 function obey(fake: FakeApiServer, command: Command): object {
@@ -71,8 +78,23 @@ function obey(fake: FakeApiServer, command: Command): object {
     case 'answer':
       fake.answerNext(command.match ?? '', command.answer ?? { status: 500 });
       return {};
+    case 'fault':
+      fake.faultNext(command.match ?? '', command.fault ?? 'hang');
+      return {};
+    case 'role':
+      fake.behaviour.role = command.rules === undefined ? undefined : new ClusterRole(command.rules);
+      return {};
+    case 'get':
+      return { object: fake.store.get(command.kind ?? '', command.namespace ?? '', command.name ?? '') ?? null };
+    case 'list':
+      return { objects: fake.store.list(command.resource ?? 'services').map(({ json }) => JSON.parse(json) as ApiObject) };
     case 'requests': {
-      const requests = fake.requests.map(({ verb, resource, query }) => ({ verb, resource, query: Object.fromEntries(query) }));
+      const requests = fake.requests.map(({ verb, resource, object, query }) => ({
+        verb,
+        resource,
+        object,
+        query: Object.fromEntries(query),
+      }));
       return { requests, connections: fake.relay.accepted };
     }
     default:

@@ -1,6 +1,7 @@
 /**
- * A Kubernetes API server as far as reflectors can tell: list, paging, watch with replay, WatchList, bookmarks and 410 over real TLS,
- * HTTP/2 or HTTP/1.1, and every fault a real one has shown. A relay before it makes the faults of the network.
+ * A Kubernetes API server as far as its clients here can tell: list, paging, watch with replay, WatchList, bookmarks, 410 and single
+ * objects (`object-requests.ts`) over real TLS, HTTP/2 or HTTP/1.1, and every fault a real one has shown. A relay before it makes the faults of
+ * the network.
  */
 import { once } from 'node:events';
 import { mkdirSync, writeFileSync } from 'node:fs';
@@ -12,6 +13,7 @@ import { join } from 'node:path';
 import { TLSSocket } from 'node:tls';
 import { CertificateAuthority } from './certificates.ts';
 import type { ClusterRole } from './cluster-role.ts';
+import { ObjectRequests, type Place, placeOf, verbOf } from './object-requests.ts';
 import { type ApiObject, type Change, ObjectStore, type ResourceName, type Stored } from './object-store.ts';
 import { selectionOf } from './selection.ts';
 import { TcpRelay } from './tcp-relay.ts';
@@ -61,10 +63,16 @@ export interface CannedAnswer {
   readonly headers?: Readonly<Record<string, string>>;
 }
 
+/** What befalls one request: it is never answered and nothing comes of it, or all comes of it and the connection breaks before the answer. */
+export type Fault = 'hang' | 'lost';
+
 /** One request as it came. */
 export interface SeenRequest {
-  readonly verb: 'list' | 'watch';
+  readonly verb: string;
+  /** With the subresource: `services/status`. */
   readonly resource: string;
+  /** `NAMESPACE/NAME` of a single object. */
+  readonly object: string;
   readonly query: URLSearchParams;
   readonly userAgent: string;
   readonly protocol: string;
@@ -79,29 +87,6 @@ interface Response extends WatchResponse {
   writeHead(status: number, headers: Readonly<Record<string, string>>): unknown;
 }
 
-interface Place {
-  readonly resource: ResourceName;
-  readonly apiVersion: string;
-  readonly kind: string;
-}
-
-const PATHS: Readonly<Record<string, Place>> = {
-  '/api/v1/services': { resource: 'services', apiVersion: 'v1', kind: 'Service' },
-  '/api/v1/nodes': { resource: 'nodes', apiVersion: 'v1', kind: 'Node' },
-  '/apis/discovery.k8s.io/v1/endpointslices': {
-    resource: 'endpointslices',
-    apiVersion: 'discovery.k8s.io/v1',
-    kind: 'EndpointSlice',
-  },
-  '/api/v1/pods': { resource: 'pods', apiVersion: 'v1', kind: 'Pod' },
-  '/api/v1/namespaces': { resource: 'namespaces', apiVersion: 'v1', kind: 'Namespace' },
-  '/apis/networking.k8s.io/v1/networkpolicies': {
-    resource: 'networkpolicies',
-    apiVersion: 'networking.k8s.io/v1',
-    kind: 'NetworkPolicy',
-  },
-};
-
 export class FakeApiServer {
   readonly store = new ObjectStore();
   readonly requests: SeenRequest[] = [];
@@ -113,6 +98,8 @@ export class FakeApiServer {
   readonly #directory: string;
   readonly #watches = new Set<Watch>();
   readonly #answers: { readonly match: string; readonly answer: CannedAnswer }[] = [];
+  readonly #faults: { readonly match: string; readonly fault: Fault }[] = [];
+  readonly #objects = new ObjectRequests(this.store, () => Date.now());
   readonly #pages = new Map<string, { readonly rest: readonly Stored[]; readonly revision: number }>();
   readonly #waiting = new Set<() => void>();
   readonly #sessions = new Set<Http2Session>();
@@ -183,6 +170,11 @@ export class FakeApiServer {
     this.#answers.push({ match, answer });
   }
 
+  /** The next request with this `VERB RESOURCE` fares like that; call it again for more. */
+  faultNext(match: string, fault: Fault): void {
+    this.#faults.push({ match, fault });
+  }
+
   /** Text on every open watch of a resource, as it is. */
   sendRaw(resource: ResourceName, text: string): void {
     for (const watch of this.#watchesOf(resource)) watch.write(text);
@@ -208,12 +200,12 @@ export class FakeApiServer {
     return this.#watchesOf(resource).length;
   }
 
-  seen(verb: SeenRequest['verb'], resource: ResourceName): readonly SeenRequest[] {
+  seen(verb: SeenRequest['verb'], resource: string): readonly SeenRequest[] {
     return this.requests.filter(request => request.verb === verb && request.resource === resource);
   }
 
   /** Resolves with the requests of this sort once there are so many. */
-  async awaitRequests(verb: SeenRequest['verb'], resource: ResourceName, count: number): Promise<readonly SeenRequest[]> {
+  async awaitRequests(verb: SeenRequest['verb'], resource: string, count: number): Promise<readonly SeenRequest[]> {
     while (this.seen(verb, resource).length < count) await new Promise<void>(resolve => this.#waiting.add(resolve));
     return this.seen(verb, resource);
   }
@@ -254,11 +246,11 @@ export class FakeApiServer {
   }
 
   #handle(request: Request, response: Response): void {
-    request.resume();
     const url = new URL(request.url ?? '/', 'http://fake');
-    const place = PATHS[url.pathname];
-    const verb = url.searchParams.get('watch') === 'true' ? 'watch' : 'list';
-    if (this.#isKnown(request) && this.behaviour.role?.allows(request.method ?? 'GET', url) === false) {
+    const method = request.method ?? 'GET';
+    const place = placeOf(url.pathname);
+    if (this.#isKnown(request) && this.behaviour.role?.allows(method, url) === false) {
+      request.resume();
       sendStatus(response, {
         status: 403,
         message: `${url.pathname} is forbidden: User "daemon" cannot do that at the cluster scope`,
@@ -266,24 +258,64 @@ export class FakeApiServer {
       return;
     }
     if (place === undefined) {
+      request.resume();
       sendStatus(response, { status: 404, message: 'the server could not find the requested resource' });
       return;
     }
-    this.#note(request, verb, place.resource, url.searchParams);
-    const refusal = this.#refusal(request, verb, place.resource);
+    const verb = verbOf(method, place, url);
+    const resource = place.subresource === '' ? place.resource : `${place.resource}/${place.subresource}`;
+    this.#note(request, { verb, resource, object: keyOf(place), query: url.searchParams });
+    const refusal = this.#refusal(request, verb, resource);
+    if (verb !== 'list' && verb !== 'watch') {
+      this.#object(place, { verb, resource, url, refusal }, request, response);
+      return;
+    }
+    request.resume();
     if (refusal !== undefined) sendStatus(response, refusal);
     else if (verb === 'list') this.#list(place, url.searchParams, response);
     else this.#watch(place, url.searchParams, response, () => reset(request));
   }
 
-  #note(request: Request, verb: SeenRequest['verb'], resource: string, query: URLSearchParams): void {
+  /** One object, when the body is there. */
+  #object(
+    place: Place,
+    asked: { readonly verb: string; readonly resource: string; readonly url: URL; readonly refusal: CannedAnswer | undefined },
+    request: Request,
+    response: Response,
+  ): void {
+    const parts: Buffer[] = [];
+    response.on('error', () => undefined);
+    request.on('error', () => undefined);
+    request.on('data', (part: Buffer) => parts.push(part));
+    request.once('end', () => {
+      const { verb, resource, url, refusal } = asked;
+      const index = this.#faults.findIndex(({ match }) => match === `${verb} ${resource}`);
+      const fault = index < 0 ? undefined : this.#faults.splice(index, 1)[0]?.fault;
+      if (fault === 'hang') return;
+      if (refusal !== undefined) {
+        sendStatus(response, refusal);
+        return;
+      }
+      const body = Buffer.concat(parts).toString('utf8');
+      const userAgent = request.headers['user-agent'] ?? '';
+      const { status, json } = this.#objects.answer(place, { method: request.method ?? 'GET', url, body, userAgent });
+      if (fault === 'lost') {
+        reset(request);
+        return;
+      }
+      response.writeHead(status, { 'content-type': 'application/json' });
+      response.end(json);
+    });
+  }
+
+  #note(request: Request, seen: Pick<SeenRequest, 'verb' | 'resource' | 'object' | 'query'>): void {
     const userAgent = request.headers['user-agent'] ?? '';
-    this.requests.push({ verb, resource, query, userAgent, protocol: request.httpVersion, at: performance.now() });
+    this.requests.push({ ...seen, userAgent, protocol: request.httpVersion, at: performance.now() });
     for (const wake of this.#waiting) wake();
     this.#waiting.clear();
   }
 
-  #refusal(request: Request, verb: string, resource: ResourceName): CannedAnswer | undefined {
+  #refusal(request: Request, verb: string, resource: string): CannedAnswer | undefined {
     const index = this.#answers.findIndex(({ match }) => match === `${verb} ${resource}`);
     const [canned] = index < 0 ? [] : this.#answers.splice(index, 1);
     if (canned !== undefined) return canned.answer;
@@ -309,7 +341,7 @@ export class FakeApiServer {
       return;
     }
     const page = token === null ? undefined : this.#pages.get(token);
-    const all = page?.rest ?? this.store.list(place.resource).filter(selectionOf(query));
+    const all = page?.rest ?? this.store.list(place.resource).filter(matchesOf(place, query));
     const revision = page?.revision ?? this.store.revision;
     const limit = Number(query.get('limit') ?? 0) || all.length;
     const next = `${place.resource}-${this.#pages.size}`;
@@ -345,7 +377,7 @@ export class FakeApiServer {
       query,
       behaviour: this.behaviour,
       store: this.store,
-      matches: selectionOf(query),
+      matches: matchesOf(place, query),
     });
     this.#watches.add(watch);
     response.on('close', () => this.#watches.delete(watch));
@@ -353,6 +385,16 @@ export class FakeApiServer {
     else if (from === '') watch.sendAll(isWatchList && watchList === 'supported');
     else for (const change of this.store.changesSince(place.resource, Number(from))) watch.publish(change);
   }
+}
+
+/** Of a namespace, where the path names one. */
+function matchesOf({ namespace }: Place, query: URLSearchParams): (stored: Stored) => boolean {
+  const isSelected = selectionOf(query);
+  return stored => (namespace === '' || stored.fields['metadata.namespace'] === namespace) && isSelected(stored);
+}
+
+function keyOf({ namespace, name }: Place): string {
+  return namespace === '' ? name : `${namespace}/${name}`;
 }
 
 /** RST_STREAM, or RST on the connection over HTTP/1.1. */

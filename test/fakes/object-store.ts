@@ -9,7 +9,16 @@ export interface ApiObject {
   readonly [field: string]: unknown;
 }
 
-export type ResourceName = 'services' | 'endpointslices' | 'nodes' | 'pods' | 'namespaces' | 'networkpolicies';
+export type ResourceName =
+  | 'services'
+  | 'endpointslices'
+  | 'nodes'
+  | 'pods'
+  | 'namespaces'
+  | 'networkpolicies'
+  | 'configmaps'
+  | 'leases'
+  | 'events';
 
 export interface Change {
   readonly revision: number;
@@ -33,6 +42,9 @@ export const RESOURCE_OF_KIND: Readonly<Record<string, ResourceName>> = {
   Pod: 'pods',
   Namespace: 'namespaces',
   NetworkPolicy: 'networkpolicies',
+  ConfigMap: 'configmaps',
+  Lease: 'leases',
+  Event: 'events',
 };
 
 interface Table {
@@ -48,6 +60,9 @@ export class ObjectStore {
     pods: { objects: new Map(), changes: [] },
     namespaces: { objects: new Map(), changes: [] },
     networkpolicies: { objects: new Map(), changes: [] },
+    configmaps: { objects: new Map(), changes: [] },
+    leases: { objects: new Map(), changes: [] },
+    events: { objects: new Map(), changes: [] },
   };
   readonly #listeners = new Set<(resource: ResourceName, change: Change) => void>();
   #revision = 1000;
@@ -85,6 +100,11 @@ export class ObjectStore {
     const last = this.#stored(JSON.parse(former.json) as ApiObject, key);
     this.#record(resource, { revision: last.revision, type: 'DELETED', stored: last, former });
     return last.revision;
+  }
+
+  get(kind: string, namespace: string, name: string): ApiObject | undefined {
+    const stored = this.#tables[resourceOf({ kind })].objects.get(keyOf(namespace, name));
+    return stored === undefined ? undefined : (JSON.parse(stored.json) as ApiObject);
   }
 
   /** A gap in the numbers, as changes of other kinds make them. */
@@ -126,8 +146,12 @@ export class ObjectStore {
 }
 
 /** What a field selector may ask of the object. A real server makes every new Pod Pending. */
-function fieldsOf({ kind, metadata, status }: ApiObject): Readonly<Record<string, string>> {
+function fieldsOf({ kind, metadata, status, involvedObject }: ApiObject): Readonly<Record<string, string>> {
   const names = { 'metadata.name': metadata?.name ?? '', 'metadata.namespace': metadata?.namespace ?? '' };
+  if (kind === 'Event' && typeof involvedObject === 'object' && involvedObject !== null) {
+    const involved = Object.entries(involvedObject).map(([field, value]) => [`involvedObject.${field}`, String(value)] as const);
+    return { ...names, ...Object.fromEntries(involved) };
+  }
   if (kind !== 'Pod') return names;
   const phase: unknown = typeof status === 'object' && status !== null ? Reflect.get(status, 'phase') : undefined;
   return { ...names, 'status.phase': typeof phase === 'string' ? phase : 'Pending' };

@@ -29,6 +29,8 @@ export interface Harness {
   readonly told: Recorder;
   /** Starts the source with the kubeconfig that the fake wrote, or with another one. */
   start(kubeconfig?: string): Promise<void>;
+  relist(kind: Kind): Promise<void>;
+  stopSource(): Promise<void>;
   stop(): Promise<void>;
 }
 
@@ -50,6 +52,8 @@ export async function apiHarness(options: HarnessOptions = {}): Promise<Harness>
       source = new ApiSource({ kinds, transport, clock, random: () => 0.5, observer: told, timings });
       source.start(told);
     },
+    relist: kind => source?.relist(kind) ?? Promise.reject(new Error('not started')),
+    stopSource: async () => await source?.stop(),
     async stop() {
       await source?.stop();
       fake.stop();

@@ -54,6 +54,56 @@ describe('watching the API server', () => {
     assert.ok(seconds >= 240 && seconds <= 480, `timeoutSeconds ${seconds}`);
   });
 
+  for (const watchList of ['supported', 422] as const) {
+    it(`lists anew when asked, whatever the watch has not told yet (WatchList: ${watchList})`, async () => {
+      const { fake, told, start, relist } = await open();
+      fake.behaviour.watchList = watchList;
+      fake.put(service('a'), service('b'));
+      await start();
+      await told.until(() => told.objects.size === 2 && fake.openWatches('services') === 1);
+      fake.behaviour.eventDelayMs = 60_000;
+      fake.put(service('c'));
+      fake.delete('Service', 'shop', 'a');
+      const count = fake.requests.length;
+      const listed = relist('Service');
+      assert.deepEqual([...told.keys('Service')].sort(), ['shop/a', 'shop/b'], 'until it is there, what was known stays');
+      await listed;
+      assert.deepEqual([...told.keys('Service')].sort(), ['shop/b', 'shop/c']);
+      assert.equal(fake.requests[count]?.query.get('resourceVersion'), null, 'the newest state, not what the server has cached');
+      assert.equal(told.relists.at(-1), 'asked-for');
+      assert.deepEqual(told.failures, []);
+      fake.behaviour.eventDelayMs = 0;
+      await told.until(() => fake.openWatches('services') > 0);
+      fake.put(service('d'));
+      await told.until(() => told.keys('Service').includes('shop/d'));
+    });
+  }
+
+  it('lists anew at once when asked, however long the server was to be left alone', async () => {
+    const { fake, told, start, relist } = await open({ timings: { firstRetryMs: 60_000, longestRetryMs: 60_000 } });
+    fake.put(service('a'));
+    fake.answerNext('watch services', { status: 500, message: 'broken' });
+    await start();
+    await told.until(() => told.failures.length === 1);
+    const first = relist('Service');
+    const second = relist('Service');
+    await Promise.all([first, second]);
+    assert.deepEqual(told.keys('Service'), ['shop/a']);
+  });
+
+  it('says to who waits for a list that it has ended, or that the kind is not read', async () => {
+    const { fake, told, start, relist } = await open();
+    await start();
+    await told.until(() => told.lists.length === 1);
+    fake.answerNext('watch services', { status: 500, message: 'broken' });
+    const listed = assert.rejects(relist('Service'), /stopped/);
+    await told.until(() => told.failures.length === 1);
+    await harness.stopSource();
+    await listed;
+    await assert.rejects(relist('Service'), /stopped/);
+    await assert.rejects(relist('Pod'), /Pod is not read/);
+  });
+
   for (const watchList of [400, 403, 422, 'ignored'] as const) {
     it(`pages through the list where the server answers WatchList with ${watchList}`, async () => {
       const { fake, told, start } = await open();
