@@ -3,7 +3,8 @@
  * constructor, so that scenarios run it on fakes with a clock moved by hand.
  */
 import type { Disturbance } from './cluster/disturbance.ts';
-import type { ClusterSource, SourceEvents } from './cluster/kinds.ts';
+import { Heartbeats } from './cluster/heartbeats.ts';
+import type { ClusterSource, Kind } from './cluster/kinds.ts';
 import { NodeViewer } from './cluster/node-view.ts';
 import { patched } from './cluster/patched-map.ts';
 import { COUNTED_AS } from './cluster/resources.ts';
@@ -29,6 +30,7 @@ import { type Drivers, Reconciler, type TableStatus } from './reconcile/reconcil
 import { Scheduler } from './reconcile/scheduler.ts';
 import type { TableName } from './reconcile/tables.ts';
 import type { TableChanges, TablesView } from './reconcile/view.ts';
+import { sourceEvents } from './source-events.ts';
 import { storeDiagnostics } from './store-diagnostics.ts';
 
 export interface DaemonParts {
@@ -89,6 +91,7 @@ export interface DaemonView {
 export class Daemon {
   readonly #parts: DaemonParts;
   readonly #store: Store;
+  readonly #heartbeats: Heartbeats;
   readonly #reconciler: Reconciler;
   readonly #scheduler: Scheduler;
   readonly #audits: Audits;
@@ -118,6 +121,12 @@ export class Daemon {
         this.#changed();
       },
     });
+    this.#heartbeats = new Heartbeats({
+      clock: parts.clock,
+      onChange: () => {
+        this.#changed();
+      },
+    });
     this.#reconciler = new Reconciler({ ...parts, observer: this.#reporter, lingerMs: LINGER_MS });
     this.#scheduler = new Scheduler({ clock: parts.clock, round: () => this.#round() });
     this.#audits = new Audits({
@@ -132,7 +141,7 @@ export class Daemon {
   }
 
   start(): void {
-    this.#parts.source.start(this.#events());
+    this.#parts.source.start(sourceEvents(this.#store, this.#heartbeats, this.#reporter));
     this.#audits.start();
     this.#cancelOverdue = this.#parts.clock.after(this.#parts.cacheSyncTimeoutMs, () => {
       this.#tellOverdue();
@@ -195,6 +204,7 @@ export class Daemon {
     this.#audits.stop();
     this.#cancelOverdue?.();
     await Promise.all([this.#parts.source.stop(), this.#scheduler.stop()]);
+    this.#heartbeats.stop();
     this.#abort.abort();
   }
 
@@ -263,7 +273,7 @@ export class Daemon {
       modules: moduleLines(health),
       cluster: kindsRead(this.#parts.modules).map(kind => ({
         kind,
-        objects: this.#store.size(kind),
+        objects: this.#count(kind),
         isListed: !this.#store.unlisted().includes(kind),
         trouble: this.#store.degradations().get(kind),
       })),
@@ -276,7 +286,7 @@ export class Daemon {
   }
 
   #snapshot(): Snapshot {
-    return this.#store.snapshot(this.#parts.clock.now(), this.#host, this.#rib);
+    return this.#store.snapshot(this.#parts.clock.now(), this.#host, this.#rib, { silentNodes: this.#heartbeats.silent });
   }
 
   /** Of what is wanted of a table and is there, that which is meant. */
@@ -315,21 +325,6 @@ export class Daemon {
     return `no full list of ${awaited.join(', ')} yet${reasons.size === 0 ? '' : ` (${[...reasons].join('; ')})`}`;
   }
 
-  /** The store, with changes of a source's state told to the log. */
-  #events(): SourceEvents {
-    const store = this.#store;
-    return {
-      upsert: store.upsert.bind(store),
-      remove: store.remove.bind(store),
-      reject: store.reject.bind(store),
-      replace: store.replace.bind(store),
-      degraded: (kind, trouble) => {
-        store.degraded(kind, trouble);
-        this.#reporter.source(kind, trouble);
-      },
-    };
-  }
-
   async #round(): Promise<Instant | undefined> {
     const { clock, log, metrics } = this.#parts;
     // The start barrier: no plan before every list is full, or a restart would delete what it has not heard of yet.
@@ -365,6 +360,10 @@ export class Daemon {
     await changes.catch(() => undefined);
   }
 
+  #count(kind: Kind): number {
+    return kind === 'Lease' ? this.#heartbeats.size : this.#store.size(kind);
+  }
+
   /** Without a session wanted there is nothing to hear: what an earlier run learned is not waited for. */
   #lookAfterBgp(): void {
     if (this.#parts.bgp === undefined) return;
@@ -390,7 +389,7 @@ export class Daemon {
     if (!isFirst) return;
     const entries = status.reduce((sum, table) => sum + table.entries, 0);
     this.#parts.log.info('ready: the first round is in', {
-      ...Object.fromEntries(kindsRead(this.#parts.modules).map(kind => [COUNTED_AS[kind], this.#store.size(kind)])),
+      ...Object.fromEntries(kindsRead(this.#parts.modules).map(kind => [COUNTED_AS[kind], this.#count(kind)])),
       entries,
       ms: Math.round(this.#parts.clock.now() - (this.#roundSince ?? this.#parts.clock.now())),
       failing: failures.length + unreadable.length,

@@ -3,6 +3,7 @@
  * a link with it must not plan ten thousand Services again.
  */
 import type { Node } from '../../daemon/cluster/kinds.ts';
+import { nodeLinksOf } from '../../daemon/cluster/node-links.ts';
 import type { Capabilities, HostFacts, NodeView } from '../../daemon/cluster/snapshot.ts';
 import { type Family, familyOf, type IpAddress, isLinkLocal, isLoopback } from '../../daemon/net/address.ts';
 import { anyPrefixContains, type IpPrefix, prefixFamily } from '../../daemon/net/prefix.ts';
@@ -178,13 +179,6 @@ function podCIDRsOf(node: NodeView, family: Family): readonly IpPrefix[] {
 function primaryOnHost(node: NodeView, host: HostFacts, family: Family): IpAddress | undefined {
   const primary = node.primary[family];
   return host.addresses.some(({ address }) => address === primary) ? primary : undefined;
-}
-
-function nodeLinksOf(node: NodeView, host: HostFacts, family: Family): readonly string[] {
-  const links = host.addresses
-    .filter(({ link, address }) => link !== VIP_LINK && familyOf(address) === family && node.addresses.includes(address))
-    .map(({ link }) => link);
-  return [...new Set(links)].sort();
 }
 
 function pathMtuOf(nodeLinks: readonly string[], { links }: HostFacts): number | undefined {

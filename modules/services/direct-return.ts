@@ -2,27 +2,17 @@
  * Direct server return: an endpoint answers the client itself, under the virtual address, and the node that balances sees one direction only. IPVS wraps
  * the client's packet as it is for the endpoint (ipvsadm(8): --ipip), whose pod has a tunnel with the virtual address on it.
  */
+import { DIRECT_RETURN_ANNOTATION, directReturnOf } from '../../daemon/cluster/direct-return.ts';
 import type { Service } from '../../daemon/cluster/kinds.ts';
 import type { IpAddress } from '../../daemon/net/address.ts';
 import type { Diagnostic, ObjectRef } from '../../daemon/reconcile/fragment.ts';
 import type { Destination } from '../../daemon/reconcile/tables.ts';
 
-const ANNOTATION = 'kube-router.io/service.dsr';
-
-/** Whether the Service's external and load-balancer addresses are to be served so. */
-export function returnsDirectly(service: Service): boolean {
-  return annotationOf(service) === 'tunnel';
-}
-
 export function annotationDiagnostics(service: Service, owner: ObjectRef): readonly Diagnostic[] {
-  const value = annotationOf(service);
+  const value = directReturnOf(service);
   if (value === '' || value === 'tunnel') return [];
-  const message = `Service ${owner.key}: ${ANNOTATION} is '${value}'; only "tunnel" means something, so that it is left out of account.`;
+  const message = `Service ${owner.key}: ${DIRECT_RETURN_ANNOTATION} is '${value}'; only "tunnel" means something, so that it is left out of account.`;
   return [{ code: 'FW_SERVICE_ANNOTATION', object: owner, message }];
-}
-
-function annotationOf(service: Service): string {
-  return service.annotations[ANNOTATION]?.trim() ?? '';
 }
 
 /**
@@ -57,6 +47,6 @@ export function translatedDiagnostic(
     other.port === port
       ? `endpoint ${other.address} is in its node's own network, where there is no pod to put the far end into`
       : `endpoint ${other.address} listens on port ${other.port}, and a tunnel cannot change the port: give port and targetPort the same number`;
-  const message = `Service ${owner.key}, port ${port}: ${ANNOTATION} (direct server return) is not possible for every endpoint: ${why}. Such endpoints are balanced with network address translation.`;
+  const message = `Service ${owner.key}, port ${port}: ${DIRECT_RETURN_ANNOTATION} (direct server return) is not possible for every endpoint: ${why}. Such endpoints are balanced with network address translation.`;
   return [{ code: 'FW_SERVICE_UNSUPPORTED', object: owner, message }];
 }

@@ -4,6 +4,7 @@
  */
 import type { EndpointSlice, Kind, ObjectKey, Service } from '../../daemon/cluster/kinds.ts';
 import { differingKeys, patched } from '../../daemon/cluster/patched-map.ts';
+import { isServed } from '../../daemon/cluster/served.ts';
 import type { Snapshot } from '../../daemon/cluster/snapshot.ts';
 import type { IpAddress } from '../../daemon/net/address.ts';
 import { type Fragment, type OwnerKey, ownerKey } from '../../daemon/reconcile/fragment.ts';
@@ -15,7 +16,7 @@ import { MarkBook } from './mark-book.ts';
 import { planBridgePorts, planNode } from './node-plan.ts';
 import type { ServicesOptions } from './options.ts';
 import { ServiceNeeds } from './service-needs.ts';
-import { isServed, markKeysOf, planService, type ServicePlan } from './service-plan.ts';
+import { markKeysOf, planService, type ServicePlan } from './service-plan.ts';
 import { type Surroundings, SurroundingsMemory } from './surroundings.ts';
 
 export function servicesModule(options: ServicesOptions): Module {

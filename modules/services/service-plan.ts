@@ -1,12 +1,14 @@
 /** All that one Service wants: virtual servers, its virtual addresses, and their places in the sets. */
+import { returnsDirectly } from '../../daemon/cluster/direct-return.ts';
 import { type EndpointSlice, keyOf, type Service, type ServicePort } from '../../daemon/cluster/kinds.ts';
+import { isServed } from '../../daemon/cluster/served.ts';
 import { familiesOf, type Objection, policiesOf, type Vip, vipsOf } from '../../daemon/cluster/virtual-addresses.ts';
 import { type Family, familyOf, type IpAddress } from '../../daemon/net/address.ts';
 import { DIRECT_RETURN } from '../../daemon/net/marks.ts';
 import type { Diagnostic, Entry, ObjectRef } from '../../daemon/reconcile/fragment.ts';
 import type { Destination } from '../../daemon/reconcile/tables.ts';
 import type { ServicesContext } from './context.ts';
-import { annotationDiagnostics, returnsDirectly, translatedDiagnostic, tunnelled } from './direct-return.ts';
+import { annotationDiagnostics, translatedDiagnostic, tunnelled } from './direct-return.ts';
 import { chooseEndpoints, type EndpointChoice } from './endpoints.ts';
 import { healthPortEntries } from './health-port.ts';
 import type { ServicesOptions } from './options.ts';
@@ -27,14 +29,6 @@ export interface ServicePlan {
   readonly askedAbout: readonly IpAddress[];
   /** Connections may go on by another node than they began at, which must take them up. */
   readonly needsSloppyTcp: boolean;
-}
-
-/** Values of `service.kubernetes.io/service-proxy-name` that are ours. */
-const OUR_PROXY_NAMES: readonly string[] = ['', 'kube-router', 'fairway'];
-
-/** Services without virtual addresses, and those another proxy serves, are none of ours. */
-export function isServed(service: Service): boolean {
-  return service.type !== 'ExternalName' && !service.headless && OUR_PROXY_NAMES.includes(service.proxyName);
 }
 
 /**
