@@ -4,11 +4,11 @@
  */
 import type { Disturbance } from './cluster/disturbance.ts';
 import { Heartbeats } from './cluster/heartbeats.ts';
-import type { ClusterSource, Kind } from './cluster/kinds.ts';
+import type { Kind } from './cluster/kinds.ts';
 import { NodeViewer } from './cluster/node-view.ts';
 import { patched } from './cluster/patched-map.ts';
 import { COUNTED_AS } from './cluster/resources.ts';
-import { type HostFacts, type LearnedRoute, NO_RIB, type Rib, type Snapshot } from './cluster/snapshot.ts';
+import { type HostFacts, type LearnedRoute, NO_ALLOCATION, NO_RIB, type Rib, type Snapshot } from './cluster/snapshot.ts';
 import { Store } from './cluster/store.ts';
 import { FairwayError, messageOf } from './errors.ts';
 import type { IpAddress } from './net/address.ts';
@@ -21,6 +21,7 @@ import type { Log } from './observe/log.ts';
 import type { Metrics } from './observe/metrics.ts';
 import { Reporter } from './observe/reporter.ts';
 import { diagnosticLines, failureLines, iso, moduleLines, type StatusReport, tableLines } from './observe/status.ts';
+import type { DaemonParts, DaemonView } from './parts.ts';
 import { Audits } from './reconcile/audits.ts';
 import type { Backoff } from './reconcile/backoff.ts';
 import type { Claim } from './reconcile/claims.ts';
@@ -32,36 +33,6 @@ import type { TableName } from './reconcile/tables.ts';
 import type { TableChanges, TablesView } from './reconcile/view.ts';
 import { sourceEvents } from './source-events.ts';
 import { storeDiagnostics } from './store-diagnostics.ts';
-
-export interface DaemonParts {
-  readonly nodeName: string;
-  readonly modules: readonly Module[];
-  readonly drivers: Drivers;
-  readonly source: ClusterSource;
-  /** Undefined where no module speaks BGP. */
-  readonly bgp: BgpControl | undefined;
-  /** The host as it is at the start; later pictures come through {@link Daemon.hostChanged}. */
-  readonly host: HostFacts;
-  readonly clock: Clock;
-  readonly backoff: Backoff;
-  readonly breathe: () => Promise<void>;
-  readonly log: Log;
-  readonly metrics: Metrics;
-  /** Milliseconds between two read-backs of one table. */
-  readonly auditPeriodMs: number;
-  /** `adaptive`: a table whose reading takes long is read less often than that. */
-  readonly auditPace: 'fixed' | 'adaptive';
-  /** Milliseconds after which a first list that has not come is told. */
-  readonly cacheSyncTimeoutMs: number;
-  /** After every round. */
-  readonly onSettled?: () => void;
-}
-
-/** The speaker as far as the daemon decides about it. */
-export interface BgpControl {
-  /** Somebody wants to speak BGP: called again and again, while that is so. */
-  need(): void;
-}
 
 /** Tables behind the BGP speaker: all are another's when the speaker is. */
 const BGP_TABLES: readonly TableName[] = ['bgpServer', 'bgpPolicy', 'bgpPath', 'bgpPeer'];
@@ -80,13 +51,6 @@ const LINGER_MS = 5000;
 const WEDGED_MS = 10 * 60_000;
 /** When a round failed as a whole (a defect), the next try comes after this many milliseconds. */
 const DEFECT_PAUSE_MS = 1000;
-
-export interface DaemonView {
-  readonly snapshot: Snapshot;
-  readonly tables: TablesView;
-  readonly diagnostics: readonly Diagnostic[];
-  readonly moduleNames: readonly string[];
-}
 
 export class Daemon {
   readonly #parts: DaemonParts;
@@ -178,6 +142,11 @@ export class Daemon {
     this.#changed();
   }
 
+  /** Another one hands out load-balancer addresses, or what was handed over is written. */
+  allocationChanged(): void {
+    this.#changed();
+  }
+
   /** The BGP speaker is another one, or answers again: nothing that was known of it counts. */
   speakerChanged(): void {
     for (const table of BGP_TABLES) if (this.#reconciler.tables.includes(table)) this.#reconciler.renew(table);
@@ -242,6 +211,10 @@ export class Daemon {
     return this.#reconciler.status();
   }
 
+  services(): Snapshot['services'] {
+    return this.#store.services();
+  }
+
   /** What a command may look at: the cluster and the host as the last event left them, and what is wanted and believed to be there. */
   view(): DaemonView {
     const moduleNames = this.#parts.modules.map(({ name }) => name);
@@ -286,7 +259,8 @@ export class Daemon {
   }
 
   #snapshot(): Snapshot {
-    return this.#store.snapshot(this.#parts.clock.now(), this.#host, this.#rib, { silentNodes: this.#heartbeats.silent });
+    const beside = { silentNodes: this.#heartbeats.silent, allocation: this.#parts.allocation?.state() ?? NO_ALLOCATION };
+    return this.#store.snapshot(this.#parts.clock.now(), this.#host, this.#rib, beside);
   }
 
   /** Of what is wanted of a table and is there, that which is meant. */
@@ -335,6 +309,7 @@ export class Daemon {
     const begun = clock.now();
     metrics.latency.begin();
     this.#roundSince = begun;
+    this.#parts.allocation?.seen(this.services());
     try {
       const dueAt = await this.#reconciler.round(this.#snapshot(), this.#abort.signal);
       metrics.roundEnded(clock.now() - begun);

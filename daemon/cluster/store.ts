@@ -137,6 +137,10 @@ export class Store implements SourceEvents {
     return this.#podsByAddress.at(address);
   }
 
+  services(): Snapshot['services'] {
+    return this.#services.share();
+  }
+
   snapshot(now: Instant, host: HostFacts, rib: Rib = NO_RIB, beside: Beside = {}): Snapshot {
     const nodes = this.#nodes.share();
     return {

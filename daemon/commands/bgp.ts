@@ -12,12 +12,13 @@ import { GobgpdSupervisor } from '../bgp/supervisor.ts';
 import { limited } from '../bgp/wait.ts';
 import { type LearnedRoute, NO_RIB, type Rib } from '../cluster/snapshot.ts';
 import type { OptionValues } from '../config/options.ts';
-import type { BgpControl, Daemon } from '../daemon.ts';
+import type { Daemon } from '../daemon.ts';
 import { FairwayError } from '../errors.ts';
 import { serviceStarter } from '../kernel/service-process.ts';
 import type { Clock } from '../net/clock.ts';
 import type { BgpPicture } from '../observe/bgp-metrics.ts';
 import type { Log } from '../observe/log.ts';
+import type { BgpControl } from '../parts.ts';
 import { type BgpAccess, NO_BGP } from './bgp-access.ts';
 import { runFolderOf } from './run-folder.ts';
 
