@@ -60,6 +60,8 @@ export interface Service {
   readonly healthCheckNodePort: number | undefined;
   /** Source ranges that parse; what did not parse is a {@link Complaint}. */
   readonly loadBalancerSourceRanges: readonly IpPrefix[];
+  /** It asked for source ranges, and none can be read: its load-balancer addresses are not served, whatever they are. */
+  readonly isClosed: boolean;
   /** `spec.trafficDistribution`; '' where absent. */
   readonly trafficDistribution: string;
   /** Undefined for a Service of another type than LoadBalancer whose status names no address. */

@@ -47,6 +47,7 @@ export function projectService(meta: ObjectMeta, raw: RawObject, read: FieldRead
     headless: isNoneIP || labels[LABEL_HEADLESS] !== undefined,
     healthCheckNodePort: portNumberOf(spec['healthCheckNodePort'], 'spec.healthCheckNodePort', read),
     loadBalancerSourceRanges: ranges,
+    isClosed,
     trafficDistribution: read.string(spec['trafficDistribution'], 'spec.trafficDistribution'),
     loadBalancer: loadBalancerOf(type, raw, read),
   };

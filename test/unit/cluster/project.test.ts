@@ -48,6 +48,7 @@ describe('a Service as the modules see it', () => {
         headless: false,
         healthCheckNodePort: undefined,
         loadBalancerSourceRanges: [],
+        isClosed: false,
         trafficDistribution: '',
         loadBalancer: undefined,
       },
@@ -109,6 +110,7 @@ describe('a Service as the modules see it', () => {
       headless: false,
       healthCheckNodePort: 31000,
       loadBalancerSourceRanges: ['10.0.0.0/8', '2001:db8::/32'],
+      isClosed: false,
       trafficDistribution: 'PreferClose',
       loadBalancer: {
         loadBalancerClass: '',
