@@ -229,7 +229,7 @@ describeLab('the Debian package', { nodes: 2, podsPerNode: 2, kernelArguments: [
   it('when purged leaves nothing', async () => {
     await systemd.expect(...APT, 'purge', 'fairway');
     const left =
-      'ls -d /etc/fairway /run/fairway* /usr/lib/fairway /usr/bin/fairway /usr/share/doc/fairway 2>/dev/null; find /etc/systemd /lib/systemd /var/lib/systemd /usr/lib/sysctl.d /usr/lib/modules-load.d /var/lib/dpkg/info -name "*fairway*"; dpkg -l fairway 2>/dev/null | grep ^.[^n]';
+      'ls -d /etc/fairway /run/fairway* /var/lib/fairway /usr/lib/fairway /usr/bin/fairway /usr/share/doc/fairway 2>/dev/null; find /etc/systemd /lib/systemd /var/lib/systemd /usr/lib/sysctl.d /usr/lib/modules-load.d /var/lib/dpkg/info -name "*fairway*"; dpkg -l fairway 2>/dev/null | grep ^.[^n]';
     assert.equal((await systemd.run('sh', '-c', left)).stdout, '');
   });
 });
