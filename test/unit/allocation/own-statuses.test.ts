@@ -131,6 +131,18 @@ describe('the status of a Service without an API server', () => {
     assert.deepEqual(second.log.lines, []);
   });
 
+  it('keeps an address that it shares with another', async () => {
+    const file = new MemoryFile();
+    const first = await run(file, [balanced('web')]);
+    await give(first, 'web', A);
+    await first.statuses.stop();
+    const second = await run(file, [balanced('web'), balanced('api')]);
+    await give(second, 'api', A);
+    await second.statuses.stop();
+    const third = await run(file, [balanced('web'), balanced('api')]);
+    assert.deepEqual([shown(third, 'web').loadBalancerIPs, shown(third, 'api').loadBalancerIPs], [ips(A), ips(A)]);
+  });
+
   it('leaves what a manifest says of it, as written by another, and adds ours', async () => {
     const life = await run(new MemoryFile(), [balanced('web', { ingress: [{ ip: A }] })]);
     await give(life, 'web', A, V6);
@@ -193,14 +205,22 @@ describe('a Service that goes from the folder', () => {
     assert.deepEqual(shown(second, 'api').loadBalancerIPs, [A]);
   });
 
+  it('is gone too where a full list has it no more', async () => {
+    const life = await run(new MemoryFile(), [balanced('web'), balanced('api')]);
+    await give(life, 'web', A);
+    life.source.list('Service', [balanced('api')]);
+    assert.deepEqual(await give(life, 'web', B), { kind: 'gone' });
+    assert.equal(life.told.get('Service', 'default/web'), undefined);
+  });
+
   it('or becomes one of another type shows no address, and gives it back', async () => {
     const life = await run(new MemoryFile(), [balanced('web')]);
     await give(life, 'web', A);
     life.source.put(balanced('web', { type: 'ClusterIP' }));
+    assert.deepEqual(await give(life, 'web'), { kind: 'gone' });
     const object = life.told.get('Service', 'default/web');
     assert.ok(object?.kind === 'Service');
-    assert.deepEqual(object.loadBalancerIPs, []);
-    await give(life, 'web');
+    assert.deepEqual([object.type, object.loadBalancerIPs], ['ClusterIP', []]);
     life.source.put(balanced('web'));
     assert.deepEqual(shown(life, 'web').loadBalancerIPs, []);
   });
