@@ -12,25 +12,21 @@ import { type HostFacts, type LearnedRoute, NO_ALLOCATION, NO_RIB, type Rib, typ
 import { Store } from './cluster/store.ts';
 import { FairwayError, messageOf } from './errors.ts';
 import type { IpAddress } from './net/address.ts';
-import type { Clock } from './net/clock.ts';
 import { type Instant, instantOf } from './net/instant.ts';
 import type { IpPrefix } from './net/prefix.ts';
 import { Degradations } from './observe/degradations.ts';
 import { type Health, isReady, type ModuleHealth } from './observe/health.ts';
-import type { Log } from './observe/log.ts';
-import type { Metrics } from './observe/metrics.ts';
 import { Reporter } from './observe/reporter.ts';
 import { diagnosticLines, failureLines, iso, moduleLines, type StatusReport, tableLines } from './observe/status.ts';
 import type { DaemonParts, DaemonView } from './parts.ts';
 import { Audits } from './reconcile/audits.ts';
-import type { Backoff } from './reconcile/backoff.ts';
 import type { Claim } from './reconcile/claims.ts';
 import type { Diagnostic } from './reconcile/fragment.ts';
-import { kindsRead, type Module } from './reconcile/module.ts';
-import { type Drivers, Reconciler, type TableStatus } from './reconcile/reconciler.ts';
+import { kindsRead } from './reconcile/module.ts';
+import { Reconciler, type TableStatus } from './reconcile/reconciler.ts';
 import { Scheduler } from './reconcile/scheduler.ts';
 import type { TableName } from './reconcile/tables.ts';
-import type { TableChanges, TablesView } from './reconcile/view.ts';
+import type { TableChanges } from './reconcile/view.ts';
 import { sourceEvents } from './source-events.ts';
 import { storeDiagnostics } from './store-diagnostics.ts';
 
