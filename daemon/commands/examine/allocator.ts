@@ -1,0 +1,38 @@
+/** What the allocator of load-balancer addresses needs: a name in the election, and the rights that `manifests/components/load-balancer` gives. */
+import { type Examiner, missing, ok } from './finding.ts';
+import type { Right } from './write-rights.ts';
+
+/** kube-router's, so that a cluster of both has one allocator. */
+export const ALLOCATOR_LEASE = 'kube-router-lballoc';
+
+const CORE = { group: '', namespace: '', name: '' } as const;
+const LEASES = { group: 'coordination.k8s.io', resource: 'leases', isVital: true } as const;
+
+/** @param namespace in which the Lease of the election is kept */
+export function allocatorRights(namespace: string): readonly Right[] {
+  return [
+    { ...CORE, resource: 'services', verbs: ['get'], use: 'no address is written', isVital: true },
+    { ...CORE, resource: 'services/status', verbs: ['update'], use: 'no address is written', isVital: true },
+    {
+      ...CORE,
+      resource: 'events',
+      verbs: ['create', 'patch', 'update'],
+      use: 'Services do not tell why they get no address',
+      isVital: false,
+    },
+    // RBAC cannot allow to create an object of one name only.
+    { ...LEASES, namespace, name: '', verbs: ['create'], use: 'no allocator can be elected where there was none before' },
+    { ...LEASES, namespace, name: ALLOCATOR_LEASE, verbs: ['get', 'update'], use: 'it cannot be elected' },
+  ];
+}
+
+export function electionExaminer({ podName }: { readonly podName: string | undefined }): Examiner {
+  const finding =
+    podName === undefined
+      ? missing(
+          'POD_NAME',
+          'is not set: who we are in the election of the allocator; give the name of the pod (downward API, metadata.name), on a host any that no other has',
+        )
+      : ok('POD_NAME', `${podName}: who we are in the election of the allocator`);
+  return { title: 'Allocator', examine: () => Promise.resolve([finding]) };
+}
