@@ -12,8 +12,8 @@ export interface PoolUsage {
 export interface LoadBalancerPicture {
   /** Undefined where no allocator runs. */
   readonly isLeader: boolean | undefined;
-  /** Undefined where another allocator hands out addresses: it is the one who knows. */
-  readonly allocated: { readonly pools: readonly PoolUsage[]; readonly waitingServices: number } | undefined;
+  /** Pools, and the number of Services that wait. Undefined where another allocator hands out addresses: it is the one who knows. */
+  readonly allocated: { readonly pools: readonly PoolUsage[]; readonly waiting: number } | undefined;
   /** Undefined where none are announced on the local network. */
   readonly lanAddresses: number | undefined;
 }
@@ -40,7 +40,7 @@ export function registerLoadBalancer({ registry, read }: LoadBalancerMetricsOpti
   gauge(
     'fairway_load_balancer_waiting_services',
     'Services that wait for a load-balancer address; no value where another allocator hands them out',
-    ({ allocated }) => allocated?.waitingServices,
+    ({ allocated }) => allocated?.waiting,
   );
   gauge(
     'fairway_load_balancer_leader',

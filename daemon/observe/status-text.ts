@@ -102,19 +102,14 @@ function neighborLines({ bgp }: StatusReport): readonly string[] {
   );
 }
 
-/** Services named of those that wait; all are among the diagnostics. */
-const NAMED_WAITING = 5;
-
 function loadBalancerLines(lines: LoadBalancerLines | undefined): readonly string[] {
   if (lines === undefined) return [];
   const { leadership, holder, pools, waiting } = lines;
-  const more = waiting.length - NAMED_WAITING;
-  const named = [...waiting.slice(0, NAMED_WAITING), ...(more > 0 ? [`and ${more} more`] : [])].join(', ');
   return [
     leadership,
-    ...(holder === undefined ? [] : [`the Lease is held by ${holder}`]),
+    ...(holder === undefined || leadership.includes(holder) ? [] : [`the Lease is held by ${holder}`]),
     ...pools.map(({ name, addresses, inUse }) => `pool ${name}: ${inUse} of ${countText(addresses)} in use`),
-    ...(waiting.length === 0 ? [] : [`waiting for an address: ${named}`]),
+    ...(waiting === 0 ? [] : [`Services that wait for an address: ${waiting}`]),
   ];
 }
 

@@ -96,8 +96,8 @@ export interface LoadBalancerLines {
   readonly holder: string | undefined;
   /** None where another allocator hands out addresses. */
   readonly pools: readonly PoolUsage[];
-  /** `namespace/name` of Services that wait for an address; why is among the diagnostics. */
-  readonly waiting: readonly string[];
+  /** Services that wait for an address; which and why is among the diagnostics. */
+  readonly waiting: number;
 }
 
 export interface DriftLine extends Drift {

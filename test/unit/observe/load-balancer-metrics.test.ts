@@ -9,7 +9,7 @@ const LEADER: LoadBalancerPicture = {
       { name: 'default', addresses: 254, inUse: 3 },
       { name: 'office', addresses: 2 ** 64, inUse: 0 },
     ],
-    waitingServices: 2,
+    waiting: 2,
   },
   lanAddresses: 1,
 };
@@ -56,7 +56,7 @@ describe('metrics of load-balancer addresses', () => {
   });
 
   it('forget a pool that is gone', async () => {
-    const [, page] = await scrapes(LEADER, { ...LEADER, allocated: { pools: [], waitingServices: 0 } });
+    const [, page] = await scrapes(LEADER, { ...LEADER, allocated: { pools: [], waiting: 0 } });
     assert.deepEqual(
       page?.filter(line => line.includes('pool=')),
       [],
