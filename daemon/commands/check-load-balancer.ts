@@ -15,6 +15,7 @@ import type { Right } from './examine/write-rights.ts';
 
 export interface LoadBalancerCheck {
   readonly config: Config;
+  readonly nodeName: string;
   readonly runner: CommandRunner;
   readonly clock: Clock;
   /** Undefined where no API server is named. */
@@ -27,11 +28,11 @@ const POOLS_KEY = 'pools.yaml';
 const LIMIT_MS = 10_000;
 
 export function loadBalancerExaminers(options: LoadBalancerCheck): readonly Examiner[] {
-  const { config, runner, open } = options;
+  const { config, nodeName, runner, open } = options;
   const { podName } = config.environment;
   const pools = poolsPlace(options);
   return [
-    ...(isEnabled('lb-allocator', config) && open !== undefined ? [electionExaminer({ podName })] : []),
+    ...(isEnabled('lb-allocator', config) && open !== undefined ? [electionExaminer({ podName, nodeName })] : []),
     ...(pools === undefined ? [] : [addressPoolsExaminer(pools)]),
     ...(isEnabled('lan-announcer', config) ? [announcementExaminer({ runner, links: config.announceInterfaces })] : []),
   ];

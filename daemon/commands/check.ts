@@ -69,7 +69,7 @@ async function examiners(invocation: Invocation, { runner, abilities }: Host): P
       nodePorts: [config.serviceNodePortRange.first, config.serviceNodePortRange.last],
     }),
     ...(api === undefined ? [] : [apiExaminer(await apiOptions(invocation, api))]),
-    ...loadBalancerExaminers({ config, runner, clock: systemClock(), open: api?.open }),
+    ...loadBalancerExaminers({ config, nodeName: invocation.nodeName, runner, clock: systemClock(), open: api?.open }),
     clockExaminer({ now: wallNow, serverTime: () => serverTime }),
   ];
 }

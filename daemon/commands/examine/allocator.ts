@@ -1,5 +1,5 @@
 /** What the allocator of load-balancer addresses needs: a name in the election, and the rights that `manifests/components/load-balancer` gives. */
-import { type Examiner, missing, ok } from './finding.ts';
+import { type Examiner, ok } from './finding.ts';
 import type { Right } from './write-rights.ts';
 
 /** kube-router's, so that a cluster of both has one allocator. */
@@ -26,13 +26,17 @@ export function allocatorRights(namespace: string): readonly Right[] {
   ];
 }
 
-export function electionExaminer({ podName }: { readonly podName: string | undefined }): Examiner {
+/** @param nodeName who we are where nobody gave the name of a pod */
+export function electionExaminer({
+  podName,
+  nodeName,
+}: {
+  readonly podName: string | undefined;
+  readonly nodeName: string;
+}): Examiner {
   const finding =
     podName === undefined
-      ? missing(
-          'POD_NAME',
-          'is not set: who we are in the election of the allocator; give the name of the pod (downward API, metadata.name), on a host any that no other has',
-        )
-      : ok('POD_NAME', `${podName}: who we are in the election of the allocator`);
+      ? ok('POD_NAME', `not set: in the election of the allocator we are ${nodeName}, which no other may be`)
+      : ok('POD_NAME', `in the election of the allocator we are ${podName}`);
   return { title: 'Allocator', examine: () => Promise.resolve([finding]) };
 }

@@ -115,11 +115,11 @@ describe('fairway check, of what the allocator of load-balancer addresses may wr
     ]);
   });
 
-  it('names the variable that says who we are', async () => {
+  it('says who we are in the election', async () => {
     const say = async (podName: string | undefined): Promise<string> =>
-      shown(await electionExaminer({ podName }).examine(signal)).join();
-    assert.match(await say(undefined), /^missing POD_NAME: is not set: .*metadata\.name/);
-    assert.match(await say('fairway-x7k2p'), /^ok POD_NAME: fairway-x7k2p: who we are/);
+      shown(await electionExaminer({ podName, nodeName: 'node1' }).examine(signal)).join();
+    assert.match(await say(undefined), /^ok POD_NAME: not set: in the election of the allocator we are node1,/);
+    assert.match(await say('fairway-x7k2p'), /^ok POD_NAME: .* we are fairway-x7k2p$/);
   });
 });
 
