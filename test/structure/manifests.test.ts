@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
 import { dirname, join } from 'node:path';
 import { loadAll } from 'js-yaml';
+import { Projector } from '../../daemon/cluster/project.ts';
 import type { Resource } from '../../daemon/cluster/resources.ts';
 import { resourcesRead, rightsWanted } from '../../daemon/commands/check-load-balancer.ts';
 import type { Right } from '../../daemon/commands/examine/write-rights.ts';
@@ -104,10 +105,10 @@ const allContainers = (name: string): readonly Container[] => [container(name), 
 const rightText = (verb: string, group: string, resource: string, name: string, namespace: string): string =>
   `${verb} ${group}/${resource}${name === '' ? '' : ` ${name}`}${namespace === '' ? '' : ` in ${namespace}`}`;
 
-/** What the ClusterRole and the Roles of a variant allow. */
+/** What the ClusterRole and the Roles of a variant allow, each once: two components may bring the same. */
 function allowedBy(name: string): readonly string[] {
   const roles = objectsOf(name).filter(({ kind }) => kind === 'ClusterRole' || kind === 'Role');
-  return roles.flatMap(role =>
+  const allowed = roles.flatMap(role =>
     (role['rules'] as readonly PolicyRule[]).flatMap(({ apiGroups, resources, resourceNames = [''], verbs }) =>
       apiGroups.flatMap(group =>
         resources.flatMap(resource =>
@@ -118,6 +119,7 @@ function allowedBy(name: string): readonly string[] {
       ),
     ),
   );
+  return [...new Set(allowed)];
 }
 
 function readingOf({ group, name, path, fieldSelector }: Resource): readonly string[] {
@@ -179,6 +181,16 @@ describe('manifests/', () => {
     const section = sectionsOf(page(README)).find(({ title }) => title === 'Variants');
     const named = rowsOf(section?.prose ?? '').map(([name = '']) => /\(rendered\/(.*)\.yaml\)$/.exec(name)?.[1]);
     assert.deepEqual(named.toSorted(), variantNames());
+  });
+
+  it('has an example of pools that can be read, under the name that the variants look for', () => {
+    const pools = loadAll(page('manifests/examples/address-pools.yaml')) as KubeObject[];
+    assert.equal(pools.length, 1);
+    const [{ metadata }] = pools as [KubeObject];
+    assert.equal(invocation('load-balancer').config.loadbalancerPools, `${metadata.namespace ?? ''}/${metadata.name}`);
+    const { object, complaints } = new Projector().project('ConfigMap', pools[0]);
+    assert.deepEqual(complaints, []);
+    assert.ok((object?.pools.length ?? 0) > 0);
   });
 
   it('has the CNI template that the daemon would make, with chained plugins for host ports only', () => {

@@ -151,4 +151,21 @@ describe('fairway check, of the pools of load-balancer addresses', () => {
     );
     assert.equal(await say(() => Promise.reject(new Error('403'))), 'missing kube-system/address-pools: cannot be read: 403');
   });
+
+  it('names the pools that there are, and what is wrong with which', async () => {
+    const of = (...lines: readonly string[]): (() => Promise<object>) => {
+      const metadata = { namespace: 'kube-system', name: 'address-pools' };
+      return () => Promise.resolve({ metadata, data: { 'pools.yaml': lines.join('\n') } });
+    };
+    assert.equal(
+      await say(of('pools:', '- name: lan', '  addresses: [192.0.2.8/29]', '- name: six', "  addresses: ['fd00::/112']")),
+      'ok kube-system/address-pools: pools lan, six',
+    );
+    assert.match(
+      await say(of('pools:', '- name: lan', '  addresses: [192.0.2.8/29]', '- name: typo', '  addreses: [192.0.2.16/29]')),
+      /^ok kube-system\/address-pools: pools lan\nwarning kube-system\/address-pools: .*typo.*addreses/,
+    );
+    assert.match(await say(of('pools: [')), /^warning kube-system\/address-pools: .*not YAML/);
+    assert.equal(await say(of('pools: []')), 'warning kube-system/address-pools: holds no pool');
+  });
 });
