@@ -7,9 +7,9 @@ import { isInCluster } from '../config/environment.ts';
 import type { ModuleName } from '../config/modules.ts';
 import { systemClock } from '../net/clock.ts';
 import { wallNow } from '../net/wall-clock.ts';
-import { kindsRead } from '../reconcile/module.ts';
 import { NO_BGP } from './bgp-access.ts';
-import { apiExaminer } from './examine/api.ts';
+import { loadBalancerExaminers, resourcesRead, rightsWanted } from './check-load-balancer.ts';
+import { type ApiOptions, apiExaminer } from './examine/api.ts';
 import { clockExaminer } from './examine/clock.ts';
 import { facilitiesExaminer } from './examine/facilities.ts';
 import { type Examiner, type FindingGroup, findingsJson, findingsText, verdictOf } from './examine/finding.ts';
@@ -53,6 +53,9 @@ async function examiners(invocation: Invocation, { runner, abilities }: Host): P
     ...(enabled('routing') && config.enableCni ? [{ path: dirname(cniConfFile), holds: 'the CNI file' }] : []),
   ];
   let serverTime: number | undefined;
+  const api = apiOf(invocation, at => {
+    serverTime = at;
+  });
   return [
     toolsExaminer({ runner, iptables, isEnabled: enabled }),
     permissionsExaminer({ userId: process.geteuid?.() ?? -1, readFile: text, folders }),
@@ -65,9 +68,8 @@ async function examiners(invocation: Invocation, { runner, abilities }: Host): P
       wanted: wantedPorts(invocation),
       nodePorts: [config.serviceNodePortRange.first, config.serviceNodePortRange.last],
     }),
-    ...(await apiExaminers(invocation, at => {
-      serverTime = at;
-    })),
+    ...(api === undefined ? [] : [apiExaminer(await apiOptions(invocation, api))]),
+    ...loadBalancerExaminers({ config, nodeName: invocation.nodeName, runner, clock: systemClock(), open: api?.open }),
     clockExaminer({ now: wallNow, serverTime: () => serverTime }),
   ];
 }
@@ -82,11 +84,12 @@ function wantedPorts({ config }: Invocation): readonly WantedPort[] {
   return wanted.filter(({ isWanted }) => isWanted);
 }
 
-/** Where an API server is named, by a flag or by the pod we run in. */
-async function apiExaminers(invocation: Invocation, onServerTime: (at: number) => void): Promise<readonly Examiner[]> {
-  const { config, environment } = invocation;
+type Api = Pick<ApiOptions, 'open' | 'remarks'>;
+
+/** Undefined where no API server is named, by a flag or by the pod we run in. */
+function apiOf({ config, environment }: Invocation, onServerTime: (at: number) => void): Api | undefined {
   const isNamed = config.kubeconfig + config.master !== '' || isInCluster(environment);
-  if (config.manifests !== '' || !isNamed) return [];
+  if (config.manifests !== '' || !isNamed) return undefined;
   const clock = systemClock();
   const remarks: string[] = [];
   const onRemark = (message: string): void => {
@@ -105,7 +108,13 @@ async function apiExaminers(invocation: Invocation, onServerTime: (at: number) =
       },
     };
   };
-  return [apiExaminer({ open, remarks: () => remarks, kinds: kindsRead(await enabledModules(invocation)), clock })];
+  return { open, remarks: () => remarks };
+}
+
+async function apiOptions(invocation: Invocation, api: Api): Promise<ApiOptions> {
+  const { config } = invocation;
+  const reads = resourcesRead(await enabledModules(invocation), config);
+  return { ...api, reads, writes: rightsWanted(config), clock: systemClock() };
 }
 
 /** Of a plugin, or of the first of a list that names one. */

@@ -1,5 +1,5 @@
 /** The status of a daemon as text for a terminal. */
-import type { FailureLine, ModuleLine, StatusReport, TableLine } from './status.ts';
+import type { FailureLine, LoadBalancerLines, ModuleLine, StatusReport, TableLine } from './status.ts';
 
 export function statusText(report: StatusReport): string {
   const age = (at: string): string => span(Date.parse(report.at) - Date.parse(at));
@@ -19,6 +19,7 @@ export function statusText(report: StatusReport): string {
     ),
     section('changed by others', driftLines(report, age)),
     section('BGP neighbors', neighborLines(report)),
+    section('load-balancer addresses', loadBalancerLines(report.loadBalancer)),
     section(
       'diagnostics',
       report.diagnostics.map(({ code, message }) => `${code} ${message}`),
@@ -99,6 +100,24 @@ function neighborLines({ bgp }: StatusReport): readonly string[] {
     ({ address, asn, state, received, advertised }) =>
       `${address} AS ${asn}: ${state}, ${received} prefixes in, ${advertised} out`,
   );
+}
+
+function loadBalancerLines(lines: LoadBalancerLines | undefined): readonly string[] {
+  if (lines === undefined) return [];
+  const { leadership, holder, pools, waiting } = lines;
+  return [
+    leadership,
+    ...(holder === undefined || leadership.includes(holder) ? [] : [`the Lease is held by ${holder}`]),
+    ...pools.map(({ name, addresses, inUse }) => `pool ${name}: ${inUse} of ${countText(addresses)} in use`),
+    ...(waiting === 0 ? [] : [`Services that wait for an address: ${waiting}`]),
+  ];
+}
+
+/** Pools of IPv6 have more addresses than anybody reads the digits of: `2^64`, `about 2^65`. */
+function countText(count: number): string {
+  if (count <= Number.MAX_SAFE_INTEGER) return `${count}`;
+  const power = Math.log2(count);
+  return Number.isInteger(power) ? `2^${power}` : `about 2^${Math.round(power)}`;
 }
 
 /** A span of time in its two largest units: `3h12m`, `4s`, `250ms`. */

@@ -3,6 +3,7 @@ import type { Diagnostic } from '../reconcile/fragment.ts';
 import type { Drift } from '../reconcile/outcome.ts';
 import type { TableStatus } from '../reconcile/reconciler.ts';
 import type { Health } from './health.ts';
+import type { PoolUsage } from './load-balancer-metrics.ts';
 
 /** Times are ISO 8601 in UTC. */
 export interface StatusReport {
@@ -25,6 +26,8 @@ export interface StatusReport {
   readonly diagnostics: readonly { readonly code: string; readonly object: string; readonly message: string }[];
   /** Undefined where no BGP is spoken. */
   readonly bgp: { readonly neighbors: readonly NeighborLine[]; readonly trouble: string | undefined } | undefined;
+  /** Absent where no allocator of load-balancer addresses runs. */
+  readonly loadBalancer?: LoadBalancerLines;
   /** What else an operator should know: traces of other software on this node. */
   readonly remarks: readonly string[];
 }
@@ -84,6 +87,17 @@ export interface NeighborLine {
   /** Prefixes. */
   readonly received: number;
   readonly advertised: number;
+}
+
+export interface LoadBalancerLines {
+  /** Whether addresses are handed out here, or why not. */
+  readonly leadership: string;
+  /** Who holds the Lease of the election, as the Lease names him; undefined where nobody does, or there is no election. */
+  readonly holder: string | undefined;
+  /** None where another allocator hands out addresses. */
+  readonly pools: readonly PoolUsage[];
+  /** Services that wait for an address; which and why is among the diagnostics. */
+  readonly waiting: number;
 }
 
 export interface DriftLine extends Drift {

@@ -2,13 +2,16 @@ import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
 import { dirname, join } from 'node:path';
 import { loadAll } from 'js-yaml';
-import { RESOURCES } from '../../daemon/cluster/resources.ts';
+import { Projector } from '../../daemon/cluster/project.ts';
+import type { Resource } from '../../daemon/cluster/resources.ts';
+import { resourcesRead, rightsWanted } from '../../daemon/commands/check-load-balancer.ts';
+import type { Right } from '../../daemon/commands/examine/write-rights.ts';
 import { enabledModules } from '../../daemon/commands/modules.ts';
 import { RUN_FOLDER } from '../../daemon/commands/run-folder.ts';
-import { BUILT_MODULES } from '../../daemon/config/modules.ts';
+import { isEnabled } from '../../daemon/config/config.ts';
+import { BUILT_MODULES, MODULE_NAMES, type ModuleName } from '../../daemon/config/modules.ts';
 import { parseArguments } from '../../daemon/config/parse.ts';
 import { healthPages } from '../../daemon/observe/http.ts';
-import { kindsRead } from '../../daemon/reconcile/module.ts';
 import type { KubeObject } from '../../scripts/kustomize.ts';
 import { renderedText, variantNames, variantObjects } from '../../scripts/manifests.ts';
 import { skipBecause } from '../skip.ts';
@@ -56,8 +59,31 @@ interface DaemonSetSpec {
 interface PolicyRule {
   readonly apiGroups: readonly string[];
   readonly resources: readonly string[];
+  readonly resourceNames?: readonly string[];
   readonly verbs: readonly string[];
 }
+
+/**
+ * What modules do beyond listing and watching what they read, as RBAC has it: `VERB GROUP/RESOURCE`, of what name and in which namespace where it is
+ * not of every one.
+ */
+const WRITES: Readonly<Record<ModuleName, readonly string[]>> = {
+  routing: [],
+  services: [],
+  policy: [],
+  'lb-allocator': [
+    // A Service is read right before its status is written.
+    'get /services',
+    'update /services/status',
+    'create /events',
+    'patch /events',
+    'update /events',
+    'create coordination.k8s.io/leases in kube-system',
+    'get coordination.k8s.io/leases kube-router-lballoc in kube-system',
+    'update coordination.k8s.io/leases kube-router-lballoc in kube-system',
+  ],
+  'lan-announcer': [],
+};
 
 const pathOf = (name: string): string => `manifests/rendered/${name}.yaml`;
 
@@ -75,6 +101,36 @@ const daemonSet = (name: string): DaemonSetSpec => only(name, 'DaemonSet')['spec
 const podSpec = (name: string): PodSpec => daemonSet(name).template.spec;
 const container = (name: string): Container => podSpec(name).containers[0];
 const allContainers = (name: string): readonly Container[] => [container(name), ...(podSpec(name).initContainers ?? [])];
+
+const rightText = (verb: string, group: string, resource: string, name: string, namespace: string): string =>
+  `${verb} ${group}/${resource}${name === '' ? '' : ` ${name}`}${namespace === '' ? '' : ` in ${namespace}`}`;
+
+/** What the ClusterRole and the Roles of a variant allow, each once: two components may bring the same. */
+function allowedBy(name: string): readonly string[] {
+  const roles = objectsOf(name).filter(({ kind }) => kind === 'ClusterRole' || kind === 'Role');
+  const allowed = roles.flatMap(role =>
+    (role['rules'] as readonly PolicyRule[]).flatMap(({ apiGroups, resources, resourceNames = [''], verbs }) =>
+      apiGroups.flatMap(group =>
+        resources.flatMap(resource =>
+          resourceNames.flatMap(named =>
+            verbs.map(verb => rightText(verb, group, resource, named, role.metadata.namespace ?? '')),
+          ),
+        ),
+      ),
+    ),
+  );
+  return [...new Set(allowed)];
+}
+
+function readingOf({ group, name, path, fieldSelector }: Resource): readonly string[] {
+  const [, namespace = ''] = /\/namespaces\/([^/]+)\//.exec(path) ?? [];
+  const [, named = ''] = /^metadata\.name=(.*)$/.exec(fieldSelector) ?? [];
+  return ['list', 'watch'].map(verb => rightText(verb, group, name, named, namespace));
+}
+
+function writingOf({ group, resource, name, namespace, verbs }: Right): readonly string[] {
+  return verbs.map(verb => rightText(verb, group, resource, name, namespace));
+}
 
 /** The configuration that a variant's arguments make. */
 function invocation(name: string): Extract<ReturnType<typeof parseArguments>, { readonly kind: 'run' }> {
@@ -125,6 +181,16 @@ describe('manifests/', () => {
     const section = sectionsOf(page(README)).find(({ title }) => title === 'Variants');
     const named = rowsOf(section?.prose ?? '').map(([name = '']) => /\(rendered\/(.*)\.yaml\)$/.exec(name)?.[1]);
     assert.deepEqual(named.toSorted(), variantNames());
+  });
+
+  it('has an example of pools that can be read, under the name that the variants look for', () => {
+    const pools = loadAll(page('manifests/examples/address-pools.yaml')) as KubeObject[];
+    assert.equal(pools.length, 1);
+    const [{ metadata }] = pools as [KubeObject];
+    assert.equal(invocation('load-balancer').config.loadbalancerPools, `${metadata.namespace ?? ''}/${metadata.name}`);
+    const { object, complaints } = new Projector().project('ConfigMap', pools[0]);
+    assert.deepEqual(complaints, []);
+    assert.ok((object?.pools.length ?? 0) > 0);
   });
 
   it('has the CNI template that the daemon would make, with chained plugins for host ports only', () => {
@@ -182,17 +248,20 @@ function describeVariant(name: string): void {
     });
 
     it('lets the daemon do what its modules do, and nothing else', async () => {
-      const rules = only(name, 'ClusterRole')['rules'] as readonly PolicyRule[];
-      const allowed = rules.flatMap(({ apiGroups, resources, verbs }) =>
-        apiGroups.flatMap(group => resources.flatMap(resource => verbs.map(verb => `${verb} ${group}/${resource}`))),
-      );
+      const { config } = invocation(name);
       const modules = await enabledModules({ ...invocation(name), nodeName: 'node1', environment: {} });
       assert.ok(modules.length > 0);
-      const needed = kindsRead(modules).flatMap(kind => {
-        const { group, name: resource } = RESOURCES[kind];
-        return ['list', 'watch'].map(verb => `${verb} ${group}/${resource}`);
-      });
-      assert.deepEqual(allowed.toSorted(), needed.toSorted());
+      const needed = [
+        ...resourcesRead(modules, config).flatMap(readingOf),
+        ...MODULE_NAMES.filter(module => isEnabled(module, config)).flatMap(module => WRITES[module]),
+      ];
+      assert.deepEqual(allowedBy(name).toSorted(), needed.toSorted());
+    });
+
+    it('is asked by fairway check for what its modules write', () => {
+      const { config } = invocation(name);
+      const written = MODULE_NAMES.filter(module => isEnabled(module, config)).flatMap(module => WRITES[module]);
+      assert.deepEqual(rightsWanted(config).flatMap(writingOf).toSorted(), written.toSorted());
     });
 
     it('is one account in one namespace', () => {
@@ -201,6 +270,14 @@ function describeVariant(name: string): void {
       const binding = only(name, 'ClusterRoleBinding');
       assert.deepEqual(binding['subjects'], [{ kind: 'ServiceAccount', ...metadata }]);
       assert.equal((binding['roleRef'] as { name: string }).name, only(name, 'ClusterRole').metadata.name);
+      const places = (kind: string, nameOf: (object: KubeObject) => string): readonly string[] =>
+        objectsOf(name).flatMap(object => (object.kind === kind ? [`${object.metadata.namespace ?? ''}/${nameOf(object)}`] : []));
+      for (const { kind, ...bound } of objectsOf(name))
+        if (kind === 'RoleBinding') assert.deepEqual(bound['subjects'], [{ kind: 'ServiceAccount', ...metadata }]);
+      assert.deepEqual(
+        places('RoleBinding', object => (object['roleRef'] as { name: string }).name),
+        places('Role', object => object.metadata.name),
+      );
     });
 
     it('runs on every Linux node, as that which others wait for, and never leaves two nodes or one of them with two', () => {

@@ -105,6 +105,7 @@ describe('docs/parity.md', () => {
       'Behaviour of the service proxy',
       'Behaviour of network policy',
       'Behaviour of pod routing',
+      'Behaviour of load-balancer addresses',
       'Behaviour of the daemon',
       'Metrics',
     ].flatMap(rows);
@@ -117,7 +118,9 @@ describe('docs/parity.md', () => {
   });
 
   it('names every annotation and label that the code reads, and calls none read that is not', () => {
-    const read = literals(/^!?((?:[a-z]+\.)?(?:kube-router\.io|kubernetes\.io|fairway\.dev)\/.+)$/);
+    const read = literals(
+      /^!?((?:[a-z]+\.)?(?:kube-router\.io|kubernetes\.io|fairway\.dev|metallb\.io|metallb\.universe\.tf)\/.+)$/,
+    );
     const keys = rows('Annotations and labels');
     assert.deepEqual(
       [...read].filter(key => !keys.some(({ subject }) => subject === key)),

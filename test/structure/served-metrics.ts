@@ -1,5 +1,6 @@
 /** Every metric that a daemon with all modules serves, as its registry has it. */
 import { BgpMetrics } from '../../daemon/observe/bgp-metrics.ts';
+import { registerLoadBalancer } from '../../daemon/observe/load-balancer-metrics.ts';
 import { Metrics } from '../../daemon/observe/metrics.ts';
 import { registerPolicy } from '../../daemon/observe/policy-metrics.ts';
 import { SERVICE_LABELS, SERVICE_METRICS } from '../../daemon/observe/service-metrics.ts';
@@ -24,6 +25,7 @@ export function servedMetrics(): readonly ServedMetric[] {
   });
   new BgpMetrics({ registry, clock, read: () => Promise.resolve(undefined) });
   registerPolicy({ registry, read: () => Promise.resolve(new Map()) });
+  registerLoadBalancer({ registry, read: () => ({ isLeader: undefined, allocated: undefined, lanAddresses: undefined }) });
   return [
     ...registry.getMetricsAsArray().map(metric => ({
       name: metric.name,

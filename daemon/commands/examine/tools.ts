@@ -23,7 +23,7 @@ const ALL = ['services', 'policy', 'routing'] as const;
 const TOOLS: readonly Tool[] = [
   {
     argv: ['ip', '-V'],
-    neededBy: ALL,
+    neededBy: [...ALL, 'lan-announcer'],
     judge: atLeast([4, 17, 0], 'it prints no JSON (-j): install iproute2 4.17 or newer'),
   },
   { argv: ['ipset', '--version'], neededBy: ALL, judge: atLeast([6, 21, 0], 'it knows no skbinfo: install ipset 6.21 or newer') },

@@ -5,6 +5,7 @@ import { readFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { openCredentials } from '../../../daemon/cluster/kubeconfig.ts';
+import { RESOURCES } from '../../../daemon/cluster/resources.ts';
 import { Transport } from '../../../daemon/cluster/transport.ts';
 import { apiExaminer } from '../../../daemon/commands/examine/api.ts';
 import { systemClock } from '../../../daemon/net/clock.ts';
@@ -32,9 +33,8 @@ describe('fairway check, of the API server', () => {
       const credentials = await openCredentials({ kubeconfig, master: '', environment: {}, readFile: path => readFile(path) });
       return new Transport({ credentials, clock, userAgent: 'fairway/0.0.0-test' });
     };
-    const found = await apiExaminer({ open, remarks: () => [], kinds: ['Service', 'Node', 'Pod'], clock }).examine(
-      new AbortController().signal,
-    );
+    const reads = [RESOURCES.Service, RESOURCES.Node, RESOURCES.Pod];
+    const found = await apiExaminer({ open, remarks: () => [], reads, writes: [], clock }).examine(new AbortController().signal);
     return found.map(({ verdict, subject, remark }) => `${verdict} ${subject}: ${remark}`);
   }
 

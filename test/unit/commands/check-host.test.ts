@@ -59,15 +59,19 @@ describe('fairway check on a host', function () {
     assert.match(lineOf(stdout, 'user'), /^ {2}ok .*root/);
   });
 
-  it('names the program that has the health port, and the links whose MTU is too large', () => {
+  it('names the program that has the health port, the links whose MTU is too large, and those to announce on that are not there', () => {
     const { stdout } = check(
       `ip link set lo up; ip link add kube-bridge mtu 1500 type bridge; ip link add nic type veth peer name other
        ip link set nic mtu 1400 up; ip link set other up; ip addr add 10.77.0.1/24 dev nic; ip route add default via 10.77.0.2
        perl -MIO::Socket::INET -e 'my $s = IO::Socket::INET->new(LocalPort => 20244, Listen => 1, ReuseAddr => 1); sleep 60' &
        while ! ss -Hltn | grep -q :20244; do :; done`,
+      '--announce-l2',
+      '--announce-interfaces=nic,eth9',
     );
     assert.match(lineOf(stdout, 'port 20244'), /^ {2}warning .*perl \d+ listens there/);
     assert.match(lineOf(stdout, 'kube-bridge'), /^ {2}warning .*its MTU 1500 is more than the 1400/);
+    assert.match(lineOf(stdout, 'nic'), /^ {2}ok .*announces/);
+    assert.match(lineOf(stdout, 'eth9'), /^ {2}missing .*is no link of this host.*correct --announce-interfaces/);
   });
 
   it('says who is not root', () => {

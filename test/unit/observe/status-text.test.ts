@@ -108,4 +108,29 @@ tables
     const text = statusText({ ...QUIET, bgp: { neighbors: [], trouble: 'gobgpd does not answer' } });
     assert.match(text, /BGP neighbors\n {2}gobgpd does not answer\n/);
   });
+
+  it('says of load-balancer addresses who hands them out, how full each pool is, and how many wait', () => {
+    const loadBalancer = {
+      leadership: 'addresses are handed out here',
+      holder: 'fairway-x7k2p',
+      pools: [
+        { name: 'office', addresses: 14, inUse: 14 },
+        { name: 'six', addresses: 2 ** 64, inUse: 1 },
+        { name: 'both', addresses: 2 ** 64 + 2 ** 60, inUse: 0 },
+      ],
+      waiting: 7,
+    };
+    assert.match(
+      statusText({ ...QUIET, loadBalancer }),
+      /load-balancer addresses\n {2}addresses are handed out here\n {2}the Lease is held by fairway-x7k2p\n {2}pool office: 14 of 14 in use\n {2}pool six: 1 of 2\^64 in use\n {2}pool both: 0 of about 2\^64 in use\n {2}Services that wait for an address: 7\n/,
+    );
+  });
+
+  it('says of a follower why it is one', () => {
+    const leadership = 'the Lease kube-system/kube-router-lballoc is held by kube-router-8jzcd';
+    assert.match(
+      statusText({ ...QUIET, loadBalancer: { leadership, holder: 'kube-router-8jzcd', pools: [], waiting: 0 } }),
+      /load-balancer addresses\n {2}the Lease kube-system\/kube-router-lballoc is held by kube-router-8jzcd\n$/,
+    );
+  });
 });
