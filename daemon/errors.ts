@@ -13,6 +13,7 @@ export const ERROR_CODES = {
   FW_API_DENIED: 'The API server refuses our credentials (401) or a verb (403); the message names verb and resource.',
   FW_API_PROTOCOL: 'The API server answered something that is not its API; the connection is made anew.',
   FW_MANIFESTS: 'The folder of --manifests, or a file in it, cannot be read; what it held before stays.',
+  FW_POOLS_FILE: 'The file of --loadbalancer-pools cannot be read; the pools it held before stay.',
   FW_COMMAND_FAILED: 'A tool ended with an error; the message holds what it said.',
   FW_COMMAND_TIMEOUT: 'A tool did not end in time and was killed.',
   FW_COMMAND_REFUSED: 'The kernel refused one entry; the message names the entry and what the tool said of it.',

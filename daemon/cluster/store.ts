@@ -22,6 +22,7 @@ import {
   type Service,
   type SourceEvents,
 } from './kinds.ts';
+import { lastGoodPools } from './last-good-pools.ts';
 import type { NodeViewer } from './node-view.ts';
 import { patched } from './patched-map.ts';
 import { PodsByAddress } from './pods-by-address.ts';
@@ -276,9 +277,13 @@ export class Store implements SourceEvents {
       case 'NetworkPolicy':
         this.#networkPolicies.set(key, object);
         return true;
-      case 'ConfigMap':
-        this.#addressPools.set(key, object);
+      case 'ConfigMap': {
+        const former = this.#addressPools.get(key);
+        const pools = lastGoodPools(former, object);
+        if (sameObject(former, pools)) return false;
+        this.#addressPools.set(key, pools);
         return true;
+      }
       case 'Lease':
         return false;
     }

@@ -1,6 +1,7 @@
 /** `fairway check`: whether this host has what the daemon needs, with a remedy for each that it lacks. Changes nothing that stays. */
 import { readFile } from 'node:fs/promises';
 import { dirname } from 'node:path';
+import { poolsPlaceOf } from '../cluster/pools-place.ts';
 import type { ApiTransport } from '../cluster/transport.ts';
 import { isEnabled } from '../config/config.ts';
 import { isInCluster } from '../config/environment.ts';
@@ -105,7 +106,11 @@ async function apiExaminers(invocation: Invocation, onServerTime: (at: number) =
       },
     };
   };
-  return [apiExaminer({ open, remarks: () => remarks, kinds: kindsRead(await enabledModules(invocation)), clock })];
+  const pools = poolsPlaceOf(config.loadbalancerPools);
+  // A file of pools is no business of the API server.
+  const kinds = kindsRead(await enabledModules(invocation)).filter(kind => kind !== 'ConfigMap' || pools?.in === 'ConfigMap');
+  const configMap = pools?.in === 'ConfigMap' ? pools.configMap : undefined;
+  return [apiExaminer({ open, remarks: () => remarks, kinds, configMap, clock })];
 }
 
 /** Of a plugin, or of the first of a list that names one. */

@@ -1,7 +1,7 @@
 /** Whether the API server can be reached, knows us, and lets us list and watch what the enabled modules read. */
 import type { Kind } from '../../cluster/kinds.ts';
 import { type Query, ResourceRequests } from '../../cluster/resource-requests.ts';
-import { RESOURCES } from '../../cluster/resources.ts';
+import { type ObjectPlace, type Resource, resourceOf } from '../../cluster/resources.ts';
 import type { ApiTransport } from '../../cluster/transport.ts';
 import type { Verb } from '../../cluster/trouble.ts';
 import { messageOf } from '../../errors.ts';
@@ -12,6 +12,8 @@ export interface ApiOptions {
   /** Rejects with FW_CONFIG_KUBECONFIG where the credentials cannot be used as they are. */
   readonly open: () => Promise<ApiTransport>;
   readonly kinds: readonly Kind[];
+  /** The one ConfigMap that is read, where that kind is. */
+  readonly configMap?: ObjectPlace | undefined;
   /** What is to be known of the credentials, once they are open. */
   readonly remarks: () => readonly string[];
   readonly clock: Clock;
@@ -26,7 +28,7 @@ const ASKED: readonly (readonly [verb: Verb, query: Query])[] = [
   ['watch', { watch: 'true', timeoutSeconds: '1', allowWatchBookmarks: 'true', resourceVersion: '' }],
 ];
 
-export function apiExaminer({ open, kinds, remarks, clock }: ApiOptions): Examiner {
+export function apiExaminer({ open, kinds, configMap, remarks, clock }: ApiOptions): Examiner {
   return {
     title: 'API server',
     examine: async signal => {
@@ -38,7 +40,9 @@ export function apiExaminer({ open, kinds, remarks, clock }: ApiOptions): Examin
       }
       try {
         const remarked = remarks().map(remark => warning('credentials', remark));
-        const asked = distinct((await Promise.all(kinds.map(kind => examineKind(transport, kind, clock, signal)))).flat());
+        const asked = distinct(
+          (await Promise.all(kinds.map(kind => examineResource(transport, resourceOf(kind, configMap), clock, signal)))).flat(),
+        );
         return [...remarked, ...asked];
       } finally {
         transport.close();
@@ -47,8 +51,12 @@ export function apiExaminer({ open, kinds, remarks, clock }: ApiOptions): Examin
   };
 }
 
-async function examineKind(transport: ApiTransport, kind: Kind, clock: Clock, signal: AbortSignal): Promise<readonly Finding[]> {
-  const resource = RESOURCES[kind];
+async function examineResource(
+  transport: ApiTransport,
+  resource: Resource,
+  clock: Clock,
+  signal: AbortSignal,
+): Promise<readonly Finding[]> {
   const requests = new ResourceRequests({ resource, transport, clock, timings: { headersMs: LIMIT_MS, idleMs: LIMIT_MS } });
   const refusals: Finding[] = [];
   for (const [verb, query] of ASKED) {
