@@ -34,6 +34,8 @@ import { storeDiagnostics } from './store-diagnostics.ts';
 export interface DaemonParts {
   readonly nodeName: string;
   readonly modules: readonly Module[];
+  /** `--loadbalancer-pools`. */
+  readonly poolsKey: string;
   readonly drivers: Drivers;
   readonly source: ClusterSource;
   /** Undefined where no module speaks BGP. */
@@ -291,8 +293,9 @@ export class Daemon {
 
   /** What is wrong with users' objects: the modules' diagnostics and what projection complained of. */
   diagnostics(): readonly Diagnostic[] {
-    const { nodeName } = this.#parts;
-    return [...storeDiagnostics(this.#store, nodeName, this.#host), ...this.#reconciler.diagnostics()];
+    const { nodeName, poolsKey } = this.#parts;
+    const facts = { store: this.#store, nodeName, host: this.#host, poolsKey };
+    return [...storeDiagnostics(facts), ...this.#reconciler.diagnostics()];
   }
 
   #changed(): void {

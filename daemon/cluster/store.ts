@@ -110,6 +110,11 @@ export class Store implements SourceEvents {
     return this.#kinds.filter(kind => !this.#listed.has(kind));
   }
 
+  /** True once the first full list of the kind is there; never of one that nobody reads. */
+  isListed(kind: Kind): boolean {
+    return this.#listed.has(kind);
+  }
+
   /** What is wrong in single objects, in no order. */
   complaints(): readonly Complaint[] {
     return [...this.#complaints.values()].flat();
