@@ -71,6 +71,7 @@ export async function fairwayRules(snapshot: Snapshot): Promise<RuleSet> {
       defaultDeny: false,
       denyWith: 'reject',
       serviceRanges: [],
+      followsPools: false,
       strictExternalIpValidation: true,
       nodePorts: { first: 30_000, last: 32_767 },
     }),

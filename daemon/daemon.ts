@@ -271,8 +271,9 @@ export class Daemon {
 
   /** What is wrong with users' objects: the modules' diagnostics and what projection complained of. */
   diagnostics(): readonly Diagnostic[] {
-    const { nodeName } = this.#parts;
-    return [...storeDiagnostics(this.#store, nodeName, this.#host), ...this.#reconciler.diagnostics()];
+    const { nodeName, poolsKey } = this.#parts;
+    const facts = { store: this.#store, nodeName, host: this.#host, poolsKey };
+    return [...storeDiagnostics(facts), ...this.#reconciler.diagnostics()];
   }
 
   #changed(): void {

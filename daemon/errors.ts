@@ -15,6 +15,7 @@ export const ERROR_CODES = {
   FW_MANIFESTS: 'The folder of --manifests, or a file in it, cannot be read; what it held before stays.',
   FW_STATE_FILE:
     'A file in which the daemon keeps what a reboot must not take cannot be read or written; the message names it and the remedy.',
+  FW_POOLS_FILE: 'The file of --loadbalancer-pools cannot be read; the pools it held before stay.',
   FW_COMMAND_FAILED: 'A tool ended with an error; the message holds what it said.',
   FW_COMMAND_TIMEOUT: 'A tool did not end in time and was killed.',
   FW_COMMAND_REFUSED: 'The kernel refused one entry; the message names the entry and what the tool said of it.',

@@ -13,6 +13,8 @@ import type { TablesView } from './reconcile/view.ts';
 export interface DaemonParts {
   readonly nodeName: string;
   readonly modules: readonly Module[];
+  /** `--loadbalancer-pools`. */
+  readonly poolsKey: string;
   readonly drivers: Drivers;
   readonly source: ClusterSource;
   /** Undefined where no module speaks BGP. */

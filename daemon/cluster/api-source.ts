@@ -3,11 +3,14 @@ import type { Clock } from '../net/clock.ts';
 import type { ClusterSource, Kind, SourceEvents } from './kinds.ts';
 import { Projector } from './project.ts';
 import { REFLECTOR_TIMINGS, Reflector, type ReflectorObserver, type ReflectorTimings } from './reflector.ts';
+import { type ObjectPlace, resourceOf } from './resources.ts';
 import type { ApiTransport } from './transport.ts';
 
 export interface ApiSourceOptions {
   /** The kinds that enabled modules read; nothing else is listed or watched. */
   readonly kinds: readonly Kind[];
+  /** The one ConfigMap that is read, where that kind is. */
+  readonly configMap?: ObjectPlace | undefined;
   /** Closed by `stop`. */
   readonly transport: ApiTransport;
   readonly clock: Clock;
@@ -28,11 +31,12 @@ export class ApiSource implements ClusterSource {
   }
 
   start(events: SourceEvents): void {
-    const { kinds, transport, clock, random, observer } = this.#options;
+    const { kinds, configMap, transport, clock, random, observer } = this.#options;
     const projector = new Projector();
     const timings = { ...REFLECTOR_TIMINGS, ...this.#options.timings };
     this.#running = kinds.map(kind => {
-      const reflector = new Reflector({ kind, transport, projector, events, clock, random, observer, timings });
+      const resource = resourceOf(kind, configMap);
+      const reflector = new Reflector({ kind, resource, transport, projector, events, clock, random, observer, timings });
       this.#reflectors.set(kind, reflector);
       return reflector.run(this.#stopped.signal);
     });

@@ -1,7 +1,7 @@
 /** A folder of files that people and tools change at any time. */
 import { type FSWatcher, watch } from 'node:fs';
 import { readdir, readFile, stat } from 'node:fs/promises';
-import { join } from 'node:path';
+import { basename, dirname, join } from 'node:path';
 
 export interface FolderFile {
   readonly name: string;
@@ -29,6 +29,20 @@ export function folderAt(path: string): Folder {
     },
     read: async name => await readFile(join(path, name), 'utf8'),
     watch: onChange => watcherOf(path, onChange),
+  };
+}
+
+/** One file as a folder with nothing else in it; empty where it is not there. */
+export function folderOfFile(path: string): Folder {
+  const [folder, name] = [dirname(path), basename(path)];
+  return {
+    path,
+    list: async () => {
+      const file = await fileAt(folder, name);
+      return file === undefined ? [] : [file];
+    },
+    read: async () => await readFile(path, 'utf8'),
+    watch: onChange => watcherOf(folder, onChange),
   };
 }
 

@@ -263,7 +263,10 @@ export interface AddressPools {
   readonly meta: ObjectMeta;
   /** In the order of the text; names are unique. */
   readonly pools: readonly AddressPool[];
-  /** Names of pools that cannot be read; undefined where the text as a whole cannot, so that it is not known which there are. */
+  /**
+   * Names of pools that cannot be read; undefined where the text as a whole cannot, so that it is not known which there are. In a snapshot, only what
+   * could not be read before either: for the rest the former pools stand.
+   */
   readonly unreadable: readonly string[] | undefined;
 }
 

@@ -1,9 +1,9 @@
 /** The text of a manifest file to the API objects in it. */
-import { loadAll, YAMLException } from 'js-yaml';
 import { messageOf } from '../errors.ts';
 import type { Kind } from './kinds.ts';
 import { API_VERSIONS } from './project.ts';
 import { isAbsent, isRawObject, type RawObject } from './raw-object.ts';
+import { DocumentError, readYaml } from './yaml.ts';
 
 /** One YAML document, or a whole JSON file. */
 export interface ManifestDocument {
@@ -22,17 +22,6 @@ export interface ManifestObject {
 export interface DocumentContent {
   readonly objects: readonly ManifestObject[];
   readonly problems: readonly string[];
-}
-
-/** Why a document cannot be read, and where in the file. */
-export class DocumentError extends Error {
-  override readonly name = 'DocumentError';
-  readonly line: number;
-
-  constructor(line: number, reason: string) {
-    super(reason);
-    this.line = line;
-  }
 }
 
 /**
@@ -60,21 +49,12 @@ export function splitDocuments(text: string): readonly ManifestDocument[] {
 export function readDocument(document: ManifestDocument, kinds: readonly Kind[]): DocumentContent {
   const objects: ManifestObject[] = [];
   const problems: string[] = [];
-  for (const value of parseDocument(document)) {
+  for (const value of readYaml(document.text, document.line)) {
     if (isAbsent(value)) continue;
     if (!isRawObject(value)) problems.push('not a Kubernetes object; each document is a map with apiVersion, kind and metadata');
     else collect(value, kinds, objects, problems);
   }
   return { objects, problems };
-}
-
-function parseDocument({ text, line }: ManifestDocument): readonly unknown[] {
-  try {
-    return loadAll(text);
-  } catch (error) {
-    if (!(error instanceof YAMLException)) throw new DocumentError(line, messageOf(error));
-    throw new DocumentError(line + (error.mark?.line ?? 0), error.reason);
-  }
 }
 
 /** The whole file as one document; JSON of any size parses far faster than YAML. Throws DocumentError. */

@@ -7,22 +7,27 @@ import { setImmediate as turnOfLoop } from 'node:timers/promises';
 import { FairwayError, messageOf } from '../errors.ts';
 import type { Clock } from '../net/clock.ts';
 import { type Folder, type FolderFile, folderAt } from './folder.ts';
-import type { ClusterSource, Complaint, Kind, SourceEvents } from './kinds.ts';
-import { type DocumentContent, DocumentError, readDocument, readJson, splitDocuments } from './manifest-documents.ts';
+import { FolderChanges } from './folder-changes.ts';
+import { type ClusterSource, type Complaint, type Kind, keyOf, type SourceEvents } from './kinds.ts';
+import { type DocumentContent, readDocument, readJson, splitDocuments } from './manifest-documents.ts';
 import { type Projection, Projector } from './project.ts';
+import type { RawObject } from './raw-object.ts';
+import { NODE_LEASES, type ObjectPlace } from './resources.ts';
 import { sameObject } from './same-object.ts';
+import { DocumentError } from './yaml.ts';
 
 export interface ManifestSourceOptions {
   /** `--manifests`. Files `*.yaml`, `*.yml` and `*.json` directly in it, hidden ones excepted. */
   readonly directory: string;
   /** The kinds that enabled modules read. */
   readonly kinds: readonly Kind[];
+  /** The one ConfigMap that is read, where that kind is. */
+  readonly configMap?: ObjectPlace | undefined;
   readonly clock: Clock;
   /** Default: the folder on disk. */
   readonly folder?: Folder;
-  /** Milliseconds between two looks at the folder when nothing was told of it. Default 1,000. */
+  /** As of {@link FolderChanges}. */
   readonly pollMs?: number;
-  /** Milliseconds of silence after a change before the folder is read: writers write in pieces. Default 20. */
   readonly settleMs?: number;
 }
 
@@ -39,7 +44,6 @@ interface ReadDocument {
   readonly problems: readonly string[];
 }
 
-const [POLL_MS, SETTLE_MS] = [1000, 20];
 /** Problems named in full in one message. */
 const NAMED_PROBLEMS = 5;
 /** Characters parsed between two turns of the event loop. */
@@ -48,20 +52,20 @@ const TURN_CHARACTERS = 20_000;
 export class ManifestSource implements ClusterSource {
   readonly #options: ManifestSourceOptions;
   readonly #folder: Folder;
+  readonly #changes: FolderChanges;
   readonly #projector = new Projector();
   readonly #stopped = new AbortController();
   readonly #files = new Map<string, ReadFile>();
   /** What the store was last told, by kind and key; undefined before the first full list. */
   #published: ReadonlyMap<string, Projection> | undefined;
   #degradation: string | undefined;
-  #watcher: { close(): void } | undefined;
-  #isDirty = false;
-  #noticeChange: () => void = () => undefined;
   #running: Promise<void> = Promise.resolve();
 
   constructor(options: ManifestSourceOptions) {
     this.#options = options;
     this.#folder = options.folder ?? folderAt(options.directory);
+    const { clock, pollMs, settleMs } = options;
+    this.#changes = new FolderChanges({ folder: this.#folder, clock, pollMs, settleMs });
   }
 
   start(events: SourceEvents): void {
@@ -71,58 +75,23 @@ export class ManifestSource implements ClusterSource {
   async stop(): Promise<void> {
     this.#stopped.abort();
     await this.#running;
-    this.#watcher?.close();
+    this.#changes.unwatch();
   }
 
   async #run(events: SourceEvents): Promise<void> {
     while (!this.#stopped.signal.aborted) {
-      this.#isDirty = false;
       let files: readonly FolderFile[] | undefined;
       try {
-        this.#watcher ??= this.#folder.watch(() => this.#changed());
+        this.#changes.watch();
         files = await this.#folder.list();
       } catch (error) {
-        this.#unwatch();
+        this.#changes.unwatch();
         const remedy = 'what it held before stays; create the folder or correct --manifests';
         this.#degrade(events, `the manifest folder ${this.#folder.path} cannot be read: ${messageOf(error)}; ${remedy}`);
       }
       if (files !== undefined) await this.#take(files.filter(isManifest), events);
-      await this.#untilChange();
+      await this.#changes.next(this.#stopped.signal);
     }
-  }
-
-  #changed(): void {
-    this.#isDirty = true;
-    this.#noticeChange();
-  }
-
-  /** A folder that was deleted and made again is another one to the file system. */
-  #unwatch(): void {
-    this.#watcher?.close();
-    this.#watcher = undefined;
-  }
-
-  /** Resolves when the folder has been quiet after a change, at the next poll, or at the stop. */
-  async #untilChange(): Promise<void> {
-    const { clock, pollMs = POLL_MS, settleMs = SETTLE_MS } = this.#options;
-    const { signal } = this.#stopped;
-    let cancelSettle = (): void => undefined;
-    let cancelPoll = (): void => undefined;
-    await new Promise<void>(resolve => {
-      const wake = (): void => resolve();
-      const settle = (): void => {
-        cancelSettle();
-        cancelSettle = clock.after(settleMs, wake);
-      };
-      cancelPoll = clock.after(pollMs, wake);
-      signal.addEventListener('abort', wake, { once: true });
-      this.#noticeChange = settle;
-      if (this.#isDirty) settle();
-      if (signal.aborted) wake();
-    });
-    this.#noticeChange = () => undefined;
-    cancelPoll();
-    cancelSettle();
   }
 
   async #take(files: readonly FolderFile[], events: SourceEvents): Promise<void> {
@@ -185,6 +154,7 @@ export class ManifestSource implements ClusterSource {
     const problems = content.problems.map(problem => `${place}: ${problem}`);
     const projections: Projection[] = [];
     for (const { kind, raw } of content.objects) {
+      if (!this.#isAsked(kind, raw)) continue;
       const projection = this.#projector.project(kind, structuredClone(raw));
       const complaints = projection.complaints.map(complaint => ({ ...complaint, message: `${complaint.message} (in ${file})` }));
       if (projection.key.endsWith('?'))
@@ -192,6 +162,14 @@ export class ManifestSource implements ClusterSource {
       else projections.push({ ...projection, complaints });
     }
     return { projections, problems };
+  }
+
+  /** Of ConfigMaps and Leases there are others, which are nobody's business here. */
+  #isAsked(kind: Kind, raw: RawObject): boolean {
+    const { configMap } = this.#options;
+    const key = this.#projector.keyOfRaw(kind, raw);
+    if (kind === 'ConfigMap') return configMap === undefined || key === keyOf(configMap);
+    return kind !== 'Lease' || key.startsWith(`${NODE_LEASES}/`);
   }
 
   /** Each object once: of two with one name the first counts, and says so. */

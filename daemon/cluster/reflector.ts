@@ -15,7 +15,7 @@ import type { Kind, SourceEvents } from './kinds.ts';
 import { LineSplitter } from './line-splitter.ts';
 import type { Projector } from './project.ts';
 import { type Query, ResourceRequests } from './resource-requests.ts';
-import { RESOURCES, type Resource } from './resources.ts';
+import type { Resource } from './resources.ts';
 import type { ApiTransport } from './transport.ts';
 import { protocolTrouble, type Trouble, type TroubleKind, troubleOf, troubleOfStatus, watchListUnsupported } from './trouble.ts';
 import { isNewerVersion, parseWatchEvent, type WatchEvent } from './watch-event.ts';
@@ -68,6 +68,7 @@ export const REFLECTOR_TIMINGS: ReflectorTimings = {
 
 export interface ReflectorOptions {
   readonly kind: Kind;
+  readonly resource: Resource;
   readonly transport: ApiTransport;
   readonly projector: Projector;
   readonly events: SourceEvents;
@@ -108,8 +109,8 @@ export class Reflector {
 
   constructor(options: ReflectorOptions) {
     this.#options = options;
-    this.#resource = RESOURCES[options.kind];
-    this.#requests = new ResourceRequests({ ...options, resource: this.#resource });
+    this.#resource = options.resource;
+    this.#requests = new ResourceRequests(options);
   }
 
   /** Mirrors until the signal aborts. Never rejects. */

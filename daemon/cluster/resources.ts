@@ -13,6 +13,9 @@ export interface Resource {
   readonly fieldSelector: string;
 }
 
+/** The namespace of the kubelets' heartbeats. */
+export const NODE_LEASES = 'kube-node-lease';
+
 /**
  * Slices of headless Services are never balanced, and the controller labels them. The label of another service proxy is no reason to
  * leave a slice out: its values `kube-router` and `fairway` are ours, and a selector cannot say "absent or one of these". Services
@@ -44,19 +47,27 @@ export const RESOURCES: Readonly<Record<Kind, Resource>> = {
     fieldSelector: '',
   },
   Node: { group: '', name: 'nodes', path: '/api/v1/nodes', labelSelector: '', fieldSelector: '' },
-  // Which one is asked for is configuration: see `configMapResource`.
+  // Which one is asked for is configuration: see `resourceOf`.
   ConfigMap: { group: '', name: 'configmaps', path: '/api/v1/configmaps', labelSelector: '', fieldSelector: '' },
   Lease: {
     group: 'coordination.k8s.io',
     name: 'leases',
-    path: '/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases',
+    path: `/apis/coordination.k8s.io/v1/namespaces/${NODE_LEASES}/leases`,
     labelSelector: '',
     fieldSelector: '',
   },
 };
 
-/** One ConfigMap, so that the right to read that one is enough. */
-export function configMapResource({ namespace, name }: { readonly namespace: string; readonly name: string }): Resource {
+/** A namespace and a name in it. */
+export interface ObjectPlace {
+  readonly namespace: string;
+  readonly name: string;
+}
+
+/** Of ConfigMaps the one that is asked for, so that the right to read that one is enough. */
+export function resourceOf(kind: Kind, configMap: ObjectPlace | undefined): Resource {
+  if (kind !== 'ConfigMap' || configMap === undefined) return RESOURCES[kind];
+  const { namespace, name } = configMap;
   return {
     ...RESOURCES.ConfigMap,
     path: `/api/v1/namespaces/${encodeURIComponent(namespace)}/configmaps`,

@@ -22,6 +22,7 @@ import {
   type Service,
   type SourceEvents,
 } from './kinds.ts';
+import { lastGoodPools } from './last-good-pools.ts';
 import type { NodeViewer } from './node-view.ts';
 import { patched } from './patched-map.ts';
 import { PodsByAddress } from './pods-by-address.ts';
@@ -107,6 +108,11 @@ export class Store implements SourceEvents {
   /** Kinds whose first full list is still awaited. */
   unlisted(): readonly Kind[] {
     return this.#kinds.filter(kind => !this.#listed.has(kind));
+  }
+
+  /** True once the first full list of the kind is there; never of one that nobody reads. */
+  isListed(kind: Kind): boolean {
+    return this.#listed.has(kind);
   }
 
   /** What is wrong in single objects, in no order. */
@@ -280,9 +286,13 @@ export class Store implements SourceEvents {
       case 'NetworkPolicy':
         this.#networkPolicies.set(key, object);
         return true;
-      case 'ConfigMap':
-        this.#addressPools.set(key, object);
+      case 'ConfigMap': {
+        const former = this.#addressPools.get(key);
+        const pools = lastGoodPools(former, object);
+        if (sameObject(former, pools)) return false;
+        this.#addressPools.set(key, pools);
         return true;
+      }
       case 'Lease':
         return false;
     }

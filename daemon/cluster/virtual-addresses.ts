@@ -6,12 +6,20 @@ import { type Family, familyOf, type IpAddress, isLinkLocal, isLoopback } from '
 import { anyPrefixContains, type IpPrefix } from '../net/prefix.ts';
 import { keyOf, type Service, type TrafficPolicy } from './kinds.ts';
 
+/** A named pool of load-balancer addresses, as far as these are allowed by it. */
+export interface NamedPool {
+  readonly name: string;
+  readonly prefixes: readonly IpPrefix[];
+}
+
 /** Which virtual addresses the operator allows. */
 export interface VirtualAddressRules {
   /** `--service-external-ip-range`. */
   readonly externalIpRanges: readonly IpPrefix[];
   /** `--loadbalancer-ip-range`. */
   readonly loadBalancerIpRanges: readonly IpPrefix[];
+  /** Those of `--loadbalancer-pools`, as they are now. */
+  readonly namedPools: readonly NamedPool[];
   /** `--service-cluster-ip-range`. */
   readonly clusterIpRanges: readonly IpPrefix[];
   /** `--strict-external-ip-validation`: no external or load-balancer IP outside the ranges above. */
@@ -95,6 +103,7 @@ interface Origin {
   readonly title: string;
   readonly flag: string;
   ranges(rules: VirtualAddressRules): readonly IpPrefix[];
+  pools(rules: VirtualAddressRules): readonly NamedPool[];
 }
 
 const EXTERNAL_IP: Origin = {
@@ -102,12 +111,14 @@ const EXTERNAL_IP: Origin = {
   title: 'external IP',
   flag: '--service-external-ip-range',
   ranges: rules => rules.externalIpRanges,
+  pools: () => [],
 };
 const LOAD_BALANCER_IP: Origin = {
   origin: 'loadBalancerIP',
   title: 'load-balancer IP',
   flag: '--loadbalancer-ip-range',
   ranges: rules => rules.loadBalancerIpRanges,
+  pools: rules => rules.namedPools,
 };
 
 function externalAddresses(service: Service): readonly { address: IpAddress; origin: Origin }[] {
@@ -145,12 +156,17 @@ function objectionToRange(address: IpAddress, origin: Origin, rules: VirtualAddr
     return 'it lies in --service-cluster-ip-range, where ClusterIPs are handed out. Choose an address outside.';
   }
   const ranges = origin.ranges(rules);
-  if (anyPrefixContains(ranges, address)) return undefined;
-  const reason =
-    ranges.length === 0
-      ? `${origin.flag} is not set, so that none is allowed.`
-      : `it is outside ${origin.flag} (${ranges.join(',')}).`;
-  return `${reason} Add a range that holds it to ${origin.flag}, or set --strict-external-ip-validation=false.`;
+  const pools = origin.pools(rules);
+  if ([ranges, ...pools.map(({ prefixes }) => prefixes)].some(prefixes => anyPrefixContains(prefixes, address))) return undefined;
+  const orPool = pools.length === 0 ? '' : ' or a pool';
+  return `${outsideText(origin.flag, ranges, pools)} Add a range that holds it to ${origin.flag}${orPool}, or set --strict-external-ip-validation=false.`;
+}
+
+function outsideText(flag: string, ranges: readonly IpPrefix[], pools: readonly NamedPool[]): string {
+  const named = `the ${pools.length === 1 ? 'pool' : 'pools'} ${pools.map(({ name }) => name).join(', ')}`;
+  if (pools.length === 0 && ranges.length === 0) return `${flag} is not set, so that none is allowed.`;
+  if (ranges.length === 0) return `it is outside ${named}, and ${flag} is not set.`;
+  return `it is outside ${flag} (${ranges.join(',')})${pools.length === 0 ? '' : ` and ${named}`}.`;
 }
 
 /** Taking one of these would cut the host off from itself or its neighbours; the API server refuses them, a manifest folder does not. */

@@ -1,7 +1,8 @@
 /** What `fairway check` looks at for load-balancer addresses: who we are in the election, the pools, the links to announce on. */
 import { readFile } from 'node:fs/promises';
+import { poolsPlaceOf } from '../cluster/pools-place.ts';
 import { ResourceRequests } from '../cluster/resource-requests.ts';
-import { configMapResource, RESOURCES, type Resource } from '../cluster/resources.ts';
+import { type Resource, resourceOf } from '../cluster/resources.ts';
 import type { ApiTransport } from '../cluster/transport.ts';
 import { type Config, isEnabled } from '../config/config.ts';
 import type { CommandRunner } from '../kernel/command.ts';
@@ -40,11 +41,10 @@ export function loadBalancerExaminers(options: LoadBalancerCheck): readonly Exam
 
 /** Where the kinds that these modules read are listed and watched. */
 export function resourcesRead(modules: readonly Module[], config: Config): readonly Resource[] {
-  const named = configMapOf(config.loadbalancerPools);
-  return kindsRead(modules).flatMap(kind => {
-    if (kind !== 'ConfigMap') return [RESOURCES[kind]];
-    return named === undefined ? [] : [configMapResource(named)];
-  });
+  const place = poolsPlaceOf(config.loadbalancerPools);
+  // A file of pools is no business of the API server.
+  const kinds = kindsRead(modules).filter(kind => kind !== 'ConfigMap' || place?.in === 'ConfigMap');
+  return kinds.map(kind => resourceOf(kind, place?.in === 'ConfigMap' ? place.configMap : undefined));
 }
 
 /** What the modules of this configuration write to the API server. */
@@ -55,19 +55,20 @@ export function rightsWanted(config: Config): readonly Right[] {
 /** Undefined where none are configured, or they stand in the folder of --manifests. */
 function poolsPlace({ config, clock, open }: LoadBalancerCheck): PoolsPlace | undefined {
   const name = config.loadbalancerPools;
-  if (name === '') return undefined;
-  const configMap = configMapOf(name);
-  if (configMap === undefined) {
+  const place = poolsPlaceOf(name);
+  if (place === undefined) return undefined;
+  if (place.in === 'file') {
     const metadata = { name: 'pools', namespace: 'file' };
-    return { name, read: async () => ({ metadata, data: { [POOLS_KEY]: await readFile(name, 'utf8') } }) };
+    return { name, read: async () => ({ metadata, data: { [POOLS_KEY]: await readFile(place.path, 'utf8') } }) };
   }
   if (open === undefined) return undefined;
+  const resource = resourceOf('ConfigMap', place.configMap);
   return {
     name,
     read: async signal => {
       const transport = await open();
       const timings = { headersMs: LIMIT_MS, idleMs: LIMIT_MS };
-      const requests = new ResourceRequests({ resource: configMapResource(configMap), transport, clock, timings });
+      const requests = new ResourceRequests({ resource, transport, clock, timings });
       try {
         return await requests.open('list', { limit: '1' }, signal, firstItem);
       } finally {
@@ -82,10 +83,4 @@ async function firstItem(body: AsyncIterable<Buffer>): Promise<object | undefine
   for await (const piece of body) pieces.push(piece);
   const { items } = JSON.parse(Buffer.concat(pieces).toString('utf8')) as { readonly items?: readonly object[] };
   return items?.[0];
-}
-
-function configMapOf(place: string): { readonly namespace: string; readonly name: string } | undefined {
-  if (place === '' || place.startsWith('/')) return undefined;
-  const [namespace = '', name = ''] = place.split('/');
-  return { namespace, name };
 }

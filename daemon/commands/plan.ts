@@ -13,6 +13,7 @@ import { kindsRead } from '../reconcile/module.ts';
 import { type Drivers, type ReconcileObserver, Reconciler } from '../reconcile/reconciler.ts';
 import { STAGES } from '../reconcile/tables.ts';
 import type { TableChanges } from '../reconcile/view.ts';
+import { storeDiagnostics } from '../store-diagnostics.ts';
 import { readBundle } from './bundle.ts';
 import { ask, controlSocketOf, textOf } from './control.ts';
 import { followHost, openHost } from './host.ts';
@@ -134,7 +135,8 @@ async function plannedAnew(invocation: Invocation): Promise<Planned> {
     const reconciler = reconcilerOf({ modules, drivers: host.drivers, clock, observer });
     reconciler.plan(store.snapshot(clock.now(), follower.facts, bgp.rib));
     const tables = await reconciler.examine(signal);
-    const wrong = [...store.complaints(), ...reconciler.diagnostics()].map(({ message }) => message);
+    const facts = { store, nodeName, host: follower.facts, poolsKey: config.loadbalancerPools };
+    const wrong = [...storeDiagnostics(facts), ...reconciler.diagnostics()].map(({ message }) => message);
     return { tables, complaints: [...observer.complaints, ...wrong] };
   } finally {
     await Promise.all([source.stop(), follower.stop()]);

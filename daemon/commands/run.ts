@@ -249,6 +249,7 @@ async function daemonOf(setting: Setting, { host, facts, bgp, notices }: DaemonN
   return new Daemon({
     nodeName,
     modules,
+    poolsKey: config.loadbalancerPools,
     drivers: host.drivers,
     source: await openSource({ config, environment, kinds: kindsRead(modules), clock, observer: metrics.api, onRemark }),
     bgp,

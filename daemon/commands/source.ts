@@ -1,9 +1,12 @@
-/** Where the cluster's objects come from: the API server, or a folder of manifests. */
+/** Where the cluster's objects come from: the API server, or a folder of manifests; named pools perhaps from a file of their own. */
 import { readFile } from 'node:fs/promises';
 import { ApiSource } from '../cluster/api-source.ts';
+import { JoinedSource } from '../cluster/joined-source.ts';
 import type { ClusterSource, Kind } from '../cluster/kinds.ts';
 import { openCredentials } from '../cluster/kubeconfig.ts';
 import { ManifestSource } from '../cluster/manifests.ts';
+import { PoolsFileSource } from '../cluster/pools-file.ts';
+import { poolsPlaceOf } from '../cluster/pools-place.ts';
 import type { ReflectorObserver } from '../cluster/reflector.ts';
 import { Transport } from '../cluster/transport.ts';
 import type { Config } from '../config/config.ts';
@@ -25,8 +28,22 @@ export interface SourceOptions {
 /** Rejects with FW_CONFIG_KUBECONFIG where the credentials cannot be used as they are. */
 export async function openSource(options: SourceOptions): Promise<ClusterSource> {
   const { config, kinds, clock, observer } = options;
-  if (config.manifests !== '') return new ManifestSource({ directory: config.manifests, kinds, clock });
-  return new ApiSource({ kinds, transport: await openTransport(options), clock, random: Math.random, observer });
+  const pools = poolsPlaceOf(config.loadbalancerPools);
+  const ofCluster = pools?.in === 'file' ? kinds.filter(kind => kind !== 'ConfigMap') : kinds;
+  const configMap = pools?.in === 'ConfigMap' ? pools.configMap : undefined;
+  const source =
+    config.manifests === ''
+      ? new ApiSource({
+          kinds: ofCluster,
+          configMap,
+          transport: await openTransport(options),
+          clock,
+          random: Math.random,
+          observer,
+        })
+      : new ManifestSource({ directory: config.manifests, kinds: ofCluster, configMap, clock });
+  if (pools?.in !== 'file' || !kinds.includes('ConfigMap')) return source;
+  return new JoinedSource([source, new PoolsFileSource({ path: pools.path, clock })]);
 }
 
 /** Likewise, for whoever asks the API server itself. */

@@ -1,4 +1,5 @@
 /** What a valid configuration asks for and will not get, or should not ask for. */
+import { formatAddressRange, parseAddressRange, rangesOverlap } from '../net/address-range.ts';
 import { isEnabled, RUN_FLAGS } from './config.ts';
 import { isModule, MODULE_NAMES, MODULES, type ModuleName } from './modules.ts';
 import { FLAG_NAMES, type FlagName, type OptionValues, optionOf } from './options.ts';
@@ -70,15 +71,28 @@ function flagWarnings(flag: FlagName, { values, built }: WarningInput): readonly
 }
 
 /** Pairs of flags that work, but hardly as meant. */
-function pairs({ values, built }: WarningInput): readonly ConfigWarning[] {
-  const warnings: ConfigWarning[] = [];
-  if (!values.runRouter || !built.has('routing')) return warnings;
-  if (values.peerRouterPasswords.length > 0 && values.peerRouterPasswordsFile !== '') {
-    warnings.push({
-      flag: 'peer-router-passwords-file',
-      reason: 'without-effect',
-      message: '--peer-router-passwords-file is not read: --peer-router-passwords is given',
-    });
-  }
-  return warnings;
+function pairs(input: WarningInput): readonly ConfigWarning[] {
+  return [...unreadPasswordsFile(input), ...balancerAmongClusterIPs(input)];
+}
+
+function unreadPasswordsFile({ values, built }: WarningInput): readonly ConfigWarning[] {
+  const isRead = values.runRouter && built.has('routing');
+  if (!isRead || values.peerRouterPasswords.length === 0 || values.peerRouterPasswordsFile === '') return [];
+  const message = '--peer-router-passwords-file is not read: --peer-router-passwords is given';
+  return [{ flag: 'peer-router-passwords-file', reason: 'without-effect', message }];
+}
+
+/** The API server hands ClusterIPs out of that range, sooner or later the very address that a load balancer has. */
+function balancerAmongClusterIPs({ values }: WarningInput): readonly ConfigWarning[] {
+  const clusterRanges = values.serviceClusterIpRange.flatMap(prefix => parseAddressRange(prefix) ?? []);
+  return values.loadbalancerIpRange.flatMap(range => {
+    const shared = clusterRanges.find(other => rangesOverlap(range, other));
+    if (shared === undefined) return [];
+    const effect = values.strictExternalIpValidation
+      ? 'addresses in both are not served as load-balancer IPs'
+      : 'an address in both may be a ClusterIP and a load-balancer IP at once';
+    const overlap = `has ${formatAddressRange(range)}, which overlaps with ${formatAddressRange(shared)} of --service-cluster-ip-range`;
+    const message = `--loadbalancer-ip-range ${overlap}: ${effect}; choose a range outside`;
+    return [{ flag: 'loadbalancer-ip-range', reason: 'caution', message }];
+  });
 }

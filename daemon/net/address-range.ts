@@ -12,7 +12,7 @@ export interface AddressRange {
 
 /** `192.0.2.0/28`, `192.0.2.7`, `192.0.2.10-192.0.2.20`; undefined where the text is none of these or does not ascend. */
 export function parseAddressRange(text: string): AddressRange | undefined {
-  const prefix = parsePrefix(text);
+  const prefix = parsePrefix(text.trim());
   if (prefix !== undefined) return { first: prefixAddress(prefix), last: lastOf(prefix), prefix };
   const [firstText = '', lastText = firstText, ...rest] = text.split('-').map(part => part.trim());
   const first = parseAddress(firstText);
@@ -48,34 +48,42 @@ export function prefixesOfRange({ first, last, prefix }: AddressRange): readonly
   const end = numberOf(last);
   const prefixes: IpPrefix[] = [];
   for (let start = numberOf(first); start <= end; ) {
-    let hostBits = 0;
-    // The largest block that begins here and does not reach beyond the end.
-    while (
-      hostBits < HOST_BITS[family] &&
-      start % 2n ** BigInt(hostBits + 1) === 0n &&
-      start + 2n ** BigInt(hostBits + 1) - 1n <= end
-    )
-      hostBits++;
-    prefixes.push(prefixOf(addressOfNumber(start, family), HOST_BITS[family] - hostBits));
-    start += 2n ** BigInt(hostBits);
+    const bits = blockBits(start, end, HOST_BITS[family]);
+    prefixes.push(prefixOf(addressOfNumber(start, family), HOST_BITS[family] - bits));
+    start += 1n << BigInt(bits);
   }
   return prefixes;
 }
 
+/** Of the largest block that begins at `start`, is aligned, and does not reach beyond `end`: its host bits. */
+function blockBits(start: bigint, end: bigint, most: number): number {
+  let bits = 0;
+  while (bits < most && (start >> BigInt(bits)) % 2n === 0n && start + (2n << BigInt(bits)) - 1n <= end) bits++;
+  return bits;
+}
+
 /** An address as an unsigned number of 32 or 128 bits. */
 export function numberOf(address: IpAddress): bigint {
-  return bytesOf(address).reduce((sum, byte) => sum * 256n + BigInt(byte), 0n);
+  const bytes = bytesOf(address);
+  const view = new DataView(bytes.buffer, bytes.byteOffset);
+  return bytes.length === 4 ? BigInt(view.getUint32(0)) : (view.getBigUint64(0) << 64n) | view.getBigUint64(8);
 }
 
 /** The address of that number, which is below 2^32 or 2^128. */
 export function addressOfNumber(number: bigint, family: Family): IpAddress {
   const bytes = new Uint8Array(HOST_BITS[family] / 8);
-  for (let index = bytes.length - 1, rest = number; index >= 0; index--, rest /= 256n) bytes[index] = Number(rest % 256n);
+  const view = new DataView(bytes.buffer);
+  if (family === 'ipv4') {
+    view.setUint32(0, Number(number));
+  } else {
+    view.setBigUint64(0, number >> 64n);
+    view.setBigUint64(8, BigInt.asUintN(64, number));
+  }
   return addressOfBytes(bytes);
 }
 
 function lastOf(prefix: IpPrefix): IpAddress {
   const family = prefixFamily(prefix);
-  const size = 2n ** BigInt(HOST_BITS[family] - prefixLength(prefix));
+  const size = 1n << BigInt(HOST_BITS[family] - prefixLength(prefix));
   return addressOfNumber(numberOf(prefixAddress(prefix)) + size - 1n, family);
 }

@@ -19,6 +19,8 @@ export interface PolicyOptions {
    * proxy and judged behind it, by the endpoint.
    */
   readonly serviceRanges: readonly IpPrefix[];
+  /** `--loadbalancer-pools`: there may be named pools, whose addresses are of these ranges as well. */
+  readonly followsPools: boolean;
   /** `--strict-external-ip-validation`: no external or load-balancer IP is served outside of them. */
   readonly strictExternalIpValidation: boolean;
   /** `--service-node-port-range`: likewise, on addresses of the host. */
@@ -38,6 +40,7 @@ export function policyOptionsOf(config: Pick<OptionValues, ConfigKey>, explicit:
       ...config.serviceExternalIpRange,
       ...config.loadbalancerIpRange.flatMap(prefixesOfRange),
     ],
+    followsPools: config.loadbalancerPools !== '',
     strictExternalIpValidation: config.strictExternalIpValidation,
     nodePorts: config.serviceNodePortRange,
   };
@@ -51,5 +54,6 @@ type ConfigKey =
   | 'serviceClusterIpRange'
   | 'serviceExternalIpRange'
   | 'loadbalancerIpRange'
+  | 'loadbalancerPools'
   | 'strictExternalIpValidation'
   | 'serviceNodePortRange';

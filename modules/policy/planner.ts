@@ -4,9 +4,10 @@ import { differingKeys, patched } from '../../daemon/cluster/patched-map.ts';
 import { isOfNode } from '../../daemon/cluster/policy-subjects.ts';
 import type { Snapshot } from '../../daemon/cluster/snapshot.ts';
 import { type Family, familyOf } from '../../daemon/net/address.ts';
+import type { IpPrefix } from '../../daemon/net/prefix.ts';
 import { type Entry, entry, type Fragment, type ObjectRef, type OwnerKey, ownerKey } from '../../daemon/reconcile/fragment.ts';
 import { maxElementsFor } from '../../daemon/reconcile/set-size.ts';
-import { sameList } from '../../daemon/reconcile/stable.ts';
+import { sameList, sameText } from '../../daemon/reconcile/stable.ts';
 import type { IpSetType } from '../../daemon/reconcile/tables.ts';
 import { compilePolicy } from './compile.ts';
 import { FAMILIES, filteredFamilies, type PolicyContext } from './context.ts';
@@ -44,11 +45,12 @@ type Changes = Map<OwnerKey, Fragment | undefined>;
 interface Stale {
   readonly pods: Set<ObjectKey>;
   readonly policies: Set<ObjectKey>;
+  readonly services: Set<ObjectKey>;
 }
 
 export class PolicyPlanner {
   readonly #context: PolicyContext;
-  readonly #options: PolicyOptions;
+  #options: PolicyOptions;
   readonly #families: readonly Family[];
   readonly #frame: FrameContext;
   readonly #index = new PodIndex();
@@ -84,9 +86,12 @@ export class PolicyPlanner {
     return new PolicyPlanner(this.#context, this.#options, this.#subjects.families());
   }
 
-  /** All that is wanted for this snapshot, or word that other families than so far are to be filtered. */
-  plan(snapshot: Snapshot): ReadonlyMap<OwnerKey, Fragment> | 'other families' {
-    const stale: Stale = { pods: new Set(), policies: new Set() };
+  /**
+   * All that is wanted for this snapshot, or word that other families than so far are to be filtered. `serviceRanges` stands for that of the options,
+   * and is another object only where it is another list.
+   */
+  plan(snapshot: Snapshot, serviceRanges: readonly IpPrefix[]): ReadonlyMap<OwnerKey, Fragment> | 'other families' {
+    const stale: Stale = { pods: new Set(), policies: new Set(), services: new Set() };
     const changes: Changes = new Map();
     this.#takePolicies(snapshot, stale);
     this.#takePods(snapshot, stale);
@@ -94,8 +99,9 @@ export class PolicyPlanner {
       return 'other families';
     }
     this.#takeNamespaces(snapshot, stale);
+    const hasOtherRanges = this.#takeServices(snapshot, serviceRanges, stale);
     if (this.#families.length > 0) this.#render(snapshot, stale, changes);
-    if (this.#fragments.size === 0) this.#renderFrame(changes);
+    if (this.#fragments.size === 0 || hasOtherRanges) this.#renderFrame(changes);
     this.#last = snapshot;
     if (changes.size > 0) this.#fragments = patched(this.#fragments, changes);
     return this.#fragments;
@@ -126,6 +132,15 @@ export class PolicyPlanner {
     }
   }
 
+  /** Returns whether the ranges are others than before: then it is asked anew of every Service which of its addresses are outside. */
+  #takeServices({ services }: Snapshot, serviceRanges: readonly IpPrefix[], stale: Stale): boolean {
+    const hasOtherRanges = this.#options.serviceRanges !== serviceRanges;
+    if (hasOtherRanges) this.#options = { ...this.#options, serviceRanges };
+    for (const key of differingKeys(this.#last.services, services)) stale.services.add(key);
+    if (hasOtherRanges) for (const key of services.keys()) stale.services.add(key);
+    return hasOtherRanges;
+  }
+
   #render(snapshot: Snapshot, stale: Stale, changes: Changes): void {
     const revisited = new Set<ObjectKey>();
     const resized = new Set<Selection>();
@@ -146,7 +161,7 @@ export class PolicyPlanner {
       changes.set(ownerKey(selectionRef(name)), undefined);
     }
     this.#renderGroups(swept, revisited, changes);
-    this.#renderServices(snapshot, changes);
+    this.#renderServices(snapshot, stale, changes);
   }
 
   /** Whether the chains it has are others than before, and the selections that nobody used before. */
@@ -288,8 +303,8 @@ export class PolicyPlanner {
   }
 
   /** What is known of Services: the ports that no range of the flags holds, and the endpoints of this node. */
-  #renderServices({ services, endpointSlicesOf }: Snapshot, changes: Changes): void {
-    for (const key of differingKeys(this.#last.services, services)) {
+  #renderServices({ services, endpointSlicesOf }: Snapshot, stale: Stale, changes: Changes): void {
+    for (const key of stale.services) {
       const service = services.get(key);
       const owner: ObjectRef = { kind: 'Service', key, since: service?.meta.creationTimestamp ?? 0 };
       const entries = service === undefined ? [] : servicePortEntries(service, this.#families, this.#options);
@@ -343,7 +358,9 @@ export class PolicyPlanner {
     const entries =
       this.#families.length === 0 ? [] : [...sysctlEntries(this.#families), ...frameEntries(this.#frame, this.#options)];
     const diagnostics = nodeDiagnostics(owner, this.#context, this.#families, this.#options);
-    changes.set(ownerKey(owner), { owner, entries, diagnostics });
+    const fragment = { owner, entries, diagnostics };
+    const former = this.#fragments.get(ownerKey(owner));
+    if (former === undefined || !sameText(former, fragment)) changes.set(ownerKey(owner), fragment);
   }
 }
 

@@ -6,6 +6,7 @@
  */
 import type { EndpointSlice, Node, ObjectKey, Service } from '../../daemon/cluster/kinds.ts';
 import { differingKeys, patched } from '../../daemon/cluster/patched-map.ts';
+import { RulesInForce } from '../../daemon/cluster/rules-in-force.ts';
 import type { LearnedRoute, Rib, Snapshot } from '../../daemon/cluster/snapshot.ts';
 import type { IpAddress } from '../../daemon/net/address.ts';
 import type { IpPrefix } from '../../daemon/net/prefix.ts';
@@ -27,7 +28,7 @@ export function routingModule(options: RoutingOptions): Module {
   const planner = new RoutingPlanner(options);
   return {
     name: 'routing',
-    reads: ['Node', 'Service', 'EndpointSlice'],
+    reads: ['Node', 'Service', 'EndpointSlice', ...(options.followsPools ? (['ConfigMap'] as const) : [])],
     writes: [
       'sysctl',
       'fouPort',
@@ -53,6 +54,8 @@ const NO_ROUTES: Rib['routes'] = new Map();
 
 class RoutingPlanner {
   readonly #options: RoutingOptions;
+  /** What Services may be announced at. */
+  readonly #rules: RulesInForce<RoutingOptions>;
   readonly #context = new Stable<RoutingContext>(sameText);
   readonly #bgp = new Stable<BgpPlan>(sameBgpPlan);
   readonly #ofNodes = new Stable<NodeSurroundings>(sameNodeSurroundings);
@@ -68,6 +71,7 @@ class RoutingPlanner {
         readonly ofNodes: NodeSurroundings;
         readonly ofOwn: OwnSurroundings;
         readonly hasServer: boolean;
+        readonly rules: RoutingOptions;
       }
     | undefined;
   /** What is to be planned again; kept until done, so that a plan that fails forgets none. */
@@ -78,6 +82,7 @@ class RoutingPlanner {
 
   constructor(options: RoutingOptions) {
     this.#options = options;
+    this.#rules = new RulesInForce(options);
   }
 
   plan(snapshot: Snapshot): Plan {
@@ -90,14 +95,16 @@ class RoutingPlanner {
     const setFamilies = context.families.filter(family => hasEgress(capabilities, family, this.#options));
     const ofNodes = this.#ofNodes.of({ context, identity: bgp.identity, setFamilies });
     const ofOwn = this.#ofOwn.of({ context, capabilities, bgp, elements: this.#index.elements });
+    const rules = this.#rules.with(snapshot.addressPools);
     this.#noteSurroundings(context, ofNodes, bgp);
+    this.#noteRules(snapshot.services, rules);
     const changes = new Map<OwnerKey, Fragment | undefined>();
     try {
       this.#planNodes(snapshot, ofNodes, changes);
-      this.#planServices(snapshot, context, bgp, changes);
+      this.#planServices(snapshot, context, bgp, rules, changes);
       this.#planRoutes(snapshot.rib.routes, context, bgp, changes);
       if (this.#last?.ofOwn !== ofOwn) this.#put(planOwn(ofOwn, this.#options), changes);
-      this.#last = { context, ofNodes, ofOwn, hasServer: bgp.server !== undefined };
+      this.#last = { context, ofNodes, ofOwn, hasServer: bgp.server !== undefined, rules };
     } finally {
       // What was planned before a failure is stale no more.
       if (changes.size > 0) this.#fragments = patched(this.#fragments, changes);
@@ -138,6 +145,11 @@ class RoutingPlanner {
     }
   }
 
+  #noteRules(services: ReadonlyMap<ObjectKey, Service>, rules: RoutingOptions): void {
+    if ((this.#last?.rules ?? rules) === rules) return;
+    for (const [key, { loadBalancerIPs }] of services) if (loadBalancerIPs.length > 0) this.#staleServices.add(key);
+  }
+
   #planNodes({ nodes }: Snapshot, surroundings: NodeSurroundings, changes: Map<OwnerKey, Fragment | undefined>): void {
     for (const name of this.#staleNodes) {
       const node = nodes.get(name);
@@ -151,12 +163,13 @@ class RoutingPlanner {
     { services, endpointSlicesOf }: Snapshot,
     context: RoutingContext,
     bgp: BgpPlan,
+    rules: RoutingOptions,
     changes: Map<OwnerKey, Fragment | undefined>,
   ): void {
     for (const key of this.#staleServices) {
       const service = bgp.server === undefined ? undefined : services.get(key);
       const slices = endpointSlicesOf.get(key) ?? NO_SLICES;
-      const fragment = service === undefined ? undefined : planAdvertisement(service, slices, context, this.#options);
+      const fragment = service === undefined ? undefined : planAdvertisement(service, slices, context, rules);
       this.#putAt(`Service ${key}`, fragment, changes);
       this.#staleServices.delete(key);
     }

@@ -34,6 +34,8 @@ export interface Advertised {
 }
 
 export interface RoutingOptions extends VirtualAddressRules {
+  /** `--loadbalancer-pools`: there may be named pools. */
+  readonly followsPools: boolean;
   readonly families: Readonly<Record<Family, FamilySwitch>>;
   readonly podRoutes: 'bgp' | 'api';
   readonly overlay: Overlay | undefined;
@@ -109,6 +111,8 @@ export function routingOptionsOf(config: Config, explicit: ReadonlySet<FlagName>
     })),
     externalIpRanges: config.serviceExternalIpRange,
     loadBalancerIpRanges: config.loadbalancerIpRange.flatMap(prefixesOfRange),
+    namedPools: [],
+    followsPools: config.loadbalancerPools !== '',
     clusterIpRanges: config.serviceClusterIpRange,
     strictExternalIpValidation: config.strictExternalIpValidation,
   };

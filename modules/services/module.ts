@@ -4,6 +4,7 @@
  */
 import type { EndpointSlice, Kind, ObjectKey, Service } from '../../daemon/cluster/kinds.ts';
 import { differingKeys, patched } from '../../daemon/cluster/patched-map.ts';
+import { RulesInForce } from '../../daemon/cluster/rules-in-force.ts';
 import { isServed } from '../../daemon/cluster/served.ts';
 import type { Snapshot } from '../../daemon/cluster/snapshot.ts';
 import type { IpAddress } from '../../daemon/net/address.ts';
@@ -27,6 +28,7 @@ export function servicesModule(options: ServicesOptions): Module {
 interface ServiceRecord {
   readonly service: Service;
   readonly context: ServicesContext;
+  readonly options: ServicesOptions;
   /** The occupied addresses then, and which of those that the plan asked about were among them. */
   readonly occupied: ReadonlySet<IpAddress>;
   readonly ownOccupied: readonly IpAddress[];
@@ -55,12 +57,14 @@ class ServicesModule implements Module {
     'healthPort',
   ] as const;
   readonly #options: ServicesOptions;
+  readonly #inForce: RulesInForce<ServicesOptions>;
   readonly #surroundings: SurroundingsMemory;
   #services: Snapshot['services'] = new Map();
   #slices: Snapshot['endpointSlicesOf'] = new Map();
   /** Services to be planned again; kept until done, so that a plan that fails forgets none. */
   readonly #stale = new Set<ObjectKey>();
   #lastSurroundings: Surroundings | undefined;
+  #lastOptions: ServicesOptions;
   readonly #records = new Map<ObjectKey, ServiceRecord>();
   readonly #contest = new Contest();
   readonly #needs = new ServiceNeeds();
@@ -76,18 +80,22 @@ class ServicesModule implements Module {
 
   constructor(options: ServicesOptions) {
     this.#options = options;
+    this.#lastOptions = options;
+    this.#inForce = new RulesInForce(options);
     // How long a pod takes to end is for who drains its connections.
-    this.reads = ['Service', 'EndpointSlice', 'Node', ...(options.drains ? (['Pod'] as const) : [])];
+    const ofPods = options.drains ? (['Pod'] as const) : [];
+    this.reads = ['Service', 'EndpointSlice', 'Node', ...ofPods, ...(options.followsPools ? (['ConfigMap'] as const) : [])];
     this.#surroundings = new SurroundingsMemory(options);
   }
 
   plan(snapshot: Snapshot): Plan {
     const surroundings = this.#surroundings.of(snapshot);
     const changes = new Map<OwnerKey, Fragment | undefined>();
-    this.#noteStale(snapshot, surroundings);
+    const options = this.#inForce.with(snapshot.addressPools);
+    this.#noteStale(snapshot, surroundings, options);
     try {
       for (const key of this.#stale) {
-        this.#replan(key, snapshot, surroundings, changes);
+        this.#replan(key, snapshot, surroundings, options, changes);
         this.#stale.delete(key);
       }
     } finally {
@@ -99,7 +107,7 @@ class ServicesModule implements Module {
     return { fragments: this.#fragments };
   }
 
-  #noteStale({ services, endpointSlicesOf }: Snapshot, surroundings: Surroundings): void {
+  #noteStale({ services, endpointSlicesOf }: Snapshot, surroundings: Surroundings, options: ServicesOptions): void {
     for (const key of differingKeys(this.#services, services)) {
       this.#stale.add(key);
       this.#claimMarks(key, services.get(key));
@@ -108,9 +116,10 @@ class ServicesModule implements Module {
     for (const key of differingKeys(this.#slices, endpointSlicesOf)) this.#stale.add(key);
     this.#services = services;
     this.#slices = endpointSlicesOf;
-    if (surroundings === this.#lastSurroundings) return;
-    for (const [key, record] of this.#records) if (!fits(record, surroundings)) this.#stale.add(key);
+    if (surroundings === this.#lastSurroundings && options === this.#lastOptions) return;
+    for (const [key, record] of this.#records) if (!fits(record, surroundings, options)) this.#stale.add(key);
     this.#lastSurroundings = surroundings;
+    this.#lastOptions = options;
   }
 
   #claimMarks(key: ObjectKey, service: Service | undefined): void {
@@ -128,19 +137,25 @@ class ServicesModule implements Module {
     key: ObjectKey,
     { services, endpointSlicesOf }: Snapshot,
     surroundings: Surroundings,
+    options: ServicesOptions,
     changes: Map<OwnerKey, Fragment | undefined>,
   ): void {
     const service = services.get(key);
     const record =
-      service === undefined ? undefined : this.#record(service, endpointSlicesOf.get(key) ?? NO_SLICES, surroundings);
+      service === undefined ? undefined : this.#record(service, endpointSlicesOf.get(key) ?? NO_SLICES, surroundings, options);
     this.#put(key, this.#records.get(key), record, changes);
   }
 
-  #record(service: Service, slices: readonly EndpointSlice[], { services, occupied }: Surroundings): ServiceRecord {
+  #record(
+    service: Service,
+    slices: readonly EndpointSlice[],
+    { services, occupied }: Surroundings,
+    options: ServicesOptions,
+  ): ServiceRecord {
     const plan = isServed(service)
-      ? planService(service, slices, services, this.#options, occupied, key => this.#marks.numberOf(key))
+      ? planService(service, slices, services, options, occupied, key => this.#marks.numberOf(key))
       : undefined;
-    return { service, context: services, occupied, ownOccupied: occupiedOf(plan, occupied), plan };
+    return { service, context: services, options, occupied, ownOccupied: occupiedOf(plan, occupied), plan };
   }
 
   #put(
@@ -188,9 +203,10 @@ class ServicesModule implements Module {
   }
 }
 
-/** Whether the plan would come out the same in these surroundings. */
-function fits(record: ServiceRecord, { services, occupied }: Surroundings): boolean {
+/** Whether the plan would come out the same in these surroundings. Options change by the pools of load-balancer addresses alone. */
+function fits(record: ServiceRecord, { services, occupied }: Surroundings, options: ServicesOptions): boolean {
   if (record.context !== services) return false;
+  if (record.options !== options && record.service.loadBalancerIPs.length > 0) return false;
   return record.occupied === occupied || sameList(record.ownOccupied, occupiedOf(record.plan, occupied));
 }
 

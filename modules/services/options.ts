@@ -12,6 +12,8 @@ import type { IpPrefix } from '../../daemon/net/prefix.ts';
 type FamilySwitch = 'auto' | 'on' | 'off';
 
 export interface ServicesOptions extends VirtualAddressRules {
+  /** `--loadbalancer-pools`: there may be named pools. */
+  readonly followsPools: boolean;
   /** `--enable-ipv4`, `--enable-ipv6`. */
   readonly families: Readonly<Record<Family, FamilySwitch>>;
   /** `--masquerade-all`: every balanced packet gets the node's address as its source. */
@@ -38,6 +40,8 @@ export function servicesOptionsOf(config: Pick<OptionValues, ConfigKey>, explici
     nodeportAddresses: config.nodeportAddresses,
     externalIpRanges: config.serviceExternalIpRange,
     loadBalancerIpRanges: config.loadbalancerIpRange.flatMap(prefixesOfRange),
+    namedPools: [],
+    followsPools: config.loadbalancerPools !== '',
     clusterIpRanges: config.serviceClusterIpRange,
     strictExternalIpValidation: config.strictExternalIpValidation,
     ipvsPermitAll: config.ipvsPermitAll,
@@ -57,6 +61,7 @@ type ConfigKey =
   | 'nodeportAddresses'
   | 'serviceExternalIpRange'
   | 'loadbalancerIpRange'
+  | 'loadbalancerPools'
   | 'serviceClusterIpRange'
   | 'strictExternalIpValidation'
   | 'ipvsPermitAll'

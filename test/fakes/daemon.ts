@@ -135,6 +135,7 @@ function startOn(
   const daemon: Daemon = new Daemon({
     nodeName: 'node-1',
     modules,
+    poolsKey: 'kube-system/pools',
     drivers: tables,
     source,
     bgp,

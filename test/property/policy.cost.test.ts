@@ -30,6 +30,7 @@ function tracerOf(others: number, defaultDeny: PolicyOptions['defaultDeny']): Pa
     defaultDeny,
     denyWith: 'reject',
     serviceRanges: SERVICE_RANGES,
+    followsPools: false,
     strictExternalIpValidation: true,
     nodePorts: NODE_PORTS,
   };

@@ -6,6 +6,7 @@ import { cidrs, ips, service } from '../../fixtures/cluster.ts';
 const STRICT: VirtualAddressRules = {
   externalIpRanges: cidrs('203.0.113.0/24'),
   loadBalancerIpRanges: cidrs('198.51.100.0/24'),
+  namedPools: [],
   clusterIpRanges: cidrs('10.96.0.0/16'),
   strictExternalIpValidation: true,
 };

@@ -10,6 +10,7 @@ const CONFIG = {
   nodeportAddresses: cidrs('192.168.0.0/16'),
   serviceExternalIpRange: cidrs('203.0.113.0/24'),
   loadbalancerIpRange: [{ first: ip('198.51.100.8'), last: ip('198.51.100.15'), prefix: undefined }],
+  loadbalancerPools: '',
   serviceClusterIpRange: cidrs('10.96.0.0/12'),
   strictExternalIpValidation: true,
   ipvsPermitAll: true,

@@ -1,0 +1,18 @@
+/** Several sources as one: each tells of kinds of its own. */
+import type { ClusterSource, SourceEvents } from './kinds.ts';
+
+export class JoinedSource implements ClusterSource {
+  readonly #sources: readonly ClusterSource[];
+
+  constructor(sources: readonly ClusterSource[]) {
+    this.#sources = sources;
+  }
+
+  start(events: SourceEvents): void {
+    for (const source of this.#sources) source.start(events);
+  }
+
+  async stop(): Promise<void> {
+    await Promise.all(this.#sources.map(source => source.stop()));
+  }
+}
