@@ -93,7 +93,6 @@ async function startOn(folder: string): Promise<World> {
   const tables = fakeTables();
   let settled = Promise.withResolvers<void>();
   const daemon: Daemon = new Daemon({
-    poolsKey: '',
     nodeName: 'node-1',
     poolsKey: '',
     modules,
