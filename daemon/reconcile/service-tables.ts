@@ -44,14 +44,14 @@ export interface BridgePort {
 }
 
 /**
- * The load-balancer addresses of a Service in its status (`status.loadBalancer.ingress`). Deleting the entry takes them back; what others wrote
- * beside them stays.
+ * The load-balancer addresses of a Service in its status (`status.loadBalancer.ingress`). Deleting the entry takes them back, and so does one without
+ * addresses, which says it where nobody remembers an entry; what others wrote beside them stays.
  */
 export interface ServiceStatus {
   readonly namespace: string;
   readonly name: string;
   readonly uid: string;
-  /** Ours, in the order in which they stand there; at least one. */
+  /** Ours, in the order in which they stand there; empty while what was found is to be taken back. */
   readonly addresses: readonly IpAddress[];
   /**
    * Those that the Service was seen to have and that are ours to replace. Only told: where it is not `addresses`, what is believed to be written is not

@@ -1,0 +1,24 @@
+/** What is wanted of one Service's status, and what it is told. */
+import type { IpAddress } from '../../daemon/net/address.ts';
+import { entry, type Fragment } from '../../daemon/reconcile/fragment.ts';
+import { diagnosticsOf } from './diagnostics.ts';
+import type { Judgement } from './ledger.ts';
+
+/** Undefined where there is nothing to want or to say. */
+export function fragmentOf({ claimant, aim, lost, outcome }: Judgement): Fragment | undefined {
+  const { owner, service, wish, holdings } = claimant;
+  const addresses = (wish?.families ?? [])
+    .map(family => outcome.granted.get(family) ?? aim.kept.get(family))
+    .filter((address): address is IpAddress => address !== undefined);
+  const diagnostics = diagnosticsOf(claimant, lost, aim.refusals, outcome.failure, addresses);
+  const isInvolved = addresses.length > 0 || holdings.found.length > 0;
+  if (!isInvolved && diagnostics.length === 0) return undefined;
+  const { namespace, name, uid } = service.meta;
+  const status = entry('serviceStatus', { namespace, name, uid, addresses, found: holdings.found });
+  return { owner, entries: isInvolved ? [status] : [], diagnostics };
+}
+
+/** It lacks an address that it needs. */
+export function isWaiting({ aim: { demand, isStuck, kept }, outcome: { granted } }: Judgement): boolean {
+  return isStuck || (demand?.needs.some(({ family }) => !kept.has(family) && !granted.has(family)) ?? false);
+}
