@@ -27,7 +27,7 @@ describe('the election of the allocator', () => {
 
   function write(spec: object): void {
     const metadata = { namespace: 'kube-system', name: 'kube-router-lballoc', uid: 'u' };
-    api.put({ apiVersion: 'coordination.k8s.io/v1', kind: 'Lease', metadata, spec } as ApiObject);
+    api.put({ apiVersion: 'coordination.k8s.io/v1', kind: 'Lease', metadata, spec });
   }
 
   function leaders(all: readonly Candidate[]): number {
