@@ -116,7 +116,7 @@ export class ObjectRequests {
     const { kind, namespace, name, resource, subresource } = place;
     const [was, asked] = [metadataOf(current), metadataOf(sent)];
     if (asked['uid'] !== undefined && asked['uid'] !== was['uid'])
-      return refusal(409, `Precondition failed: UID in precondition: ${String(asked['uid'])}`, 'Conflict');
+      return refusal(409, `Precondition failed: UID in precondition: ${JSON.stringify(asked['uid'])}`, 'Conflict');
     const isConditional = asked['resourceVersion'] !== undefined && asked['resourceVersion'] !== '';
     if (!isConditional && resource === 'leases')
       return refusal(422, 'metadata.resourceVersion: Invalid value: 0x0: must be specified for an update', 'Invalid');
@@ -205,10 +205,10 @@ function canonical(value: unknown): string {
 /** JSON Merge Patch (RFC 7386). */
 function merged(target: unknown, patch: unknown): unknown {
   if (typeof patch !== 'object' || patch === null || Array.isArray(patch)) return patch;
-  const result: Record<string, unknown> = { ...fieldsOf(target) };
+  const result = new Map<string, unknown>(Object.entries(fieldsOf(target)));
   for (const [field, value] of Object.entries(patch)) {
-    if (value === null) delete result[field];
-    else result[field] = merged(result[field], value);
+    if (value === null) result.delete(field);
+    else result.set(field, merged(result.get(field), value));
   }
-  return result;
+  return Object.fromEntries(result);
 }

@@ -9,6 +9,7 @@ type Layer =
   | 'reconcile'
   | 'kernel'
   | 'bgp'
+  | 'allocation'
   | 'observe'
   | 'explain'
   | 'leftovers'
@@ -27,6 +28,7 @@ const RULES: Readonly<
   reconcile: { values: ['net', 'errors', 'cluster', 'outside'], types: [] },
   kernel: { values: ['net', 'errors', 'outside'], types: ['cluster', 'reconcile'] },
   bgp: { values: ['net', 'errors', 'outside'], types: ['cluster', 'reconcile'] },
+  allocation: { values: ['net', 'errors', 'cluster', 'outside'], types: ['reconcile', 'observe'] },
   observe: { values: ['net', 'errors', 'outside'], types: ['cluster', 'reconcile'] },
   explain: { values: ['net', 'errors', 'cluster', 'reconcile'], types: [] },
   leftovers: { values: ['net', 'errors', 'kernel', 'outside'], types: ['config', 'observe', 'reconcile'] },
@@ -40,6 +42,7 @@ const RULES: Readonly<
       'reconcile',
       'kernel',
       'bgp',
+      'allocation',
       'observe',
       'explain',
       'leftovers',
@@ -59,7 +62,7 @@ const SHARED_VALUES = [
 ];
 
 const LAYER_OF_FOLDER: ReadonlyMap<string, Layer> = new Map([
-  ...(['net', 'config', 'cluster', 'reconcile', 'kernel', 'bgp', 'observe', 'explain', 'leftovers'] as const).map(
+  ...(['net', 'config', 'cluster', 'reconcile', 'kernel', 'bgp', 'allocation', 'observe', 'explain', 'leftovers'] as const).map(
     name => [name, name] as const,
   ),
   ['errors.ts', 'errors'],
@@ -117,6 +120,8 @@ describe('imports', () => {
       ['daemon/kernel/a.ts', "export type { x } from '../reconcile/claims.ts';", false],
       ['daemon/kernel/a.ts', "export { x } from '../bgp/rib.ts';", true],
       ['daemon/kernel/a.ts', "type X = import('../reconcile/claims.ts').X;", false],
+      ['daemon/allocation/a.ts', "import { ApiObjects } from '../cluster/api-objects.ts';", false],
+      ['daemon/allocation/a.ts', "import { x } from '../reconcile/claims.ts';", true],
       ['daemon/explain/a.ts', "import { routeText } from '../kernel/unicast-route-line.ts';", true],
       ['daemon/explain/a.ts', "import type { x } from '../kernel/command.ts';", true],
       ['daemon/explain/a.ts', "import { x } from '../../modules/policy/select.ts';", true],

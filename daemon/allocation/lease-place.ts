@@ -1,0 +1,22 @@
+/** Where the Lease of the allocators is, and who we are in it: as kube-router looks for both, and on where it would give up. */
+
+/** kube-router's, so that a mixed cluster has one allocator. */
+export const LEASE_NAME = 'kube-router-lballoc';
+const NAMESPACE_FILE = '/var/run/secrets/kubernetes.io/serviceaccount/namespace';
+const NAMESPACE = 'kube-system';
+
+type Environment = Readonly<Record<string, string | undefined>>;
+
+export async function leasePlace(
+  environment: Environment,
+  readFile: (path: string) => Promise<string>,
+): Promise<{ readonly namespace: string; readonly name: string }> {
+  const told = environment['POD_NAMESPACE'] ?? '';
+  const ofAccount = told === '' ? await readFile(NAMESPACE_FILE).catch(() => '') : told;
+  return { namespace: ofAccount.trim() || NAMESPACE, name: LEASE_NAME };
+}
+
+/** A pod's name is of one pod alone, and a node runs one daemon (FW_HOST_SECOND_DAEMON). */
+export function leaseIdentity(environment: Environment, nodeName: string): string {
+  return environment['POD_NAME'] || nodeName;
+}
