@@ -6,7 +6,7 @@
  * and node, and then only the Services whose addresses move.
  */
 import { loadBalancerPrefixes, poolOf, poolsInForce } from '../../daemon/cluster/address-pools.ts';
-import type { EndpointSlice, Kind, ObjectKey } from '../../daemon/cluster/kinds.ts';
+import type { AddressPool, EndpointSlice, Kind, ObjectKey } from '../../daemon/cluster/kinds.ts';
 import { differingKeys, patched } from '../../daemon/cluster/patched-map.ts';
 import type { Snapshot } from '../../daemon/cluster/snapshot.ts';
 import type { IpAddress } from '../../daemon/net/address.ts';
@@ -26,6 +26,8 @@ export function lanAnnouncerModule(options: LanAnnouncerOptions): Module {
 
 /** An address with the Services that have it, and what was decided of it. */
 interface Claimed {
+  /** Whose nodes may answer. */
+  readonly pool: AddressPool | undefined;
   readonly candidacies: ReadonlyMap<ObjectKey, Candidacy>;
   readonly decision: Decision | undefined;
 }
@@ -83,7 +85,10 @@ class LanAnnouncer implements Module {
     this.#rulesFrom = addressPools;
     this.#rules = rulesOf(addressPools, this.#options);
     for (const key of services.keys()) this.#staleWishes.add(key);
-    for (const address of this.#claimed.keys()) this.#staleAddresses.add(address);
+    for (const [address, claimed] of this.#claimed) {
+      this.#claimed.set(address, { ...claimed, pool: poolOf(address, this.#rules.pools) });
+      this.#staleAddresses.add(address);
+    }
   }
 
   #noteServices({ services, endpointSlicesOf }: Snapshot): void {
@@ -140,7 +145,10 @@ class LanAnnouncer implements Module {
     if (candidacy === undefined) candidacies.delete(key);
     else candidacies.set(key, candidacy);
     if (candidacies.size === 0) this.#claimed.delete(address);
-    else this.#claimed.set(address, { candidacies, decision: former?.decision });
+    else {
+      const pool = former === undefined ? poolOf(address, this.#rules.pools) : former.pool;
+      this.#claimed.set(address, { pool, candidacies, decision: former?.decision });
+    }
     this.#staleAddresses.add(address);
   }
 
@@ -148,11 +156,10 @@ class LanAnnouncer implements Module {
     for (const address of this.#staleAddresses) {
       const claimed = this.#claimed.get(address);
       if (claimed !== undefined) {
-        const { candidacies } = claimed;
-        const pool = poolOf(address, this.#rules.pools);
+        const { pool, candidacies } = claimed;
         const decision = this.#election.decide(address, pool, [...candidacies.values()].sort(byService));
         if (claimed.decision === undefined || !sameDecision(claimed.decision, decision)) {
-          this.#claimed.set(address, { candidacies, decision });
+          this.#claimed.set(address, { pool, candidacies, decision });
           for (const key of candidacies.keys()) this.#staleFragments.add(key);
         }
       }
