@@ -162,13 +162,13 @@ export const OPTIONS = {
     'Virtual servers with an address inside are never deleted: they belong to others.',
   ),
   'service-cluster-ip-range': option(
-    ['services', 'policy', 'routing'],
+    ['services', 'policy', 'routing', 'lan-announcer'],
     cidrList,
     [mustParsePrefix('10.96.0.0/12')],
     "The cluster's Service ranges, one or two; external and load-balancer IPs inside are refused.",
   ),
   'service-external-ip-range': option(
-    ['services', 'policy', 'routing'],
+    ['services', 'policy', 'routing', 'lan-announcer'],
     cidrList,
     [],
     'Ranges in which external IPs are accepted. Empty: none are, unless --strict-external-ip-validation=false.',
@@ -190,7 +190,7 @@ export const OPTIONS = {
     'Named pools of load-balancer IPs, beside --loadbalancer-ip-range: a ConfigMap (NAMESPACE/NAME, key pools.yaml) or a file, followed live.',
   ),
   'strict-external-ip-validation': option(
-    ['services', 'policy', 'routing'],
+    ['services', 'policy', 'routing', 'lan-announcer'],
     bool,
     true,
     'Refuse external and load-balancer IPs outside the ranges given for them.',
@@ -243,7 +243,7 @@ export const OPTIONS = {
 
   // Load-balancer addresses
   'loadbalancer-default-class': option(
-    'lb-allocator',
+    ['lb-allocator', 'lan-announcer'],
     bool,
     true,
     'Serve Services without a load-balancer class or with class default too, not only class kube-router.',

@@ -1,9 +1,10 @@
-/** Whether clients outside are told the way to a virtual address by BGP, and why not. */
+/** Whether clients outside are told the way to a virtual address, by BGP or on the local network, and why not. */
 import { type EndpointSlice, keyOf, type Service } from '../cluster/kinds.ts';
 import { policiesOf } from '../cluster/virtual-addresses.ts';
 import { familyOf, type IpAddress } from '../net/address.ts';
 import { hostPrefix } from '../net/prefix.ts';
 import { kernelText } from '../reconcile/kernel-text.ts';
+import { TABLES } from '../reconcile/tables.ts';
 import type { Step, Verdict } from './explanation.ts';
 import { refText, type Scene } from './scene.ts';
 import type { MeantService } from './service-steps.ts';
@@ -14,9 +15,30 @@ export interface Announcement {
   readonly withdrawn: Verdict | undefined;
 }
 
-/** Undefined without BGP, and for node ports: their address is the node's. */
+/** Undefined where nothing announces, and for node ports: their address is the node's. What does it by one way need not do it by the other. */
 export function announcementOf(address: IpAddress, meant: MeantService, scene: Scene): Announcement | undefined {
-  if (meant.through === 'nodePort' || scene.tables.entry('bgpServer', 'global') === undefined) return undefined;
+  if (meant.through === 'nodePort') return undefined;
+  const byBgp = toTheFabric(address, meant, scene);
+  if (byBgp !== undefined && byBgp.withdrawn === undefined) return byBgp;
+  return onTheLan(address, scene) ?? byBgp;
+}
+
+/** Undefined where this node does not answer: which other one does is theirs to say. */
+function onTheLan(address: IpAddress, { snapshot, tables }: Scene): Announcement | undefined {
+  for (const link of snapshot.host.links.keys()) {
+    const key = TABLES.lanAddress.key({ link, address });
+    const answer = tables.entry('lanAddress', key);
+    if (answer?.actual === undefined) continue;
+    const what = `answered for on the local network by ${snapshot.node.name}: ${address} on ${link}`;
+    const kernel = kernelText('lanAddress', key, answer.actual);
+    return { step: { what, kernel, objects: answer.owners.map(refText), state: 'ok' }, withdrawn: undefined };
+  }
+  return undefined;
+}
+
+/** Undefined without BGP. */
+function toTheFabric(address: IpAddress, meant: MeantService, scene: Scene): Announcement | undefined {
+  if (scene.tables.entry('bgpServer', 'global') === undefined) return undefined;
   const key = hostPrefix(address);
   const path = scene.tables.entry('bgpPath', key);
   if (path?.actual !== undefined) {

@@ -10,6 +10,8 @@ import type { Fields, Log, LogLevel } from '../../daemon/observe/log.ts';
 import { Metrics } from '../../daemon/observe/metrics.ts';
 import type { BgpControl } from '../../daemon/parts.ts';
 import { kindsRead, type Module } from '../../daemon/reconcile/module.ts';
+import { lanAnnouncerModule } from '../../modules/lan-announcer/module.ts';
+import type { LanAnnouncerOptions } from '../../modules/lan-announcer/options.ts';
 import { policyModule } from '../../modules/policy/module.ts';
 import type { PolicyOptions } from '../../modules/policy/options.ts';
 import { routingModule } from '../../modules/routing/module.ts';
@@ -17,6 +19,7 @@ import type { RoutingOptions } from '../../modules/routing/options.ts';
 import { servicesModule } from '../../modules/services/module.ts';
 import type { ServicesOptions } from '../../modules/services/options.ts';
 import { hostFacts } from '../fixtures/cluster.ts';
+import { lanOptions } from '../fixtures/lan.ts';
 import { policyOptions } from '../fixtures/policy-options.ts';
 import { routingOptions } from '../fixtures/routing-options.ts';
 import { servicesOptions } from '../fixtures/services-options.ts';
@@ -77,6 +80,11 @@ export function startWorld(options: Partial<ServicesOptions> = {}, host: HostFac
 /** A daemon on node-1 with the policy module, likewise. */
 export function startPolicyWorld(options: Partial<PolicyOptions> = {}, host: HostFacts = hostFacts()): World {
   return startWorldWith([policyModule(policyOptions(options))], host);
+}
+
+/** A daemon on node-1 with the announcer on the local network, likewise. */
+export function startLanWorld(options: Partial<LanAnnouncerOptions> = {}, host: HostFacts = hostFacts()): World {
+  return startWorldWith([lanAnnouncerModule(lanOptions(options))], host);
 }
 
 export interface RoutingWorld extends World {

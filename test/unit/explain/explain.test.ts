@@ -2,6 +2,9 @@ import assert from 'node:assert/strict';
 import { explanationText } from '../../../daemon/explain/explanation.ts';
 import { tunnelName } from '../../../daemon/net/names.ts';
 import type { IptablesEntry } from '../../../daemon/reconcile/tables.ts';
+import { lanAnnouncerModule } from '../../../modules/lan-announcer/module.ts';
+import { routingModule } from '../../../modules/routing/module.ts';
+import { servicesModule } from '../../../modules/services/module.ts';
 import {
   blockPeer,
   type Cluster,
@@ -27,6 +30,9 @@ import {
 import { CLUSTER, clusterWith } from '../../fixtures/explain-cluster.ts';
 import { type ExplainScene, explained, viewOf } from '../../fixtures/explain-scene.ts';
 import { assertGolden } from '../../fixtures/golden.ts';
+import { lanOptions, loadBalancer } from '../../fixtures/lan.ts';
+import { routingOptions } from '../../fixtures/routing-options.ts';
+import { servicesOptions } from '../../fixtures/services-options.ts';
 
 interface Situation extends Partial<ExplainScene> {
   readonly cluster?: Cluster;
@@ -321,6 +327,23 @@ const SITUATIONS: Readonly<Record<string, Situation>> = {
       "unreachable: no route to node-2's pod CIDR 10.244.2.0/24: no BGP path, and no route from its Node object: the session with node-2 (192.168.1.2) told none; not every neighbour has told all it has yet",
   },
 };
+
+describe('an address that is answered for on the local network', () => {
+  const services = [vip({ loadBalancer: loadBalancer('', ips('198.51.100.9')) })];
+  const cluster = clusterWith({ services, slices: [slice('vip', ['10.244.1.5'])] });
+  const modules = [servicesModule(servicesOptions()), lanAnnouncerModule(lanOptions()), routingModule(routingOptions())];
+
+  it('is not withdrawn, though BGP says nothing of it', () => {
+    const answer = explanationText(explained({ cluster, modules }, '172.16.0.9 vip 80'));
+    assert.match(answer, /^allowed: /);
+    assert.match(answer, /answered for on the local network by node-1: 198.51.100.9 on eth0/);
+  });
+
+  it('is withdrawn here where another node answers', () => {
+    const missing = ['lanAddress 198.51.100.9 eth0'];
+    assert.match(explanationText(explained({ cluster, modules, missing }, '172.16.0.9 vip 80')), /^withdrawn: /);
+  });
+});
 
 describe('fairway why', () => {
   for (const [name, { ask, answer, ...scene }] of Object.entries(SITUATIONS)) {
