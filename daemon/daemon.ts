@@ -138,8 +138,9 @@ export class Daemon {
     this.#changed();
   }
 
-  /** Another one hands out load-balancer addresses, or what was handed over is written. */
-  allocationChanged(): void {
+  /** What is known of the allocation of load-balancer addresses is now other. `elected`: it is for us to hand them out, and what was believed is of before. */
+  allocationChanged(how: 'elected' | 'progress'): void {
+    if (how === 'elected') this.#reconciler.renew('serviceStatus');
     this.#changed();
   }
 

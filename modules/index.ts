@@ -5,6 +5,10 @@ import type { ModuleName } from '../daemon/config/modules.ts';
 import type { FlagName } from '../daemon/config/options.ts';
 import type { Secret } from '../daemon/net/secret.ts';
 import type { Module } from '../daemon/reconcile/module.ts';
+import { lanAnnouncerModule } from './lan-announcer/module.ts';
+import { lanAnnouncerOptionsOf } from './lan-announcer/options.ts';
+import { lbAllocatorModule } from './lb-allocator/module.ts';
+import { lbAllocatorOptionsOf } from './lb-allocator/options.ts';
 import { policyModule } from './policy/module.ts';
 import { policyOptionsOf } from './policy/options.ts';
 import { routingModule } from './routing/module.ts';
@@ -24,5 +28,7 @@ export interface ModuleInputs {
 export const MODULE_FACTORIES: Partial<Record<ModuleName, (inputs: ModuleInputs) => Module>> = {
   routing: ({ config, explicit, peerPasswords }) => routingModule(routingOptionsOf(config, explicit, peerPasswords)),
   policy: ({ config, explicit }) => policyModule(policyOptionsOf(config, explicit)),
+  'lb-allocator': ({ config }) => lbAllocatorModule(lbAllocatorOptionsOf(config)),
+  'lan-announcer': ({ config, explicit }) => lanAnnouncerModule(lanAnnouncerOptionsOf(config, explicit)),
   services: ({ config, explicit }) => servicesModule(servicesOptionsOf(config, explicit)),
 };

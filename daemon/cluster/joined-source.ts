@@ -1,5 +1,5 @@
 /** Several sources as one: each tells of kinds of its own. */
-import type { ClusterSource, SourceEvents } from './kinds.ts';
+import type { ClusterSource, Kind, SourceEvents } from './kinds.ts';
 
 export class JoinedSource implements ClusterSource {
   readonly #sources: readonly ClusterSource[];
@@ -10,6 +10,10 @@ export class JoinedSource implements ClusterSource {
 
   start(events: SourceEvents): void {
     for (const source of this.#sources) source.start(events);
+  }
+
+  async relist(kind: Kind): Promise<void> {
+    await Promise.all(this.#sources.map(source => source.relist?.(kind)));
   }
 
   async stop(): Promise<void> {

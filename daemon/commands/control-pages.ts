@@ -7,7 +7,7 @@ import { parseQuestion } from '../explain/question.ts';
 import type { Clock } from '../net/clock.ts';
 import { type Page, respond } from '../observe/http.ts';
 import { profilePages } from '../observe/profile.ts';
-import { iso, type NeighborLine, type StatusReport } from '../observe/status.ts';
+import { iso, type LoadBalancerLines, type NeighborLine, type StatusReport } from '../observe/status.ts';
 import { VERSION } from '../version.ts';
 import { daemonBundle, writeBundle } from './bundle.ts';
 import type { Planned } from './plan.ts';
@@ -23,6 +23,8 @@ export interface ControlPagesOptions {
   readonly startedAt: number;
   /** The BGP neighbours; undefined where no BGP is spoken. Rejects while the speaker does not answer. */
   readonly neighbors: () => Promise<readonly NeighborLine[]> | undefined;
+  /** Undefined where no allocator of load-balancer addresses runs. */
+  readonly loadBalancer: () => LoadBalancerLines | undefined;
   /** What else an operator should know. */
   readonly remarks: () => readonly string[];
   /** The last lines of the log. */
@@ -78,12 +80,14 @@ function made({ daemon }: ControlPagesOptions): Daemon {
 async function statusOf(options: ControlPagesOptions): Promise<StatusReport> {
   const { startedAt, neighbors, remarks } = options;
   const bgp = neighbors();
+  const loadBalancer = options.loadBalancer();
   return {
     version: VERSION,
     pid: process.pid,
     startedAt: iso(startedAt),
     ...made(options).status(),
     bgp: bgp === undefined ? undefined : await asked(bgp),
+    ...(loadBalancer === undefined ? {} : { loadBalancer }),
     remarks: remarks(),
   };
 }

@@ -81,7 +81,7 @@ export interface HostOptions {
   /** Undefined for a command that is no daemon. */
   readonly services?: ServiceHooks;
   /** Likewise, and where nothing hands out load-balancer addresses. */
-  readonly serviceStatus?: Drivers['serviceStatus'];
+  readonly serviceStatus?: Drivers['serviceStatus'] | undefined;
 }
 
 export interface HostMeasures {

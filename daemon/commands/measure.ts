@@ -1,6 +1,7 @@
 /** What a running daemon is measured by: metrics that are asked of the daemon, of its tools and of gobgpd. */
 import { setImmediate as breathe } from 'node:timers/promises';
 import { CHAINS } from '../../modules/policy/names.ts';
+import type { AllocatorOffice } from '../allocation/allocator-office.ts';
 import type { Daemon } from '../daemon.ts';
 import { chainPackets } from '../kernel/chain-packets.ts';
 import { readServiceTraffic } from '../kernel/ipvs-stats.ts';
@@ -8,6 +9,7 @@ import type { Clock } from '../net/clock.ts';
 import type { Instant } from '../net/instant.ts';
 import { BgpMetrics } from '../observe/bgp-metrics.ts';
 import type { KubeRouterMetrics } from '../observe/kube-router-metrics.ts';
+import { type LoadBalancerPicture, registerLoadBalancer } from '../observe/load-balancer-metrics.ts';
 import type { Log } from '../observe/log.ts';
 import { Metrics } from '../observe/metrics.ts';
 import { registerPolicy } from '../observe/policy-metrics.ts';
@@ -80,6 +82,8 @@ export interface Measured {
   readonly modules: readonly Module[];
   readonly daemon: Daemon;
   readonly bgp: Bgp | undefined;
+  /** Undefined where no allocator of load-balancer addresses runs. */
+  readonly office: AllocatorOffice | undefined;
   readonly metrics: Metrics;
   readonly host: Host;
   readonly clock: Clock;
@@ -87,9 +91,12 @@ export interface Measured {
 }
 
 /** Metrics that only some modules have, read when somebody asks for them. */
-export function measure({ modules, daemon, bgp, metrics, host, clock, log }: Measured, signal: AbortSignal): void {
+export function measure(measured: Measured, signal: AbortSignal): void {
+  const { modules, daemon, bgp, metrics, host, clock, log } = measured;
   const { registry } = metrics;
   const { runner, abilities } = host;
+  if (modules.some(({ writes }) => writes.includes('serviceStatus') || writes.includes('lanAddress')))
+    registerLoadBalancer({ registry, read: () => loadBalancerPicture(measured) });
   if (bgp !== undefined) new BgpMetrics({ registry, clock, read: () => bgp.picture() });
   if (modules.some(({ name }) => name === 'policy'))
     registerPolicy({ registry, read: () => chainPackets({ runner, tools: abilities.iptables, chain: CHAINS.deny }, signal) });
@@ -106,4 +113,12 @@ export function measure({ modules, daemon, bgp, metrics, host, clock, log }: Mea
       },
     }),
   );
+}
+
+function loadBalancerPicture({ modules, daemon, office }: Measured): LoadBalancerPicture {
+  return {
+    isLeader: office?.state().leadership.isLeader,
+    allocated: modules.map(module => module.summary?.()).find(summary => summary !== undefined),
+    lanAddresses: daemon.tables().find(({ table }) => table === 'lanAddress')?.entries,
+  };
 }

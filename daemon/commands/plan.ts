@@ -20,7 +20,7 @@ import { followHost, openHost } from './host.ts';
 import type { Invocation } from './invocation.ts';
 import { enabledModules } from './modules.ts';
 import { planOutput } from './plan-text.ts';
-import { openSource, UNOBSERVED } from './source.ts';
+import { openCluster, UNOBSERVED } from './source.ts';
 
 /** What would be done, and what is wrong with objects or could not be planned. */
 export interface Planned {
@@ -93,7 +93,7 @@ async function plannedAnew(invocation: Invocation): Promise<Planned> {
   const signal = new AbortController().signal;
   const modules = await enabledModules(invocation);
   const kinds = kindsRead(modules);
-  const source = await openSource({
+  const { source } = await openCluster({
     config,
     environment,
     kinds,

@@ -20,6 +20,7 @@ import { askedBySystemd, ServiceNotices } from '../observe/sd-notify.ts';
 import { exponentialBackoff } from '../reconcile/backoff.ts';
 import { kindsRead, type Module } from '../reconcile/module.ts';
 import { VERSION } from '../version.ts';
+import { allocationLines, type OpenedAllocation, openAllocation } from './allocation.ts';
 import type { Bgp } from './bgp.ts';
 import { NO_BGP } from './bgp-access.ts';
 import { controlSocketOf, openControl } from './control.ts';
@@ -30,7 +31,7 @@ import { lookForLacks, tellFullFlowTable, tellLacks } from './lacks.ts';
 import { measure, measuresOf, metricsStatus, openMetrics } from './measure.ts';
 import { enabledModules } from './modules.ts';
 import { requireRoot } from './privilege.ts';
-import { openSource } from './source.ts';
+import { openCluster } from './source.ts';
 
 /** What comes one after another at the start, and looks at each other while it runs. */
 interface Parts {
@@ -38,6 +39,7 @@ interface Parts {
   host?: Host;
   /** Where a module speaks it. */
   bgp?: Bgp;
+  allocation?: OpenedAllocation;
 }
 
 /** What the parts are made of. */
@@ -76,15 +78,16 @@ export async function run(invocation: Invocation): Promise<number> {
     concerns: PREDECESSORS.filter(of => of === 'kube-router' || modules.some(({ name }) => name === 'services')),
     progress: () => progressOf(parts.daemon),
   });
-  const control = await listenForCommands({ invocation, clock, log, parts, leftovers, recentLines, stopped });
+  const control = await listenForCommands({ invocation, modules, clock, log, parts, leftovers, recentLines, stopped });
   if (control === 'stopped') return 0;
   const metrics = openMetrics(clock, () => metricsStatus(parts.daemon, parts.host?.draining() ?? 0, clock.now()));
   const setting: Setting = { invocation, modules, clock, log, metrics, leftovers, signal: stopping.signal };
 
+  const allocation = await allocationOf(setting, parts);
   const { host, follower } = await hostOf(setting, parts);
   const bgp = await bgpOf(setting, parts, host);
   const notices = noticesOf(setting, parts, host);
-  const daemon = await daemonOf(setting, { host, facts: follower.facts, bgp, notices });
+  const daemon = daemonOf(setting, { host, facts: follower.facts, bgp, notices, allocation });
   Object.assign(parts, { daemon });
   const refresh = (): void => {
     follower.refresh();
@@ -92,7 +95,7 @@ export async function run(invocation: Invocation): Promise<number> {
   lookForLacks({ host, modules, clock, log, onFound: refresh }, stopping.signal);
   tellFullFlowTable({ clock, log }, stopping.signal);
   const listeners = await listen(setting, daemon);
-  measure({ modules, daemon, bgp, metrics, host, clock, log }, stopping.signal);
+  measure({ modules, daemon, bgp, office: allocation.office, metrics, host, clock, log }, stopping.signal);
   if (modules.some(({ writes }) => writes.includes('virtualServer')))
     await setTimeouts(host.runner, ipvsTimeouts(invocation), stopping.signal).catch((thrown: unknown) => {
       log.error(`the IPVS timeouts stay as they are: ${messageOf(thrown)}`);
@@ -100,8 +103,10 @@ export async function run(invocation: Invocation): Promise<number> {
   if (bgp !== undefined && isBgpCertain(config)) await bgp.precede();
   notices?.start();
   daemon.start();
+  allocation.office?.start();
   leftovers.start(host.runner);
   await stopped;
+  await allocation.office?.stop();
   await Promise.all([notices?.stop(), daemon.stop(), follower.stop(), leftovers.stop()]);
   await bgp?.stop();
   await host.bgpGate.open();
@@ -124,7 +129,7 @@ function openLog({ v, logFormat }: Invocation['config'], recentLines: RecentLine
   });
 }
 
-interface CommandsOptions extends Pick<Setting, 'invocation' | 'clock' | 'log' | 'leftovers'> {
+interface CommandsOptions extends Pick<Setting, 'invocation' | 'modules' | 'clock' | 'log' | 'leftovers'> {
   readonly parts: Parts;
   readonly recentLines: RecentLines;
   readonly stopped: Promise<void>;
@@ -132,7 +137,7 @@ interface CommandsOptions extends Pick<Setting, 'invocation' | 'clock' | 'log' |
 
 /** Before anything of the host is touched: another daemon may have it. `stopped` where a signal came while that one was waited for. */
 async function listenForCommands(options: CommandsOptions): Promise<HttpListener | 'stopped' | undefined> {
-  const { invocation, clock, log, parts, leftovers, recentLines, stopped } = options;
+  const { invocation, modules, clock, log, parts, leftovers, recentLines, stopped } = options;
   const { config, explicit, nodeName } = invocation;
   const pages = controlPages({
     daemon: () => parts.daemon,
@@ -141,6 +146,7 @@ async function listenForCommands(options: CommandsOptions): Promise<HttpListener
     clock,
     startedAt: clock.now(),
     neighbors: () => parts.bgp?.neighbors(),
+    loadBalancer: () => parts.allocation?.office && allocationLines(parts.allocation.office, modules),
     remarks: () => leftovers.remarks(),
     recentLog: () => recentLines.all,
   });
@@ -154,6 +160,18 @@ async function listenForCommands(options: CommandsOptions): Promise<HttpListener
     if (waiting.signal.aborted) return 'stopped';
     throw thrown;
   }
+}
+
+/** The cluster's objects, with who hands out addresses among them. */
+async function allocationOf({ invocation, modules, clock, log, metrics }: Setting, parts: Parts): Promise<OpenedAllocation> {
+  const { config, environment } = invocation;
+  const onRemark = (message: string): void => {
+    log.warn(message);
+  };
+  const kinds = kindsRead(modules);
+  const cluster = await openCluster({ config, environment, kinds, clock, observer: metrics.api, onRemark });
+  parts.allocation = await openAllocation({ invocation, cluster, clock, log, daemon: () => parts.daemon });
+  return parts.allocation;
 }
 
 /** The tools and tables of the host, and the host as it is from now on. */
@@ -176,6 +194,7 @@ async function hostOf(setting: Setting, parts: Parts): Promise<{ readonly host: 
         isRestarting: () => (parts.bgp ?? NO_BGP).isRestarting(),
         restarted: () => parts.bgp?.restarted(),
       },
+      serviceStatus: parts.allocation?.office?.writer,
       sharedSetsOf: modules.map(({ name }) => name),
       onSpawn: argv => {
         metrics.spawned(argv[0] ?? '');
@@ -238,21 +257,20 @@ interface DaemonNeeds {
   readonly facts: HostFacts;
   readonly bgp: Bgp | undefined;
   readonly notices: ServiceNotices | undefined;
+  readonly allocation: OpenedAllocation;
 }
 
-async function daemonOf(setting: Setting, { host, facts, bgp, notices }: DaemonNeeds): Promise<Daemon> {
+function daemonOf(setting: Setting, { host, facts, bgp, notices, allocation }: DaemonNeeds): Daemon {
   const { invocation, modules, clock, log, metrics } = setting;
-  const { config, environment, nodeName, explicit } = invocation;
-  const onRemark = (message: string): void => {
-    log.warn(message);
-  };
+  const { config, nodeName, explicit } = invocation;
   return new Daemon({
     nodeName,
     modules,
     poolsKey: config.loadbalancerPools,
     drivers: host.drivers,
-    source: await openSource({ config, environment, kinds: kindsRead(modules), clock, observer: metrics.api, onRemark }),
+    source: allocation.source,
     bgp,
+    allocation: allocation.office,
     host: facts,
     clock,
     backoff: exponentialBackoff(Math.random),

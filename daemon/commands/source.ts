@@ -8,7 +8,7 @@ import { ManifestSource } from '../cluster/manifests.ts';
 import { PoolsFileSource } from '../cluster/pools-file.ts';
 import { poolsPlaceOf } from '../cluster/pools-place.ts';
 import type { ReflectorObserver } from '../cluster/reflector.ts';
-import { Transport } from '../cluster/transport.ts';
+import { type ApiTransport, Transport } from '../cluster/transport.ts';
 import type { Config } from '../config/config.ts';
 import { parseAddress } from '../net/address.ts';
 import type { Clock } from '../net/clock.ts';
@@ -25,25 +25,26 @@ export interface SourceOptions {
   readonly onRemark: (message: string) => void;
 }
 
+/** The source, and what else the daemon has to do with the API server. */
+export interface Cluster {
+  readonly source: ClusterSource;
+  /** Undefined where the objects come from a folder. Closed by the source. */
+  readonly transport: ApiTransport | undefined;
+}
+
 /** Rejects with FW_CONFIG_KUBECONFIG where the credentials cannot be used as they are. */
-export async function openSource(options: SourceOptions): Promise<ClusterSource> {
+export async function openCluster(options: SourceOptions): Promise<Cluster> {
   const { config, kinds, clock, observer } = options;
   const pools = poolsPlaceOf(config.loadbalancerPools);
   const ofCluster = pools?.in === 'file' ? kinds.filter(kind => kind !== 'ConfigMap') : kinds;
   const configMap = pools?.in === 'ConfigMap' ? pools.configMap : undefined;
+  const transport = config.manifests === '' ? await openTransport(options) : undefined;
   const source =
-    config.manifests === ''
-      ? new ApiSource({
-          kinds: ofCluster,
-          configMap,
-          transport: await openTransport(options),
-          clock,
-          random: Math.random,
-          observer,
-        })
-      : new ManifestSource({ directory: config.manifests, kinds: ofCluster, configMap, clock });
-  if (pools?.in !== 'file' || !kinds.includes('ConfigMap')) return source;
-  return new JoinedSource([source, new PoolsFileSource({ path: pools.path, clock })]);
+    transport === undefined
+      ? new ManifestSource({ directory: config.manifests, kinds: ofCluster, configMap, clock })
+      : new ApiSource({ kinds: ofCluster, configMap, transport, clock, random: Math.random, observer });
+  if (pools?.in !== 'file' || !kinds.includes('ConfigMap')) return { source, transport };
+  return { source: new JoinedSource([source, new PoolsFileSource({ path: pools.path, clock })]), transport };
 }
 
 /** Likewise, for whoever asks the API server itself. */

@@ -23,4 +23,10 @@ export function isModule(group: OptionGroup): group is ModuleName {
 }
 
 /** Modules that work in this build. The flags of the others are accepted, and the daemon says at start that they do nothing yet. */
-export const BUILT_MODULES: ReadonlySet<ModuleName> = new Set<ModuleName>(['routing', 'services', 'policy']);
+export const BUILT_MODULES: ReadonlySet<ModuleName> = new Set<ModuleName>([
+  'routing',
+  'services',
+  'policy',
+  'lb-allocator',
+  'lan-announcer',
+]);

@@ -1,19 +1,12 @@
 /** Metrics of load-balancer addresses, asked for at each scrape: what is handed out, who waits, and what this node answers for on the local network. */
 import { Gauge, type Registry } from 'prom-client';
-
-/** How full a pool is. */
-export interface PoolUsage {
-  readonly name: string;
-  /** That may be handed out. Of IPv6 more than can be counted exactly. */
-  readonly addresses: number;
-  readonly inUse: number;
-}
+import type { AllocatorSummary, PoolUsage } from '../reconcile/allocator-summary.ts';
 
 export interface LoadBalancerPicture {
   /** Undefined where no allocator runs. */
   readonly isLeader: boolean | undefined;
   /** Pools, and the number of Services that wait. Undefined where another allocator hands out addresses: it is the one who knows. */
-  readonly allocated: { readonly pools: readonly PoolUsage[]; readonly waiting: number } | undefined;
+  readonly allocated: AllocatorSummary | undefined;
   /** Undefined where none are announced on the local network. */
   readonly lanAddresses: number | undefined;
 }

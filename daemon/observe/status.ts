@@ -1,9 +1,10 @@
 /** What the daemon says of itself when asked: one value, as JSON for programs and as text for people. Pure. */
+
+import type { PoolUsage } from '../reconcile/allocator-summary.ts';
 import type { Diagnostic } from '../reconcile/fragment.ts';
 import type { Drift } from '../reconcile/outcome.ts';
 import type { TableStatus } from '../reconcile/reconciler.ts';
 import type { Health } from './health.ts';
-import type { PoolUsage } from './load-balancer-metrics.ts';
 
 /** Times are ISO 8601 in UTC. */
 export interface StatusReport {

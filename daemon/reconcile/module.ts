@@ -1,6 +1,7 @@
 /** A module: a pure function from a snapshot to fragments. */
 import type { Kind } from '../cluster/kinds.ts';
 import type { Snapshot } from '../cluster/snapshot.ts';
+import type { AllocatorSummary } from './allocator-summary.ts';
 import type { Fragment, OwnerKey } from './fragment.ts';
 import type { TableName } from './tables.ts';
 
@@ -21,6 +22,8 @@ export interface Module {
   /** The tables it may want entries of. What no enabled module writes to is somebody else's: it is neither read nor changed. */
   readonly writes: readonly TableName[];
   plan(snapshot: Snapshot): Plan;
+  /** Of the allocator of load-balancer addresses: how far the pools are used up by the last plan; undefined while another node hands them out. */
+  summary?(): AllocatorSummary | undefined;
 }
 
 /** The kinds of objects that at least one of the modules reads. */

@@ -5,11 +5,13 @@
  * One fragment a Service, and one for what the module needs itself. An event costs the Services that it is about; one about Nodes costs a hash for each address
  * and node, and then only the Services whose addresses move.
  */
-import { loadBalancerPrefixes, poolOf, poolsInForce } from '../../daemon/cluster/address-pools.ts';
+import { poolOf, poolsInForce } from '../../daemon/cluster/address-pools.ts';
 import type { AddressPool, EndpointSlice, Kind, ObjectKey } from '../../daemon/cluster/kinds.ts';
 import { differingKeys, patched } from '../../daemon/cluster/patched-map.ts';
+import { namedPoolsOf } from '../../daemon/cluster/rules-in-force.ts';
 import type { Snapshot } from '../../daemon/cluster/snapshot.ts';
 import type { IpAddress } from '../../daemon/net/address.ts';
+import { prefixesOfRange } from '../../daemon/net/address-range.ts';
 import { type Diagnostic, type Entry, entry, type Fragment, type OwnerKey, ownerKey } from '../../daemon/reconcile/fragment.ts';
 import type { Module, Plan } from '../../daemon/reconcile/module.ts';
 import { Stable, sameList, sameText } from '../../daemon/reconcile/stable.ts';
@@ -193,8 +195,9 @@ class LanAnnouncer implements Module {
 }
 
 function rulesOf(configured: Snapshot['addressPools'], options: LanAnnouncerOptions): WishRules {
-  const loadBalancerIpRanges = loadBalancerPrefixes(options.flagRanges, configured);
-  return { options, addresses: { ...options, loadBalancerIpRanges }, pools: poolsInForce(options.flagRanges, configured) };
+  const loadBalancerIpRanges = options.flagRanges.flatMap(prefixesOfRange);
+  const addresses = { ...options, loadBalancerIpRanges, namedPools: namedPoolsOf(configured) };
+  return { options, addresses, pools: poolsInForce(options.flagRanges, configured) };
 }
 
 /** What is said of several must not depend on who came first. */

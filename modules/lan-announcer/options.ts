@@ -5,7 +5,7 @@ import type { Family } from '../../daemon/net/address.ts';
 import type { AddressRange } from '../../daemon/net/address-range.ts';
 
 /** Where load-balancer addresses are accepted follows from the pools, which change while we run. */
-export interface LanAnnouncerOptions extends Omit<VirtualAddressRules, 'loadBalancerIpRanges'> {
+export interface LanAnnouncerOptions extends Omit<VirtualAddressRules, 'loadBalancerIpRanges' | 'namedPools'> {
   /** Families that are not switched off. */
   readonly families: readonly Family[];
   /** `--loadbalancer-ip-range`. */

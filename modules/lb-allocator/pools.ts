@@ -1,6 +1,6 @@
 /** The pools in force: which Services each serves, which addresses are whose, which are free. Built anew when one of them changes. */
 
-import { FLAG_POOL } from '../../daemon/cluster/address-pools.ts';
+import { DEFAULT_POOL } from '../../daemon/cluster/address-pools.ts';
 import type { AddressPool, Namespace, Service } from '../../daemon/cluster/kinds.ts';
 import { isOurClass, isServedWithoutPool } from '../../daemon/cluster/load-balancer-class.ts';
 import { matchesLabels, matchesNamespace } from '../../daemon/cluster/selectors.ts';
@@ -43,7 +43,7 @@ export class Pools {
 
   /** `definitions`: see `poolsInForce`. */
   constructor(definitions: readonly AddressPool[], servesDefaultClass: boolean, areAllKnown: boolean) {
-    const plots = plotsOf(definitions.toSorted((a, b) => Number(a.name === FLAG_POOL) - Number(b.name === FLAG_POOL)));
+    const plots = plotsOf(definitions.toSorted((a, b) => Number(a.name === DEFAULT_POOL) - Number(b.name === DEFAULT_POOL)));
     this.all = plots
       .toSorted((a, b) => Number(servesAll(a.definition)) - Number(servesAll(b.definition)))
       .map(({ definition, unasked }, rank) => ({ definition, rank, free: freeOf(unasked) }));

@@ -1,0 +1,123 @@
+/** Who hands out load-balancer addresses in this process: by election where there is an API server, else unopposed, with a book of its own. */
+import { readFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { AllocatorOffice, type AllocatorOfficeOptions } from '../allocation/allocator-office.ts';
+import { ApiStatusPort } from '../allocation/api-status-port.ts';
+import { Unopposed } from '../allocation/election.ts';
+import { LeaderElection } from '../allocation/leader-election.ts';
+import { leaseIdentity, leasePlace } from '../allocation/lease-place.ts';
+import { openOwnStatuses } from '../allocation/own-statuses.ts';
+import { ApiObjects } from '../cluster/api-objects.ts';
+import type { ClusterSource } from '../cluster/kinds.ts';
+import type { ApiTransport } from '../cluster/transport.ts';
+import { isEnabled } from '../config/config.ts';
+import type { Daemon } from '../daemon.ts';
+import { lastingFile } from '../kernel/state-file.ts';
+import type { Clock } from '../net/clock.ts';
+import { wallNow } from '../net/wall-clock.ts';
+import type { Log } from '../observe/log.ts';
+import type { LoadBalancerLines } from '../observe/status.ts';
+import { exponentialBackoff } from '../reconcile/backoff.ts';
+import type { Module } from '../reconcile/module.ts';
+import type { Invocation } from './invocation.ts';
+import { stateFolderOf } from './run-folder.ts';
+import type { Cluster } from './source.ts';
+
+export interface AllocationOptions {
+  readonly invocation: Invocation;
+  readonly cluster: Cluster;
+  readonly clock: Clock;
+  readonly log: Log;
+  /** Undefined while it is not made yet. */
+  readonly daemon: () => Daemon | undefined;
+}
+
+export interface OpenedAllocation {
+  /** That of the cluster, or where there is no API server the same with the addresses that we handed out. */
+  readonly source: ClusterSource;
+  /** Undefined where the module is off. */
+  readonly office: AllocatorOffice | undefined;
+}
+
+export async function openAllocation(options: AllocationOptions): Promise<OpenedAllocation> {
+  const { invocation, cluster } = options;
+  if (!isEnabled('lb-allocator', invocation.config)) return { source: cluster.source, office: undefined };
+  return cluster.transport === undefined
+    ? await allocationAlone(options)
+    : { source: cluster.source, office: await allocationByElection(options, cluster.transport) };
+}
+
+async function allocationAlone(options: AllocationOptions): Promise<OpenedAllocation> {
+  const { invocation, cluster, clock, log } = options;
+  const file = lastingFile(join(stateFolderOf(invocation.nodeName), 'load-balancer.json'));
+  const own = await openOwnStatuses({ source: cluster.source, file, clock, log, wallNow });
+  const office = new AllocatorOffice({
+    ...common(options),
+    election: new Unopposed(),
+    port: own,
+    relist: () => Promise.resolve(),
+  });
+  return { source: own, office };
+}
+
+async function allocationByElection(options: AllocationOptions, transport: ApiTransport): Promise<AllocatorOffice> {
+  const { invocation, cluster, clock, log } = options;
+  const { environment, nodeName } = invocation;
+  const objects = new ApiObjects({ transport, clock });
+  const election = new LeaderElection({
+    objects,
+    lease: await leasePlace(environment, path => readFile(path, 'utf8')),
+    identity: leaseIdentity(environment, nodeName),
+    clock,
+    wallNow,
+    random: Math.random,
+    observer: {
+      elected: () => {
+        log.info('elected: load-balancer addresses are handed out here');
+      },
+      deposed: () => {
+        log.warn('no longer elected: load-balancer addresses are handed out elsewhere');
+      },
+    },
+  });
+  return new AllocatorOffice({
+    ...common(options),
+    election,
+    port: new ApiStatusPort(objects),
+    relist: () => cluster.source.relist?.('Service') ?? Promise.resolve(),
+  });
+}
+
+function common({ clock, log, daemon }: AllocationOptions): Omit<AllocatorOfficeOptions, 'election' | 'port' | 'relist'> {
+  return {
+    services: () => daemon()?.services() ?? new Map(),
+    clock,
+    backoff: exponentialBackoff(Math.random),
+    observer: {
+      written: ({ key, addresses }) => {
+        log.info(
+          addresses.length === 0
+            ? `Service ${key}: its load-balancer addresses are taken back`
+            : `Service ${key} has ${addresses.join(', ')}`,
+        );
+      },
+      // What stays wrong is a diagnostic of the Service.
+      failed: () => undefined,
+    },
+    onElected: () => daemon()?.allocationChanged('elected'),
+    onChange: () => daemon()?.allocationChanged('progress'),
+  };
+}
+
+/** For `fairway status`. */
+export function allocationLines(office: AllocatorOffice, modules: readonly Module[]): LoadBalancerLines {
+  const { leadership } = office.state();
+  const { holder } = office.status();
+  const summary = modules.map(module => module.summary?.()).find(found => found !== undefined);
+  return {
+    leadership: leadership.isLeader ? 'addresses are handed out here' : leadership.reason,
+    holder: holder === '' ? undefined : holder,
+    pools: summary?.pools ?? [],
+    waiting: summary?.waiting ?? 0,
+  };
+}
