@@ -23,6 +23,6 @@ export class RulesInForce<R extends VirtualAddressRules> {
   }
 }
 
-export function namedPoolsOf(configured: AddressPools | undefined): readonly NamedPool[] {
+function namedPoolsOf(configured: AddressPools | undefined): readonly NamedPool[] {
   return (configured?.pools ?? []).map(({ name, ranges }) => ({ name, prefixes: ranges.flatMap(prefixesOfRange) }));
 }

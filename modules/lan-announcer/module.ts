@@ -8,10 +8,9 @@
 import { poolOf, poolsInForce } from '../../daemon/cluster/address-pools.ts';
 import type { AddressPool, EndpointSlice, Kind, ObjectKey } from '../../daemon/cluster/kinds.ts';
 import { differingKeys, patched } from '../../daemon/cluster/patched-map.ts';
-import { namedPoolsOf } from '../../daemon/cluster/rules-in-force.ts';
+import { RulesInForce } from '../../daemon/cluster/rules-in-force.ts';
 import type { Snapshot } from '../../daemon/cluster/snapshot.ts';
 import type { IpAddress } from '../../daemon/net/address.ts';
-import { prefixesOfRange } from '../../daemon/net/address-range.ts';
 import { type Diagnostic, type Entry, entry, type Fragment, type OwnerKey, ownerKey } from '../../daemon/reconcile/fragment.ts';
 import type { Module, Plan } from '../../daemon/reconcile/module.ts';
 import { Stable, sameList, sameText } from '../../daemon/reconcile/stable.ts';
@@ -44,7 +43,8 @@ class LanAnnouncer implements Module {
   readonly #announcers = new Stable<readonly Announcer[]>(sameText);
   readonly #links = new Stable<AnnouncingLinks>(sameText);
   #from: readonly unknown[] = [];
-  #rulesFrom: Snapshot['addressPools'];
+  readonly #inForce: RulesInForce<LanAnnouncerOptions>;
+  #poolsFrom: Snapshot['addressPools'];
   #rules: WishRules;
   #election = new Election([]);
   #electionOf: readonly Announcer[] | undefined;
@@ -62,8 +62,9 @@ class LanAnnouncer implements Module {
 
   constructor(options: LanAnnouncerOptions) {
     this.#options = options;
-    this.reads = ['Service', 'EndpointSlice', 'Node', 'Lease', ...(options.hasNamedPools ? (['ConfigMap'] as const) : [])];
-    this.#rules = rulesOf(undefined, options);
+    this.reads = ['Service', 'EndpointSlice', 'Node', 'Lease', ...(options.followsPools ? (['ConfigMap'] as const) : [])];
+    this.#inForce = new RulesInForce(options);
+    this.#rules = this.#rulesWith(undefined);
   }
 
   plan(snapshot: Snapshot): Plan {
@@ -83,14 +84,18 @@ class LanAnnouncer implements Module {
   }
 
   #noteRules({ addressPools, services }: Snapshot): void {
-    if (addressPools === this.#rulesFrom) return;
-    this.#rulesFrom = addressPools;
-    this.#rules = rulesOf(addressPools, this.#options);
+    if (addressPools === this.#poolsFrom) return;
+    this.#poolsFrom = addressPools;
+    this.#rules = this.#rulesWith(addressPools);
     for (const key of services.keys()) this.#staleWishes.add(key);
     for (const [address, claimed] of this.#claimed) {
       this.#claimed.set(address, { ...claimed, pool: poolOf(address, this.#rules.pools) });
       this.#staleAddresses.add(address);
     }
+  }
+
+  #rulesWith(configured: Snapshot['addressPools']): WishRules {
+    return { options: this.#inForce.with(configured), pools: poolsInForce(this.#options.flagRanges, configured) };
   }
 
   #noteServices({ services, endpointSlicesOf }: Snapshot): void {
@@ -192,12 +197,6 @@ class LanAnnouncer implements Module {
     }
     return entries.length === 0 && diagnostics.length === 0 ? undefined : { owner: wish.owner, entries, diagnostics };
   }
-}
-
-function rulesOf(configured: Snapshot['addressPools'], options: LanAnnouncerOptions): WishRules {
-  const loadBalancerIpRanges = options.flagRanges.flatMap(prefixesOfRange);
-  const addresses = { ...options, loadBalancerIpRanges, namedPools: namedPoolsOf(configured) };
-  return { options, addresses, pools: poolsInForce(options.flagRanges, configured) };
 }
 
 /** What is said of several must not depend on who came first. */

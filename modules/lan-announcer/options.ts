@@ -2,16 +2,15 @@
 import type { VirtualAddressRules } from '../../daemon/cluster/virtual-addresses.ts';
 import type { FlagName, OptionValues } from '../../daemon/config/options.ts';
 import type { Family } from '../../daemon/net/address.ts';
-import type { AddressRange } from '../../daemon/net/address-range.ts';
+import { type AddressRange, prefixesOfRange } from '../../daemon/net/address-range.ts';
 
-/** Where load-balancer addresses are accepted follows from the pools, which change while we run. */
-export interface LanAnnouncerOptions extends Omit<VirtualAddressRules, 'loadBalancerIpRanges' | 'namedPools'> {
+export interface LanAnnouncerOptions extends VirtualAddressRules {
   /** Families that are not switched off. */
   readonly families: readonly Family[];
-  /** `--loadbalancer-ip-range`. */
+  /** `--loadbalancer-ip-range`, as a pool. */
   readonly flagRanges: readonly AddressRange[];
-  /** `--loadbalancer-pools` is given. */
-  readonly hasNamedPools: boolean;
+  /** `--loadbalancer-pools`: there may be named pools. */
+  readonly followsPools: boolean;
   /** `--loadbalancer-default-class`. */
   readonly servesDefaultClass: boolean;
   /** `--announce-interfaces`; empty for the links that have the node's addresses. */
@@ -32,11 +31,13 @@ export function lanAnnouncerOptionsOf(
   return {
     families: FAMILIES.filter(family => !isOff[family]),
     flagRanges: config.loadbalancerIpRange,
-    hasNamedPools: config.loadbalancerPools !== '',
+    followsPools: config.loadbalancerPools !== '',
     servesDefaultClass: config.loadbalancerDefaultClass,
     links: config.announceInterfaces,
     tellsOfAddresses: !config.runServiceProxy && !config.runRouter,
     externalIpRanges: config.serviceExternalIpRange,
+    loadBalancerIpRanges: config.loadbalancerIpRange.flatMap(prefixesOfRange),
+    namedPools: [],
     clusterIpRanges: config.serviceClusterIpRange,
     strictExternalIpValidation: config.strictExternalIpValidation,
   };

@@ -3,7 +3,7 @@ import { DIRECT_RETURN_ANNOTATION, returnsDirectly } from '../../daemon/cluster/
 import { type AddressPool, type EndpointSlice, keyOf, type Service } from '../../daemon/cluster/kinds.ts';
 import { isOurClass } from '../../daemon/cluster/load-balancer-class.ts';
 import { isServed } from '../../daemon/cluster/served.ts';
-import { policiesOf, type VirtualAddressRules, vipsOf } from '../../daemon/cluster/virtual-addresses.ts';
+import { policiesOf, vipsOf } from '../../daemon/cluster/virtual-addresses.ts';
 import { type Family, familyOf, type IpAddress } from '../../daemon/net/address.ts';
 import type { Diagnostic, ObjectRef } from '../../daemon/reconcile/fragment.ts';
 import type { Candidacy } from './election.ts';
@@ -21,8 +21,8 @@ export interface ServiceWish {
 
 /** What is the same for all Services. */
 export interface WishRules {
+  /** With the named pools as they are now. */
   readonly options: LanAnnouncerOptions;
-  readonly addresses: VirtualAddressRules;
   readonly pools: readonly AddressPool[];
 }
 
@@ -34,7 +34,7 @@ export function wishOf(service: Service, slices: readonly EndpointSlice[], rules
   const diagnostics: Diagnostic[] = [];
   if (!asksForIt(service, owner, diagnostics)) return undefined;
   const { policies, objections: toPolicies } = policiesOf(service);
-  const { vips, objections } = vipsOf(service, policies, rules.addresses);
+  const { vips, objections } = vipsOf(service, policies, options);
   if (options.tellsOfAddresses)
     diagnostics.push(...[...toPolicies, ...objections].map(objection => ({ ...objection, object: owner })));
   const candidacies = vips

@@ -9,6 +9,7 @@ import { rangeContains } from '../../daemon/net/address-range.ts';
 import type { Fragment, OwnerKey } from '../../daemon/reconcile/fragment.ts';
 import type { Module } from '../../daemon/reconcile/module.ts';
 import { lanAnnouncerModule } from '../../modules/lan-announcer/module.ts';
+import { addressPool, addressPools } from '../fixtures/address-pools.ts';
 import {
   endpoint,
   ips,
@@ -20,17 +21,17 @@ import {
   terminatingEndpoint,
   unreadyEndpoint,
 } from '../fixtures/cluster.ts';
-import { addressPool, addressPools, balanced, lanOptions } from '../fixtures/lan.ts';
+import { balanced, lanOptions } from '../fixtures/lan.ts';
 import { propertyRun } from '../fixtures/property-run.ts';
 
 const NUMBERS = [1, 2, 3, 4];
 const NAMES = ['a', 'b', 'c', 'd', 'e'];
 const ADDRESSES = ['198.51.100.1', '198.51.100.2', '198.51.100.17', '2001:db8:2::1', '2001:db8:2::2'];
 const EXCLUSION = 'node.kubernetes.io/exclude-from-external-load-balancers';
-const POOLS = addressPools(
-  addressPool('edge', '198.51.100.16/28', { nodeSelector: selector({ role: 'edge' }) }),
-  addressPool('edge6', '2001:db8:2::2', { nodeSelector: selector({ role: 'edge' }) }),
-);
+const POOLS = addressPools([
+  addressPool('edge', ['198.51.100.16/28'], { nodeSelector: selector({ role: 'edge' }) }),
+  addressPool('edge6', ['2001:db8:2::2'], { nodeSelector: selector({ role: 'edge' }) }),
+]);
 
 /** The facts of the moment. */
 interface World {

@@ -8,7 +8,7 @@ import { balanced, lease } from '../fixtures/lan.ts';
 const [OWN, INHERITED] = ['198.51.100.4', '198.51.100.12'];
 
 async function worldOfThree(): Promise<World> {
-  const world = startLanWorld({ hasNamedPools: false });
+  const world = startLanWorld({ followsPools: false });
   world.source.list('Node', [node(1), node(2), node(3)]);
   world.source.list('EndpointSlice', []);
   world.source.list('Service', [balanced('web', [OWN]), balanced('db', [INHERITED])]);
@@ -48,7 +48,7 @@ function answers(world: World): readonly string[] {
 
 describe('a node that answers on the local network', () => {
   it('waits for the heartbeats’ first list as for any other', async () => {
-    const world = startLanWorld({ hasNamedPools: false });
+    const world = startLanWorld({ followsPools: false });
     world.source.list('Node', [node(1)]);
     world.source.list('EndpointSlice', []);
     world.source.list('Service', [balanced('web', [OWN])]);

@@ -3,6 +3,7 @@ import { NodeViewer } from '../../../daemon/cluster/node-view.ts';
 import type { Snapshot } from '../../../daemon/cluster/snapshot.ts';
 import { lanAnnouncerModule } from '../../../modules/lan-announcer/module.ts';
 import type { LanAnnouncerOptions } from '../../../modules/lan-announcer/options.ts';
+import { addressPool, addressPools } from '../../fixtures/address-pools.ts';
 import {
   type Cluster,
   farNode,
@@ -16,7 +17,7 @@ import {
   snapshot,
   terminatingEndpoint,
 } from '../../fixtures/cluster.ts';
-import { addressPool, addressPools, balanced, lanOptions } from '../../fixtures/lan.ts';
+import { balanced, lanOptions } from '../../fixtures/lan.ts';
 
 const NODES = [node(1), node(2), node(3)];
 /** Of `198.51.100.4` among node-1, node-2 and node-3, first to last. */
@@ -172,9 +173,9 @@ describe('an address on the local network', () => {
   });
 
   it('is answered for by nodes that the nodeSelector of its pool matches', () => {
-    const pool = addressPool('edge', '198.51.100.0/28', { nodeSelector: selector({ role: 'edge' }) });
+    const pool = addressPool('edge', ['198.51.100.0/28'], { nodeSelector: selector({ role: 'edge' }) });
     const nodes = [node(1), node(2), node(3, { labels: { role: 'edge' } })];
-    const cluster = { ...WEB, addressPools: addressPools(pool) };
+    const cluster = { ...WEB, addressPools: addressPools([pool]) };
     assert.deepEqual(ownersOf({ ...cluster, nodes }), ['node-3']);
     assert.deepEqual(ownersOf(cluster), []);
     assert.deepEqual(toldBy(cluster), [
@@ -218,7 +219,7 @@ describe('which addresses are announced on the local network', () => {
     assert.equal(one(balanced('web', [VIP]), { flagRanges: [], strictExternalIpValidation: false }), 1);
     assert.equal(one(balanced('web', [VIP], { proxyName: 'cilium' })), 0);
     assert.equal(one(balanced('web', [VIP], { annotations: { 'kube-router.io/service.skiplbips': '' } })), 0);
-    const pools = addressPools(addressPool('extra', '198.51.100.0/24', { loadBalancerClasses: ['example.com/lb'] }));
+    const pools = addressPools([addressPool('extra', ['198.51.100.0/24'], { loadBalancerClasses: ['example.com/lb'] })]);
     const services = [balanced('web', [VIP], { loadBalancerClass: 'example.com/lb' })];
     assert.equal(ownersOf({ services, addressPools: pools }, { flagRanges: [] }).length, 1);
   });
