@@ -1,7 +1,6 @@
 /** `fairway check`: whether this host has what the daemon needs, with a remedy for each that it lacks. Changes nothing that stays. */
 import { readFile } from 'node:fs/promises';
 import { dirname } from 'node:path';
-import { poolsPlaceOf } from '../cluster/pools-place.ts';
 import type { ApiTransport } from '../cluster/transport.ts';
 import { isEnabled } from '../config/config.ts';
 import { isInCluster } from '../config/environment.ts';

@@ -163,7 +163,7 @@ describe('fairway check, of the pools of load-balancer addresses', () => {
     );
     assert.match(
       await say(of('pools:', '- name: lan', '  addresses: [192.0.2.8/29]', '- name: typo', '  addreses: [192.0.2.16/29]')),
-      /^ok kube-system\/address-pools: pools lan\nwarning kube-system\/address-pools: [^]*typo[^]*addreses/,
+      /^ok kube-system\/address-pools: pools lan\nwarning kube-system\/address-pools: [\s\S]*typo[\s\S]*addreses/,
     );
     assert.match(await say(of('pools: [')), /^warning kube-system\/address-pools: .*not YAML/);
     assert.equal(await say(of('pools: []')), 'warning kube-system/address-pools: holds no pool');

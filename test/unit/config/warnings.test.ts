@@ -47,7 +47,7 @@ describe('warnings at start', () => {
     ]).warnings;
     assert.equal(
       warning?.message,
-      '--strict-external-ip-validation has no effect: --run-service-proxy, --run-firewall and --run-router are off',
+      '--strict-external-ip-validation has no effect: --run-service-proxy, --run-firewall, --run-router and --announce-l2 are off',
     );
   });
 
