@@ -92,7 +92,7 @@ const arbitraryEvent: fc.Arbitrary<Event> = fc.oneof(
     ),
   },
   {
-    weight: 2,
+    weight: 6,
     arbitrary: arbitraryPools.map(pools =>
       eventOf(pools === undefined ? 'no pools' : 'pools', undefined, ({ store }) =>
         pools === undefined ? store.remove('ConfigMap', POOLS_KEY) : store.upsert(pools, []),
@@ -142,7 +142,9 @@ const arbitraryEvent: fc.Arbitrary<Event> = fc.oneof(
 /** Half of them without the flag, so that pools decide. */
 const arbitraryPooledOptions: fc.Arbitrary<RoutingOptions> = fc
   .tuple(arbitraryOptions, fc.boolean())
-  .map(([options, hasFlag]) => (hasFlag ? options : { ...options, loadBalancerIpRanges: [] }));
+  .map(([options, hasFlag]) =>
+    hasFlag ? options : { ...options, loadBalancerIpRanges: [], advertise: { ...options.advertise, loadBalancerIP: true } },
+  );
 
 function snapshotOf({ store, host, rib: routes }: Scene): Snapshot {
   return store.snapshot(instantOf(CREATED), host, routes);

@@ -101,20 +101,21 @@ describe('routing from one snapshot to the next', () => {
   });
 
   it('a load-balancer address is announced as soon as a named pool holds it, and nothing else is planned anew', () => {
-    const scene = new Scene({ ...ANNOUNCE, followsPools: true, loadBalancerIpRanges: [] });
+    const module = routingModule(routingOptions({ ...ANNOUNCE, followsPools: true, loadBalancerIpRanges: [] }));
     const lb = { clusterIPs: ips('10.96.0.12'), loadBalancerIPs: ips('192.0.2.7'), type: 'LoadBalancer' } as const;
-    const cluster = {
+    const first = routingSnapshot({
       services: [service('web'), service('lb', lb)],
       slices: [slice('web', ['10.244.1.5']), slice('lb', ['10.244.1.5'])],
-    };
-    const before = scene.plan(cluster);
-    scene.changed(cluster);
-    assert.equal(scene.has('192.0.2.7/32'), false);
-    const pools = addressPools([addressPool('web', ['192.0.2.0-192.0.2.9'])]);
-    assert.deepEqual(scene.changed({ ...cluster, addressPools: pools }), ['bgpPath 192.0.2.7/32']);
-    const after = scene.plan({ ...cluster, addressPools: pools });
+    });
+    const before = module.plan(first).fragments;
+    const announced = (fragments: ReadonlyMap<OwnerKey, Fragment>): readonly string[] =>
+      fragments.get('Service default/lb')?.entries.map(({ key }) => key) ?? [];
+    assert.deepEqual(announced(before), ['10.96.0.12/32']);
+    const addressPoolsNow = addressPools([addressPool('web', ['192.0.2.0-192.0.2.9'])]);
+    const after = module.plan({ ...first, addressPools: addressPoolsNow }).fragments;
+    assert.deepEqual(announced(after), ['10.96.0.12/32', '192.0.2.7/32']);
     for (const [owner, fragment] of before) if (owner !== 'Service default/lb') assert.equal(after.get(owner), fragment, owner);
-    assert.deepEqual(scene.changed(cluster), ['bgpPath 192.0.2.7/32']);
+    assert.deepEqual(announced(module.plan(first).fragments), ['10.96.0.12/32']);
     assert.deepEqual(
       [true, false].map(followsPools => routingModule(routingOptions({ followsPools })).reads.includes('ConfigMap')),
       [true, false],
