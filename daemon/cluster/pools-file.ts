@@ -56,9 +56,10 @@ export class PoolsFileSource implements ClusterSource {
   async #run(events: SourceEvents): Promise<void> {
     const { signal } = this.#stopped;
     while (!signal.aborted) {
+      // Its folder may have gone with it, and have come back as another one.
+      if (this.#stamp === undefined) this.#changes.unwatch();
       this.#changes.watch();
       const [file] = await this.#folder.list();
-      if (file === undefined) this.#changes.unwatch();
       await this.#look(file, events);
       await this.#changes.next(signal);
     }

@@ -28,6 +28,8 @@ import {
 } from './value-types.ts';
 
 const timer = duration({ min: 1, max: LONGEST_TIMER });
+/** A namespace and a name (RFC 1123); `./pools.yaml` is none. */
+const CONFIG_MAP = /^[a-z0-9]([-a-z0-9]*[a-z0-9])?\/[a-z0-9]([-a-z0-9.]*[a-z0-9])?$/;
 
 export const OPTIONS = {
   // Every module
@@ -183,7 +185,7 @@ export const OPTIONS = {
     ['lb-allocator', 'lan-announcer', 'services', 'routing', 'policy'],
     text(
       'place',
-      value => value === '' || value.startsWith('/') || /^[a-z0-9.-]+\/[a-z0-9.-]+$/.test(value),
+      value => value === '' || value.startsWith('/') || CONFIG_MAP.test(value),
       'NAMESPACE/NAME of a ConfigMap, or the absolute path of a file',
     ),
     '',

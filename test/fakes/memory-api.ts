@@ -28,6 +28,8 @@ export class MemoryApi implements ApiTransport {
   readonly requests: number[] = [];
   /** `VERB RESOURCE NAMESPACE/NAME` of each. */
   readonly seen: string[] = [];
+  /** Path and query of each. */
+  readonly paths: string[] = [];
   readonly store = new ObjectStore();
   /** `VERB RESOURCE` that RBAC denies. */
   readonly forbidden = new Set<string>();
@@ -85,6 +87,7 @@ export class MemoryApi implements ApiTransport {
     if (request.mayBeSent?.() === false) return Promise.reject(new RequestWithheld());
     const { method, path, signal } = request;
     this.requests.push(this.#clock.now());
+    this.paths.push(path);
     if (!this.isUp) return Promise.reject(unreachable());
     const url = new URL(path, 'https://api');
     const place = placeOf(url.pathname);

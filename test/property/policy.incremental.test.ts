@@ -4,6 +4,7 @@ import type { Kind } from '../../daemon/cluster/kinds.ts';
 import type { Snapshot } from '../../daemon/cluster/snapshot.ts';
 import type { Fragment, OwnerKey } from '../../daemon/reconcile/fragment.ts';
 import { policyModule } from '../../modules/policy/module.ts';
+import { arbitraryPools, POOLS_KEY } from '../fixtures/address-pools.ts';
 import {
   arbitraryCluster,
   arbitraryCrowd,
@@ -15,6 +16,10 @@ import {
   subjectOf,
 } from '../fixtures/policy-scene.ts';
 import { propertyRun } from '../fixtures/property-run.ts';
+
+const arbitraryPoolsEvent: fc.Arbitrary<PolicyEvent> = arbitraryPools.map(pools =>
+  pools === undefined ? { remove: 'ConfigMap', key: POOLS_KEY } : { put: pools },
+);
 
 type Fragments = ReadonlyMap<OwnerKey, Fragment>;
 
@@ -78,11 +83,14 @@ describe('planning network policy event by event', function () {
       fc.property(
         arbitraryOptions,
         fc.oneof(arbitraryCluster, arbitraryCrowd),
-        fc.array(fc.oneof({ weight: 3, arbitrary: arbitraryEvent }, { weight: 1, arbitrary: arbitraryCrowdEvent }), {
-          minLength: 1,
-          maxLength: 20,
-          size: 'max',
-        }),
+        fc.array(
+          fc.oneof(
+            { weight: 6, arbitrary: arbitraryEvent },
+            { weight: 2, arbitrary: arbitraryCrowdEvent },
+            { weight: 1, arbitrary: arbitraryPoolsEvent },
+          ),
+          { minLength: 1, maxLength: 20, size: 'max' },
+        ),
         (options, objects, events) => {
           const scene = new PolicyScene(objects);
           const module = policyModule(options);

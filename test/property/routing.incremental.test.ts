@@ -9,6 +9,8 @@ import { instantOf } from '../../daemon/net/instant.ts';
 import type { Plan } from '../../daemon/reconcile/module.ts';
 import { TABLES } from '../../daemon/reconcile/tables.ts';
 import { routingModule } from '../../modules/routing/module.ts';
+import type { RoutingOptions } from '../../modules/routing/options.ts';
+import { arbitraryPools, POOLS_KEY } from '../fixtures/address-pools.ts';
 import {
   arbitraryAdvertisedService,
   arbitraryEndpoints,
@@ -90,6 +92,14 @@ const arbitraryEvent: fc.Arbitrary<Event> = fc.oneof(
     ),
   },
   {
+    weight: 6,
+    arbitrary: arbitraryPools.map(pools =>
+      eventOf(pools === undefined ? 'no pools' : 'pools', undefined, ({ store }) =>
+        pools === undefined ? store.remove('ConfigMap', POOLS_KEY) : store.upsert(pools, []),
+      ),
+    ),
+  },
+  {
     weight: 5,
     arbitrary: arbitraryRoute.map(it =>
       eventOf(`route ${it.prefix} over ${it.nextHops.map(({ address }) => address).join()}`, `Route ${it.prefix}`, scene =>
@@ -129,6 +139,13 @@ const arbitraryEvent: fc.Arbitrary<Event> = fc.oneof(
   },
 );
 
+/** Half of them without the flag, so that pools decide. */
+const arbitraryPooledOptions: fc.Arbitrary<RoutingOptions> = fc
+  .tuple(arbitraryOptions, fc.boolean())
+  .map(([options, hasFlag]) =>
+    hasFlag ? options : { ...options, loadBalancerIpRanges: [], advertise: { ...options.advertise, loadBalancerIP: true } },
+  );
+
 function snapshotOf({ store, host, rib: routes }: Scene): Snapshot {
   return store.snapshot(instantOf(CREATED), host, routes);
 }
@@ -147,31 +164,35 @@ describe('planning routes event by event', function () {
 
   it('gives after any history what planning from nothing gives, and leaves untouched owners the objects they were', () => {
     fc.assert(
-      fc.property(arbitraryOptions, fc.array(arbitraryEvent, { minLength: 1, maxLength: 30, size: 'max' }), (options, events) => {
-        const store = new Store({
-          kinds: ['Service', 'EndpointSlice', 'Node'],
-          nodeViewer: new NodeViewer('node-1'),
-          onChange: () => {},
-        });
-        for (const number of [1, 2, 3]) store.upsert(node(number), []);
-        const scene: Scene = { store, host: hostFacts(), rib: rib() };
-        const module = routingModule(options);
-        let former = module.plan(snapshotOf(scene)).fragments;
-        for (const event of events) {
-          event.happen(scene);
-          const snapshot = snapshotOf(scene);
-          const formerText = textOf(former);
-          const { fragments, undecided } = module.plan(snapshot);
-          const afresh = routingModule(options).plan(snapshot);
-          assert.deepEqual(textOf(fragments), textOf(afresh.fragments), event.title);
-          assert.deepEqual(undecided, afresh.undecided);
-          assert.deepEqual(textOf(former), formerText, 'a plan that was handed out changed');
-          if (event.owner !== undefined) assertOthersUntouched(former, fragments, event);
-          assert.equal(module.plan(snapshot).fragments, fragments, 'the same snapshot gives the same plan');
-          assertKeysRight(fragments);
-          former = fragments;
-        }
-      }),
+      fc.property(
+        arbitraryPooledOptions,
+        fc.array(arbitraryEvent, { minLength: 1, maxLength: 30, size: 'max' }),
+        (options, events) => {
+          const store = new Store({
+            kinds: ['Service', 'EndpointSlice', 'Node', 'ConfigMap'],
+            nodeViewer: new NodeViewer('node-1'),
+            onChange: () => {},
+          });
+          for (const number of [1, 2, 3]) store.upsert(node(number), []);
+          const scene: Scene = { store, host: hostFacts(), rib: rib() };
+          const module = routingModule(options);
+          let former = module.plan(snapshotOf(scene)).fragments;
+          for (const event of events) {
+            event.happen(scene);
+            const snapshot = snapshotOf(scene);
+            const formerText = textOf(former);
+            const { fragments, undecided } = module.plan(snapshot);
+            const afresh = routingModule(options).plan(snapshot);
+            assert.deepEqual(textOf(fragments), textOf(afresh.fragments), event.title);
+            assert.deepEqual(undecided, afresh.undecided);
+            assert.deepEqual(textOf(former), formerText, 'a plan that was handed out changed');
+            if (event.owner !== undefined) assertOthersUntouched(former, fragments, event);
+            assert.equal(module.plan(snapshot).fragments, fragments, 'the same snapshot gives the same plan');
+            assertKeysRight(fragments);
+            former = fragments;
+          }
+        },
+      ),
       { ...propertyRun('routing.incremental', 60), plugins: [fc.unbiased()] },
     );
   });

@@ -8,6 +8,7 @@ import { instantOf } from '../../daemon/net/instant.ts';
 import type { Fragment, OwnerKey } from '../../daemon/reconcile/fragment.ts';
 import { servicesModule } from '../../modules/services/module.ts';
 import type { ServicesOptions } from '../../modules/services/options.ts';
+import { arbitraryPools, POOLS_KEY } from '../fixtures/address-pools.ts';
 import { arbitraryService, arbitrarySlice, SERVICE_NAMES } from '../fixtures/arbitrary-services.ts';
 import { ALL_CAPABILITIES, CREATED, cidrs, hostAddress, hostFacts, ips, node, service, slice } from '../fixtures/cluster.ts';
 import { servicesOptions } from '../fixtures/services-options.ts';
@@ -102,6 +103,14 @@ const arbitraryEvent: fc.Arbitrary<Event> = fc.oneof(
       .map(number => eventOf(`no node-${number}`, false, ({ store }) => store.remove('Node', `node-${number}`))),
   },
   {
+    weight: 2,
+    arbitrary: arbitraryPools.map(pools =>
+      eventOf(pools === undefined ? 'no pools' : 'pools', false, ({ store }) =>
+        pools === undefined ? store.remove('ConfigMap', POOLS_KEY) : store.upsert(pools, []),
+      ),
+    ),
+  },
+  {
     weight: 1,
     arbitrary: arbitraryAddresses.map(addresses =>
       eventOf('host addresses', false, scene => {
@@ -128,12 +137,18 @@ const arbitraryEvent: fc.Arbitrary<Event> = fc.oneof(
 );
 
 const arbitraryOptions: fc.Arbitrary<ServicesOptions> = fc
-  .record({ strictExternalIpValidation: fc.boolean(), nodeportBindOnAllIp: fc.boolean(), masqueradeAll: fc.boolean() })
+  .record({
+    strictExternalIpValidation: fc.boolean(),
+    nodeportBindOnAllIp: fc.boolean(),
+    masqueradeAll: fc.boolean(),
+    loadBalancerIpRanges: fc.constantFrom([], cidrs('198.51.100.0/24', '2001:db8:2::/64')),
+    followsPools: fc.constant(true),
+  })
   .map(servicesOptions);
 
 function sceneOf(): Scene {
   const store = new Store({
-    kinds: ['Service', 'EndpointSlice', 'Node'],
+    kinds: ['Service', 'EndpointSlice', 'Node', 'ConfigMap'],
     nodeViewer: new NodeViewer('node-1'),
     onChange: () => {},
   });

@@ -1,11 +1,13 @@
 import assert from 'node:assert/strict';
 import { isDeepStrictEqual } from 'node:util';
 import fc from 'fast-check';
-import { type EndpointSlice, keyOf, type Service } from '../../daemon/cluster/kinds.ts';
+import { type AddressPools, type EndpointSlice, keyOf, type Service } from '../../daemon/cluster/kinds.ts';
 import { familyOf } from '../../daemon/net/address.ts';
 import type { Protocol } from '../../daemon/net/port.ts';
+import type { IpPrefix } from '../../daemon/net/prefix.ts';
 import { servicesModule } from '../../modules/services/module.ts';
 import type { ServicesOptions } from '../../modules/services/options.ts';
+import { addressPool, addressPools } from '../fixtures/address-pools.ts';
 import { ADDRESSES, arbitraryService, arbitrarySlice, CLIENTS, PORTS } from '../fixtures/arbitrary-services.ts';
 import { cidrs, hostFacts, ip, ips, nodeView, snapshot } from '../fixtures/cluster.ts';
 import { propertyRun } from '../fixtures/property-run.ts';
@@ -51,6 +53,13 @@ const arbitraryOptions: fc.Arbitrary<ServicesOptions> = fc
     masqueradeAll: fc.constantFrom(false, false, false, true),
   })
   .map(servicesOptions);
+
+/** Whether load-balancer addresses are allowed by named pools in place of the flag. */
+const arbitraryWay = fc.constantFrom('flag' as const, 'pools' as const);
+
+function poolsOf(prefixes: readonly IpPrefix[]): AddressPools {
+  return addressPools(prefixes.map((prefix, index) => addressPool(`pool-${index}`, [prefix])));
+}
 
 /** Of objects with one key the last is what the API server has. */
 function latest<T>(objects: readonly T[], key: (object: T) => string): readonly T[] {
@@ -102,10 +111,17 @@ describe('Services against a naive reading of the Kubernetes documentation', fun
         fc.array(arbitraryService, { minLength: 3, maxLength: 8 }),
         fc.array(arbitrarySlice, { minLength: 6, maxLength: 16 }),
         arbitraryOptions,
-        (someServices, someSlices, options) => {
+        arbitraryWay,
+        (someServices, someSlices, options, way) => {
           const services = latest(someServices, service => keyOf(service.meta));
           const slices = latest(someSlices, slice => slice.meta.name);
-          const { fragments } = servicesModule(options).plan(snapshot({ services, slices, node: nodeView({ zone: ZONE }) }));
+          const cluster = { services, slices, node: nodeView({ zone: ZONE }) };
+          const { fragments } =
+            way === 'flag'
+              ? servicesModule(options).plan(snapshot(cluster))
+              : servicesModule({ ...options, loadBalancerIpRanges: [] }).plan(
+                  snapshot({ ...cluster, addressPools: poolsOf(options.loadBalancerIpRanges) }),
+                );
           const kernel = new ServiceKernel(fragments.values(), HOST);
           const world = worldOf(services, slices, options);
           for (const { asker, packet } of PACKETS) {

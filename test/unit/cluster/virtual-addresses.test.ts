@@ -1,6 +1,8 @@
 import assert from 'node:assert/strict';
 import type { Service } from '../../../daemon/cluster/kinds.ts';
+import { RulesInForce } from '../../../daemon/cluster/rules-in-force.ts';
 import { familiesOf, policiesOf, type VirtualAddressRules, vipsOf } from '../../../daemon/cluster/virtual-addresses.ts';
+import { addressPool, addressPools } from '../../fixtures/address-pools.ts';
 import { cidrs, ips, service } from '../../fixtures/cluster.ts';
 
 const STRICT: VirtualAddressRules = {
@@ -73,6 +75,32 @@ describe('the virtual addresses of a Service', () => {
     assert.equal(vips(web, ANY).length, 4);
   });
 
+  it('lie in a named pool as well, of which the objection names each', () => {
+    const balanced = service('web', { loadBalancerIPs: ips('192.0.2.1'), externalIPs: ips('192.0.2.2') });
+    const pools: VirtualAddressRules = {
+      ...STRICT,
+      namedPools: [
+        { name: 'web', prefixes: cidrs('192.0.2.0/31', '2001:db8::/64') },
+        { name: 'db', prefixes: cidrs('192.0.3.0/24') },
+      ],
+    };
+    assert.deepEqual(vips(balanced, pools), ['10.96.0.10 clusterIP Cluster', '192.0.2.1 loadBalancerIP Cluster']);
+    assert.match(
+      objections(balanced, pools).join(),
+      /external IP 192\.0\.2\.2 is rejected: it is outside --service-external-ip-range \(203/,
+    );
+    const told = (rules: Partial<VirtualAddressRules>): string =>
+      objections(service('web', { loadBalancerIPs: ips('192.0.9.1') }), { ...pools, ...rules }).join();
+    assert.match(
+      told({}),
+      /is rejected: it is outside --loadbalancer-ip-range \(198\.51\.100\.0\/24\) and the pools web, db\. Add a range that holds it to --loadbalancer-ip-range or a pool, or set/,
+    );
+    assert.match(
+      told({ loadBalancerIpRanges: [], namedPools: pools.namedPools.slice(0, 1) }),
+      /: it is outside the pool web, and --loadbalancer-ip-range is not set\. Add/,
+    );
+  });
+
   it('are none that would cut off a host', () => {
     const bad = ips('127.0.0.1', '169.254.1.1', '0.0.0.0', '224.0.0.1', '::1', 'fe80::1', '::', 'ff02::1');
     const web = service('web', {
@@ -105,5 +133,23 @@ describe('the traffic policies of a Service', () => {
     const { policies, objections: told } = of('True');
     assert.deepEqual(policies, { internal: 'Local', external: 'Cluster' });
     assert.match(told[0]?.message ?? '', /'True', which is neither "true" nor "false"; the Service's own traffic policies stand/);
+  });
+});
+
+describe('the rules in force', () => {
+  const pools = addressPools([addressPool('web', ['192.0.2.1-192.0.2.2'])]);
+
+  it('are the same object as long as pools allow the same addresses', () => {
+    const inForce = new RulesInForce(STRICT);
+    assert.equal(inForce.with(undefined), STRICT);
+    const rules = inForce.with(pools);
+    assert.deepEqual(rules, { ...STRICT, namedPools: [{ name: 'web', prefixes: ['192.0.2.1/32', '192.0.2.2/32'] }] });
+    const kept = addressPools([addressPool('web', ['192.0.2.1-192.0.2.2'], { autoAssign: false })]);
+    assert.equal(inForce.with(kept), rules);
+    assert.deepEqual(inForce.with(undefined), STRICT);
+  });
+
+  it('ask for no pools where every address is allowed', () => {
+    assert.equal(new RulesInForce(ANY).with(pools), ANY);
   });
 });

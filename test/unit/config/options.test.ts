@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { FLAG_NAMES, findFlag, findShorthand, keyOf, optionOf } from '../../../daemon/config/options.ts';
 import { defaultConfig } from '../../../daemon/config/parse.ts';
-import { accepted } from './command-line.ts';
+import { accepted, refused } from './command-line.ts';
 import { KUBE_ROUTER_FLAGS } from './flags-of-kube-router.ts';
 
 /** Ours narrow some of kube-router's free strings; a flag that takes text there may say here which text. */
@@ -85,5 +85,42 @@ describe('the table of options', () => {
     assert.equal(config.runLoadbalancer, false);
     assert.equal(config.auditPeriod, 60_000);
     assert.equal(config.socket, '');
+  });
+});
+
+describe('flags about load-balancer addresses', () => {
+  it('--loadbalancer-ip-range takes CIDRs, ranges and addresses, and names what is none', () => {
+    const { loadbalancerIpRange } = accepted(['--loadbalancer-ip-range=192.0.2.0/28, 192.0.2.32-192.0.2.47,203.0.113.7']).config;
+    assert.deepEqual(
+      loadbalancerIpRange.map(({ first, last, prefix }) => [first, last, prefix]),
+      [
+        ['192.0.2.0', '192.0.2.15', '192.0.2.0/28'],
+        ['192.0.2.32', '192.0.2.47', undefined],
+        ['203.0.113.7', '203.0.113.7', undefined],
+      ],
+    );
+    assert.match(
+      refused(['--loadbalancer-ip-range=192.0.2.9-192.0.2.1']).join(),
+      /--loadbalancer-ip-range.*"192\.0\.2\.9-192\.0\.2\.1", which is neither a CIDR nor an ascending range of addresses.*use a comma list such as/,
+    );
+  });
+
+  it('--announce-interfaces takes names of links', () => {
+    assert.deepEqual(accepted(['--announce-interfaces=eth0,bond0.7']).config.announceInterfaces, ['eth0', 'bond0.7']);
+    for (const wrong of ['eth0,averyveryverylongname', 'eth/0', 'eth 0']) {
+      assert.match(refused([`--announce-interfaces=${wrong}`]).join(), /which cannot name a link/);
+    }
+  });
+
+  it('--loadbalancer-pools takes a ConfigMap or the absolute path of a file', () => {
+    for (const right of ['', 'kube-system/fairway-pools', '/etc/fairway/pools.yaml']) {
+      assert.equal(accepted([`--loadbalancer-pools=${right}`]).config.loadbalancerPools, right);
+    }
+    for (const wrong of ['pools', 'a/b/c', './pools.yaml', 'Kube/pools', 'kube-system/']) {
+      assert.match(
+        refused([`--loadbalancer-pools=${wrong}`]).join(),
+        /--loadbalancer-pools.*NAMESPACE\/NAME of a ConfigMap, or the absolute path of a file/,
+      );
+    }
   });
 });

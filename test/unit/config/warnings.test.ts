@@ -56,6 +56,22 @@ describe('warnings at start', () => {
     assert.deepEqual(warned([...SERVICES, '--loadbalancer-ip-range=192.0.2.0/24'], ONLY_SERVICES), []);
   });
 
+  it('name a range of load-balancer IPs among the ClusterIPs, with what becomes of it', () => {
+    const messages = (...flags: readonly string[]): readonly string[] => accepted(flags).warnings.map(({ message }) => message);
+    assert.deepEqual(
+      messages('--loadbalancer-ip-range=192.0.2.0/24,10.96.0.9-10.96.0.20', '--service-cluster-ip-range=10.96.0.0/16'),
+      [
+        '--loadbalancer-ip-range has 10.96.0.9-10.96.0.20, which overlaps with 10.96.0.0/16 of --service-cluster-ip-range: addresses in both are not served as load-balancer IPs; choose a range outside',
+      ],
+    );
+    const loose = messages('--loadbalancer-ip-range=10.0.0.0/8', '--strict-external-ip-validation=false');
+    assert.match(
+      loose.join(),
+      /has 10\.0\.0\.0\/8, which overlaps with 10\.96\.0\.0\/12 .*: an address in both may be a ClusterIP/,
+    );
+    assert.deepEqual(messages('--loadbalancer-ip-range=192.0.2.0/24,2001:db8::/120', '--enable-ipv6'), []);
+  });
+
   it('name flags that have no effect, with the reason', () => {
     const { warnings } = accepted(['--hairpin-mode', '--ipvs-sync-period=1m', '--enable-pprof']);
     assert.deepEqual(

@@ -5,6 +5,7 @@ import { Claims } from '../../../daemon/reconcile/claims.ts';
 import type { Fragment, OwnerKey } from '../../../daemon/reconcile/fragment.ts';
 import { routingModule } from '../../../modules/routing/module.ts';
 import type { RoutingOptions } from '../../../modules/routing/options.ts';
+import { addressPool, addressPools } from '../../fixtures/address-pools.ts';
 import {
   type Cluster,
   farNode,
@@ -97,6 +98,28 @@ describe('routing from one snapshot to the next', () => {
       'unicastRoute 77 192.168.2.4/32',
       'unicastRoute 77 192.168.2.5/32',
     ]);
+  });
+
+  it('a load-balancer address is announced as soon as a named pool holds it, and nothing else is planned anew', () => {
+    const module = routingModule(routingOptions({ ...ANNOUNCE, followsPools: true, loadBalancerIpRanges: [] }));
+    const lb = { clusterIPs: ips('10.96.0.12'), loadBalancerIPs: ips('192.0.2.7'), type: 'LoadBalancer' } as const;
+    const first = routingSnapshot({
+      services: [service('web'), service('lb', lb)],
+      slices: [slice('web', ['10.244.1.5']), slice('lb', ['10.244.1.5'])],
+    });
+    const before = module.plan(first).fragments;
+    const announced = (fragments: ReadonlyMap<OwnerKey, Fragment>): readonly string[] =>
+      fragments.get('Service default/lb')?.entries.map(({ key }) => key) ?? [];
+    assert.deepEqual(announced(before), ['10.96.0.12/32']);
+    const addressPoolsNow = addressPools([addressPool('web', ['192.0.2.0-192.0.2.9'])]);
+    const after = module.plan({ ...first, addressPools: addressPoolsNow }).fragments;
+    assert.deepEqual(announced(after), ['10.96.0.12/32', '192.0.2.7/32']);
+    for (const [owner, fragment] of before) if (owner !== 'Service default/lb') assert.equal(after.get(owner), fragment, owner);
+    assert.deepEqual(announced(module.plan(first).fragments), ['10.96.0.12/32']);
+    assert.deepEqual(
+      [true, false].map(followsPools => routingModule(routingOptions({ followsPools })).reads.includes('ConfigMap')),
+      [true, false],
+    );
   });
 
   it('a tunnel that two routes lead through goes with the last of them', () => {

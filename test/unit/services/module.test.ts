@@ -4,6 +4,7 @@ import type { Snapshot } from '../../../daemon/cluster/snapshot.ts';
 import type { IpAddress } from '../../../daemon/net/address.ts';
 import type { Fragment } from '../../../daemon/reconcile/fragment.ts';
 import { servicesModule } from '../../../modules/services/module.ts';
+import { addressPool, addressPools } from '../../fixtures/address-pools.ts';
 import { type Cluster, hostAddress, hostFacts, ips, node, service, slice, snapshot } from '../../fixtures/cluster.ts';
 import { renderFragment } from '../../fixtures/render-plan.ts';
 import { servicesOptions } from '../../fixtures/services-options.ts';
@@ -44,6 +45,25 @@ describe('the services module from one snapshot to the next', () => {
     services.set(keyOf(mail.meta), mail);
     const { fragments } = module.plan({ ...first, services });
     assert.deepEqual([...fragments.keys()].sort(), ['Module services', 'Service default/db', 'Service default/mail']);
+  });
+
+  it('serves a load-balancer address as soon as a named pool holds it, and plans no Service without such addresses anew', () => {
+    const module = servicesModule(servicesOptions({ followsPools: true, loadBalancerIpRanges: [] }));
+    const lb = service('lb', { clusterIPs: ips('10.96.0.12'), loadBalancerIPs: ips('192.0.2.7') });
+    const first = snapshot({ ...CLUSTER, services: [...(CLUSTER.services ?? []), lb] });
+    const before = module.plan(first).fragments;
+    const told = ({ diagnostics }: Fragment): string => diagnostics.map(({ message }) => message).join();
+    assert.match(told(fragmentOf(before, 'Service default/lb')), /192\.0\.2\.7 is rejected: --loadbalancer-ip-range is not set/);
+    const pools = addressPools([addressPool('web', ['192.0.2.0-192.0.2.9'])]);
+    const after = module.plan({ ...first, addressPools: pools }).fragments;
+    assert.match(renderFragment(fragmentOf(after, 'Service default/lb')), /192\.0\.2\.7/);
+    assert.equal(told(fragmentOf(after, 'Service default/lb')), '');
+    for (const name of ['web', 'db']) assert.equal(after.get(`Service default/${name}`), before.get(`Service default/${name}`));
+    const closed = addressPools([addressPool('web', ['192.0.2.0-192.0.2.9'], { autoAssign: false })]);
+    assert.equal(module.plan({ ...first, addressPools: closed }).fragments, after);
+    assert.deepEqual(module.plan(first).fragments.get('Service default/lb'), before.get('Service default/lb'));
+    assert.ok(module.reads.includes('ConfigMap'));
+    assert.ok(!servicesModule(servicesOptions()).reads.includes('ConfigMap'));
   });
 
   it('serves a Service as soon as it is no longer headless', () => {
