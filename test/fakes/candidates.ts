@@ -50,7 +50,7 @@ export class Proc implements Clock, ApiTransport {
     try {
       const response = await this.#api.request(request);
       await this.#running();
-      return response;
+      return { ...response, body: this.#heard(response.body) };
     } catch (thrown) {
       await this.#running();
       throw thrown;
@@ -59,6 +59,13 @@ export class Proc implements Clock, ApiTransport {
 
   close(): void {
     // The server is shared.
+  }
+
+  async *#heard(body: AsyncIterable<Buffer>): AsyncGenerator<Buffer, void> {
+    for await (const piece of body) {
+      await this.#running();
+      yield piece;
+    }
   }
 
   #running(): Promise<void> {
