@@ -83,8 +83,8 @@ export class AllocatorNode {
     this.candidate.process.freeze();
   }
 
-  thaw(): void {
-    this.candidate.process.thaw();
+  async thaw(): Promise<void> {
+    await this.candidate.process.thaw();
   }
 
   async stop(): Promise<void> {

@@ -82,11 +82,11 @@ describe('the election of the allocator', () => {
     // The periods have no common rhythm, so that they meet in every order.
     for (let step = 0; step < 3000; step++) {
       if (step % 41 === 0) all[(step / 41) % 3]?.process.freeze();
-      if (step % 97 === 0) for (const each of all) each.process.thaw();
+      if (step % 97 === 0) for (const each of all) await each.process.thaw();
       await clock.advance(500);
       assert.ok(leaders(all) <= 1, `step ${step}`);
     }
-    for (const each of all) each.process.thaw();
+    for (const each of all) await each.process.thaw();
     await clock.advance(40_000);
     assert.equal(leaders(all), 1);
     assert.ok(
