@@ -144,6 +144,12 @@ export class Daemon {
     this.#changed();
   }
 
+  /** We hand out load-balancer addresses from now on: what another one wrote meanwhile is to be read. */
+  elected(): void {
+    if (this.#reconciler.tables.includes('serviceStatus')) this.#reconciler.renew('serviceStatus');
+    this.#changed();
+  }
+
   /** The BGP speaker is another one, or answers again: nothing that was known of it counts. */
   speakerChanged(): void {
     for (const table of BGP_TABLES) if (this.#reconciler.tables.includes(table)) this.#reconciler.renew(table);

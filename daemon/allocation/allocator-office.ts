@@ -83,6 +83,7 @@ export class AllocatorOffice {
   async stop(): Promise<void> {
     this.#isStopped = true;
     this.#term++;
+    this.#leadership = { isLeader: false, reason: 'the allocator here has stopped' };
     const end = await this.writer.stop(STOP_MS);
     await this.#options.election.stop(end === 'settled' ? 'release' : 'keep');
   }

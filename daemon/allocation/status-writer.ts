@@ -280,8 +280,8 @@ function entryFor(
   addresses: readonly IpAddress[],
   wanted: ServiceStatus | undefined,
 ): ServiceStatus | undefined {
-  if (addresses.length === 0) return undefined;
   if (wanted !== undefined && sameAddresses(wanted.addresses, addresses)) return wanted;
+  if (addresses.length === 0) return undefined;
   return { namespace, name, uid, addresses, found: addresses };
 }
 

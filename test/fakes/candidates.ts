@@ -4,15 +4,17 @@ import { ApiObjects } from '../../daemon/cluster/api-objects.ts';
 import type { ApiRequest, ApiResponse, ApiTransport } from '../../daemon/cluster/transport.ts';
 import type { Clock } from '../../daemon/net/clock.ts';
 import type { Instant } from '../../daemon/net/instant.ts';
-import type { ManualClock } from './clock.ts';
+import { type ManualClock, settle } from './clock.ts';
 import type { MemoryApi } from './memory-api.ts';
 
 /** A process of its own: its timers and the answers to its requests come to it only while it runs. Its monotonic clock goes on. */
 export class Proc implements Clock, ApiTransport {
   readonly #clock: ManualClock;
   readonly #api: MemoryApi;
-  /** What is due as soon as it runs again, in order. */
-  #due: (() => void)[] | undefined;
+  /** By the clock: until then nothing comes on its watches. */
+  deafUntil = 0;
+  /** What came while it did not run, and which timers ran out. */
+  #frozen: { readonly heard: (() => void)[]; readonly timers: (() => void)[] } | undefined;
 
   constructor(clock: ManualClock, api: MemoryApi) {
     this.#clock = clock;
@@ -20,13 +22,17 @@ export class Proc implements Clock, ApiTransport {
   }
 
   freeze(): void {
-    this.#due ??= [];
+    this.#frozen ??= { heard: [], timers: [] };
   }
 
-  thaw(): void {
-    const due = this.#due ?? [];
-    this.#due = undefined;
-    for (const go of due) go();
+  /** What it heard comes before its timers, the worst order for who counts on these: a process may be stopped right between them. */
+  async thaw(): Promise<void> {
+    const { heard = [], timers = [] } = this.#frozen ?? {};
+    this.#frozen = undefined;
+    for (const go of heard) go();
+    await settle();
+    for (const go of timers) go();
+    await settle();
   }
 
   now(): Instant {
@@ -36,9 +42,11 @@ export class Proc implements Clock, ApiTransport {
   after(milliseconds: number, fire: () => void): () => void {
     let isCancelled = false;
     const cancel = this.#clock.after(milliseconds, () => {
-      this.#whenRunning(() => {
+      const go = (): void => {
         if (!isCancelled) fire();
-      });
+      };
+      if (this.#frozen === undefined) go();
+      else this.#frozen.timers.push(go);
     });
     return () => {
       isCancelled = true;
@@ -50,7 +58,7 @@ export class Proc implements Clock, ApiTransport {
     try {
       const response = await this.#api.request(request);
       await this.#running();
-      return response;
+      return { ...response, body: this.#heard(response.body, request.path.includes('watch=true')) };
     } catch (thrown) {
       await this.#running();
       throw thrown;
@@ -61,13 +69,20 @@ export class Proc implements Clock, ApiTransport {
     // The server is shared.
   }
 
-  #running(): Promise<void> {
-    return new Promise(resolve => this.#whenRunning(resolve));
+  async *#heard(body: AsyncIterable<Buffer>, isWatch: boolean): AsyncGenerator<Buffer, void> {
+    for await (const piece of body) {
+      const left = this.deafUntil - this.#clock.now();
+      if (isWatch && left > 0) await new Promise<void>(resolve => this.#clock.after(left, resolve));
+      await this.#running();
+      yield piece;
+    }
   }
 
-  #whenRunning(go: () => void): void {
-    if (this.#due === undefined) go();
-    else this.#due.push(go);
+  #running(): Promise<void> {
+    return new Promise(resolve => {
+      if (this.#frozen === undefined) resolve();
+      else this.#frozen.heard.push(resolve);
+    });
   }
 }
 

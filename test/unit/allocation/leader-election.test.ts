@@ -4,7 +4,6 @@ import { type LeaseRecord, recordOf } from '../../../daemon/allocation/lease-rec
 import { Candidate } from '../../fakes/candidates.ts';
 import { ManualClock, settle } from '../../fakes/clock.ts';
 import { MemoryApi } from '../../fakes/memory-api.ts';
-import type { ApiObject } from '../../fakes/object-store.ts';
 
 const NAME = 'kube-system/kube-router-lballoc';
 
@@ -83,11 +82,11 @@ describe('the election of the allocator', () => {
     // The periods have no common rhythm, so that they meet in every order.
     for (let step = 0; step < 3000; step++) {
       if (step % 41 === 0) all[(step / 41) % 3]?.process.freeze();
-      if (step % 97 === 0) for (const each of all) each.process.thaw();
+      if (step % 97 === 0) for (const each of all) await each.process.thaw();
       await clock.advance(500);
       assert.ok(leaders(all) <= 1, `step ${step}`);
     }
-    for (const each of all) each.process.thaw();
+    for (const each of all) await each.process.thaw();
     await clock.advance(40_000);
     assert.equal(leaders(all), 1);
     assert.ok(
@@ -294,9 +293,10 @@ describe('the election of the allocator', () => {
         ? Promise.resolve('network\n')
         : Promise.reject(new Error('ENOENT'));
     const none = (): Promise<string> => Promise.reject(new Error('ENOENT'));
-    assert.deepEqual(await leasePlace({ POD_NAMESPACE: 'own' }, read), { namespace: 'own', name: 'kube-router-lballoc' });
-    assert.equal((await leasePlace({}, read)).namespace, 'network');
-    assert.equal((await leasePlace({ POD_NAMESPACE: '' }, none)).namespace, 'kube-system');
-    assert.deepEqual([leaseIdentity({ POD_NAME: 'fairway-abc' }, 'n1'), leaseIdentity({}, 'n1')], ['fairway-abc', 'n1']);
+    assert.deepEqual(await leasePlace({ podNamespace: 'own' }, read), { namespace: 'own', name: 'kube-router-lballoc' });
+    assert.equal((await leasePlace({ podNamespace: undefined }, read)).namespace, 'network');
+    assert.equal((await leasePlace({ podNamespace: undefined }, none)).namespace, 'kube-system');
+    assert.equal(leaseIdentity({ podName: 'fairway-abc' }, 'n1'), 'fairway-abc');
+    assert.equal(leaseIdentity({ podName: undefined }, 'n1'), 'n1');
   });
 });
