@@ -194,7 +194,10 @@ async function hostOf(setting: Setting, parts: Parts): Promise<{ readonly host: 
     {
       clock,
       onChange: facts => parts.daemon?.hostChanged(facts),
-      onDisturbance: (what, goneRoutes) => parts.daemon?.disturbed(what, goneRoutes),
+      onDisturbance: (what, goneRoutes) => {
+        if (what === 'hostLinks') host.announceAgain();
+        parts.daemon?.disturbed(what, goneRoutes);
+      },
       onTrouble: error => {
         if (error === undefined) log.info('the host is followed again');
         else log.error(`the host is not followed: ${error.message}`, { code: error.code });

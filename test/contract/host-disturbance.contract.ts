@@ -39,6 +39,7 @@ describe('what happens on the host', () => {
         hostname: 'node-1',
         capabilities: () => capabilities,
         isOwnLink: name => name === 'kube-dummy-if' || isOverlayLink(name),
+        standingOf: () => "the host's",
         onChange: () => pictures++,
         onDisturbance: what => told.push(what),
         onTrouble: error => assert.equal(error, undefined),

@@ -54,6 +54,7 @@ async function follow() {
       hostname: 'node-1',
       capabilities: () => capabilities,
       isOwnLink: name => name === 'kube-dummy-if' || name.startsWith('tun-'),
+      standingOf: () => "the host's",
       onChange: facts => heard.push(facts),
       onDisturbance: (what, goneRoutes) => {
         disturbances.push(what);
