@@ -39,6 +39,18 @@ export async function lanDriver({ runner, clock, runFolder, log }: LanDriverOpti
   };
 }
 
+/** Where nothing is to be announced any more, and no module has the table. Gives how many addresses went; throws a FairwayError. */
+export async function giveBack(driver: Drivers['lanAddress'], signal: AbortSignal): Promise<number> {
+  const found = await driver.read(new Map(), signal);
+  const { failed } = await driver.apply(
+    [...found].map(([key, from]) => ({ op: 'delete', key, from })),
+    signal,
+  );
+  const [first] = failed.values();
+  if (first !== undefined) throw first;
+  return found.size;
+}
+
 function toldBy(log: Log): Pick<ConstructorParameters<typeof LanSecondLook>[0], 'onDuplicate' | 'onAlone' | 'onTrouble'> {
   return {
     onDuplicate: duplicate => {

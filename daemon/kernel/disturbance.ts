@@ -41,8 +41,8 @@ export class DisturbanceListener {
 
   /** What a line about a link or one of its addresses means; undefined for nothing. */
   hearLink(name: string, line: string): Disturbance | undefined {
-    const [, address, bits = ''] = ADDRESS.exec(line) ?? [];
-    if (address !== undefined) return this.#hearAddress(name, { text: address, bits, line });
+    const address = addressIn(name, line);
+    if (address !== undefined) return this.#hearAddress(address, line);
     // Ports of a bridge have no addresses to use; and that they leave it is printed as if they were deleted.
     if (PORT.test(line)) return undefined;
     const before = this.#states.get(name);
@@ -54,14 +54,35 @@ export class DisturbanceListener {
     return before !== now && this.#hasAddresses(name) ? 'hostLinks' : undefined;
   }
 
+  /** Whether a line may tell of something that is not of our doing. */
+  concernsHost(name: string, line: string): boolean {
+    const address = addressIn(name, line);
+    return address === undefined || this.#isHosts(address, line);
+  }
+
   /** Addresses of our own links are the table's. */
-  #hearAddress(link: string, { text, bits, line }: ShownAddress): Disturbance | undefined {
-    const address = parseAddress(text);
-    if (address === undefined || isLinkLocal(address) || this.#surroundings.isOwnLink(link)) return undefined;
-    const entry = { link, address, prefixLength: Number(bits) };
-    if (this.#surroundings.standingOf(entry) === "the host's")
-      return this.#isAddressChange(entry, line) ? 'hostLinks' : undefined;
-    return isLostAnnouncement(entry, this.#surroundings.standingOf(entry), line) ? 'lanAddresses' : undefined;
+  #hearAddress(entry: HostAddress, line: string): Disturbance | undefined {
+    if (isLinkLocal(entry.address) || this.#surroundings.isOwnLink(entry.link)) return undefined;
+    if (this.#isHosts(entry, line)) return this.#isAddressChange(entry, line) ? 'hostLinks' : undefined;
+    return this.#isLostAnnouncement(entry, line) ? 'lanAddresses' : undefined;
+  }
+
+  #isHosts(entry: HostAddress, line: string): boolean {
+    switch (this.#surroundings.standingOf(entry)) {
+      case "the host's":
+        return true;
+      case 'left':
+        return !line.startsWith(DELETED);
+      case 'ours':
+      case 'leaving':
+        return false;
+    }
+  }
+
+  /** Not the twin of an announcement, which goes by itself. */
+  #isLostAnnouncement(entry: HostAddress, line: string): boolean {
+    const isWhole = entry.prefixLength === HOST_BITS[familyOf(entry.address)];
+    return isWhole && line.startsWith(DELETED) && this.#surroundings.standingOf(entry) === 'ours';
   }
 
   /** A line may tell of new lifetimes only. */
@@ -108,15 +129,10 @@ export function linkState(flags: readonly string[]): LinkState {
   return flags.includes('NO-CARRIER') ? 'no carrier' : 'up';
 }
 
-interface ShownAddress {
-  readonly text: string;
-  readonly bits: string;
-  readonly line: string;
-}
-
-/** Not the twin of an announcement, which goes by itself. */
-function isLostAnnouncement({ address, prefixLength }: HostAddress, standing: AddressStanding, line: string): boolean {
-  return line.startsWith(DELETED) && standing === 'ours' && prefixLength === HOST_BITS[familyOf(address)];
+function addressIn(link: string, line: string): HostAddress | undefined {
+  const [, text = '', bits] = ADDRESS.exec(line) ?? [];
+  const address = parseAddress(text);
+  return address === undefined ? undefined : { link, address, prefixLength: Number(bits ?? HOST_BITS[familyOf(address)]) };
 }
 
 /** Making a link is no disturbance, nor bringing it up. */

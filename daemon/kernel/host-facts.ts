@@ -134,7 +134,7 @@ class Follower implements HostFactsSource {
       this.#disturbed(what);
       return;
     }
-    if (!this.#options.isOwnLink(link)) this.refresh();
+    if (!this.#options.isOwnLink(link) && this.#listener.concernsHost(link, line)) this.refresh();
     this.#disturbed(this.#listener.hearLink(link, line));
   }
 
@@ -222,6 +222,10 @@ class Follower implements HostFactsSource {
   }
 }
 
+function isOfHost(standing: AddressStanding): boolean {
+  return standing === "the host's" || standing === 'left';
+}
+
 /** The link that a line of `ip -o monitor link address route rule` is about: `8: eth0    inet ...`, `9: veth1@if2: <...`, `Deleted 9: ...`. */
 export function monitoredLink(line: string): string | undefined {
   return /^(?:Deleted )?[0-9]+: ([^\s:@]+)/.exec(line)?.[1];
@@ -238,7 +242,7 @@ function factsOf(host: Host, options: HostFactsOptions): HostFacts {
   return {
     hostname,
     capabilities: capabilities(),
-    addresses: host.addresses.filter(entry => !isOwnLink(entry.link) && standingOf(entry) === "the host's"),
+    addresses: host.addresses.filter(entry => !isOwnLink(entry.link) && isOfHost(standingOf(entry))),
     links: new Map([...host.links].filter(([link]) => !isOwnLink(link))),
   };
 }

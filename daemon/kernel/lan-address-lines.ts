@@ -7,7 +7,7 @@ import type { LanAddress } from '../reconcile/service-tables.ts';
 export const ANNOUNCING_BITS = 31;
 
 /** An address as it stands on a link. */
-export interface StandingAddress {
+export interface AddressOnLink {
   readonly address: IpAddress;
   /**
    * `held`: a host address in use, or whose uniqueness is being tested. `duplicate`: another host answered the test (RFC 4862, 5.4), it is in nobody's
@@ -62,7 +62,7 @@ export function answerRemovalLines({ address, link }: LanAddress): readonly stri
 }
 
 /** Of a line of `ip -o addr show`: `2: eth0    inet6 2001:db8::7/128 scope global dadfailed deprecated tentative noprefixroute \ ...`. */
-export function standingAddressOf(line: string): StandingAddress | undefined {
+export function standingAddressOf(line: string): AddressOnLink | undefined {
   const [, text = '', bits, flags = ''] = /^[0-9]+: \S+ +inet6? ([0-9a-f.:]+)\/([0-9]+) ([^\\]*)/.exec(line) ?? [];
   const address = parseAddress(text);
   if (address === undefined) return undefined;

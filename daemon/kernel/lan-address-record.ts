@@ -9,8 +9,11 @@ import { type LanAddress, lanAddressKey } from '../reconcile/service-tables.ts';
 import { ANNOUNCING_BITS } from './lan-address-lines.ts';
 import type { StateFile } from './state-file.ts';
 
-/** What an address on a link of the host is to us: put there by us; taken away by us, a moment ago maybe; or the host's own. */
-export type AddressStanding = 'ours' | 'given back' | "the host's";
+/**
+ * What an address on a link of the host is to us: put there by us; about to be taken away by us; taken away by us, so that one that is seen there is another's
+ * again; or the host's own.
+ */
+export type AddressStanding = 'ours' | 'leaving' | 'left' | "the host's";
 
 export class LanAddressRecord {
   readonly #file: StateFile;
@@ -18,7 +21,8 @@ export class LanAddressRecord {
   #entries: ReadonlyMap<string, LanAddress> = new Map();
   #written = '';
   /** Keys. */
-  readonly #givenBack = new Set<string>();
+  readonly #leaving = new Set<string>();
+  readonly #left = new Set<string>();
   #work: Promise<unknown> = Promise.resolve();
 
   constructor(file: StateFile) {
@@ -33,8 +37,9 @@ export class LanAddressRecord {
     const family = familyOf(address);
     if (prefixLength !== HOST_BITS[family] && !(family === 'ipv4' && prefixLength === ANNOUNCING_BITS)) return "the host's";
     const key = lanAddressKey({ link, address });
-    if (this.#givenBack.has(key)) return 'given back';
-    return this.#entries.has(key) ? 'ours' : "the host's";
+    if (this.#leaving.has(key)) return 'leaving';
+    if (this.#entries.has(key)) return 'ours';
+    return this.#left.has(key) ? 'left' : "the host's";
   }
 
   /** One work after another: what one has decided by the record is on the links before the next decides. */
@@ -61,28 +66,32 @@ export class LanAddressRecord {
 
   /** Before they are put on their links: a crash leaves none that nobody knows. Throws a FairwayError. */
   async add(entries: readonly LanAddress[]): Promise<void> {
-    for (const entry of entries) this.#givenBack.delete(lanAddressKey(entry));
+    for (const entry of entries) this.#left.delete(lanAddressKey(entry));
     this.#entries = new Map([...this.#entries, ...entries.map(entry => [lanAddressKey(entry), entry] as const)]);
     await this.#write();
   }
 
   /** They are about to be taken from their links. */
-  giveBack(keys: readonly string[]): void {
-    for (const key of keys) this.#givenBack.add(key);
+  startLeaving(keys: readonly string[]): void {
+    for (const key of keys) this.#leaving.add(key);
   }
 
   /** They are still there after all. */
   keep(keys: readonly string[]): void {
-    for (const key of keys) this.#givenBack.delete(key);
+    for (const key of keys) this.#leaving.delete(key);
   }
 
-  /** They are on their links no more, or were found not to be. Throws a FairwayError. */
+  /** They are on their links no more. Throws a FairwayError. */
   async remove(keys: readonly string[]): Promise<void> {
     this.forget(keys);
+    for (const key of keys) {
+      this.#leaving.delete(key);
+      this.#left.add(key);
+    }
     await this.#write();
   }
 
-  /** Likewise; the file follows with the next change. */
+  /** They were found not to be on their links; the file follows with the next change. */
   forget(keys: readonly string[]): void {
     const gone = new Set(keys);
     this.#entries = new Map([...this.#entries].filter(([key]) => !gone.has(key)));

@@ -6,10 +6,10 @@ import { type LanAddress, lanAddressKey } from '../reconcile/service-tables.ts';
 import type { CommandRunner } from './command.ts';
 import { applyBatch, textOf, withUsableLinks } from './ip-batch.ts';
 import {
+  type AddressOnLink,
   additionLines,
   announcementLines,
   removalLines,
-  type StandingAddress,
   standingAddressOf,
   twinRemovalLines,
 } from './lan-address-lines.ts';
@@ -23,7 +23,7 @@ export interface LanAddressOptions {
   readonly onAdded: (entries: readonly LanAddress[]) => void;
 }
 
-type StatesOfAddress = ReadonlySet<StandingAddress['state']>;
+type StatesOfAddress = ReadonlySet<AddressOnLink['state']>;
 /** By key. */
 export type Standing = ReadonlyMap<string, StatesOfAddress>;
 
@@ -51,7 +51,7 @@ export function lanAddressDriver({ runner, record, onAdded }: LanAddressOptions)
     });
     const deletedKeys = due.flatMap(({ op, key }) => (op === 'delete' ? [key] : []));
     const added = due.flatMap(change => (change.op === 'delete' ? [] : [change.to]));
-    record.giveBack(deletedKeys);
+    record.startLeaving(deletedKeys);
     await record.add(added);
     const readAnew = async (again: AbortSignal): Promise<ReadonlyMap<string, LanAddress>> =>
       foundOf(await standingOn(runner, linksOf([...record.entries.values()]), again));
@@ -93,7 +93,7 @@ export function lanAddressDriver({ runner, record, onAdded }: LanAddressOptions)
 
 /** What stands on these links, by key; a link that is not there has nothing. Throws a FairwayError. */
 export async function standingOn(runner: CommandRunner, links: readonly string[], signal: AbortSignal): Promise<Standing> {
-  const standing = new Map<string, Set<StandingAddress['state']>>();
+  const standing = new Map<string, Set<AddressOnLink['state']>>();
   for (const link of links) {
     const argv = ['ip', '-o', 'addr', 'show', 'dev', link] as const;
     const onLine = (line: string): void => {
