@@ -35,10 +35,11 @@ const BGP_TABLES: readonly TableName[] = ['bgpServer', 'bgpPolicy', 'bgpPath', '
 
 /** What goes with what: a link takes its addresses and the routes that lead over it. */
 const DISTURBED_TABLES: Readonly<Record<Disturbance, readonly TableName[]>> = {
-  hostLinks: ['link', 'bridgePort', 'unicastRoute', 'rule'],
+  hostLinks: ['link', 'bridgePort', 'lanAddress', 'unicastRoute', 'rule'],
   ownLinks: ['link', 'address', 'route', 'unicastRoute'],
   routes: ['unicastRoute'],
   rules: ['rule', 'markDelivery'],
+  lanAddresses: ['lanAddress'],
 };
 
 /** Sets and chains that nothing uses any more go along with other changes, or after this many milliseconds: they need no process of their own. */

@@ -19,6 +19,7 @@ export const ERROR_CODES = {
   FW_COMMAND_FAILED: 'A tool ended with an error; the message holds what it said.',
   FW_COMMAND_TIMEOUT: 'A tool did not end in time and was killed.',
   FW_COMMAND_REFUSED: 'The kernel refused one entry; the message names the entry and what the tool said of it.',
+  FW_LAN_DUPLICATE: 'Another host of the local network answers for an address that this node announces; the message names both.',
   FW_BGP_UNREACHABLE: 'gobgpd does not answer; it is started again or called again, what BGP taught us stays in force meanwhile.',
   FW_BGP_REFUSED: 'gobgpd refused one entry; the message names the entry and what it said of it.',
   FW_PLAN_FAILED: 'A module threw while planning (a defect): its last plan stays in force.',

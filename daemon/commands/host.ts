@@ -29,6 +29,7 @@ import type { Clock } from '../net/clock.ts';
 import type { Drivers } from '../reconcile/reconciler.ts';
 import { isOverlayLink } from '../reconcile/routing-tables.ts';
 import type { BgpAccess } from './bgp-access.ts';
+import { type LanDriver, lanDriver } from './lan-driver.ts';
 import { runFolderOf } from './run-folder.ts';
 import {
   elsewhere,
@@ -60,6 +61,10 @@ export interface Host {
   readonly otherIptables: Drivers['iptables'];
   /** Of the port that BGP listens on. */
   readonly bgpGate: PortGate;
+  /** What an address on a link of the host is to us. */
+  readonly standingOf: LanDriver['standingOf'];
+  /** Tells the local network once more what this node answers for. */
+  readonly announceAgain: LanDriver['announceAgain'];
   /** Ends what drivers do by themselves. */
   readonly closeDrivers: ServiceDrivers['close'];
   readonly draining: ServiceDrivers['draining'];
@@ -112,17 +117,28 @@ export async function openHost(options: HostOptions, signal: AbortSignal): Promi
   const speaking = { ...bgp, gate: bgpGate };
   const runFolder = runFolderOf(options.nodeName);
   const {
-    close: closeDrivers,
+    close: closeServices,
     draining,
     ...ofServices
-  } = serviceDrivers({ config, runner, clock, runFolder, hooks: options.services });
+  } = serviceDrivers({
+    config,
+    runner,
+    clock,
+    runFolder,
+    hooks: options.services,
+  });
+  const lan = await lanDriver({ runner, clock, runFolder, log: options.services?.log });
   const ip = { runner, ownLinks: OWN_LINKS };
   return {
     runner,
     abilities,
     lookAgain: async again => abilities.learn(await probeHost({ runner, files }, again)),
     bgpGate,
-    closeDrivers,
+    standingOf: lan.standingOf,
+    announceAgain: lan.announceAgain,
+    closeDrivers: async () => {
+      await Promise.all([closeServices(), lan.close()]);
+    },
     draining,
     otherIptables: iptablesOf(otherFlavour(abilities.iptables)),
     drivers: {
@@ -145,7 +161,7 @@ export async function openHost(options: HostOptions, signal: AbortSignal): Promi
       fouPort: fouDriver({ runner, configuredPort: config.overlayEncapPort }),
       unicastRoute: unicastRouteDriver({ runner }),
       rule: ruleDriver({ runner }),
-      lanAddress: elsewhere(),
+      lanAddress: lan.lanAddress,
       serviceStatus: options.serviceStatus ?? elsewhere(),
       cniConfig: cniConfigDriver({ files: cniFiles({ pluginFolders: PLUGIN_FOLDERS }) }),
       bgpServer: bgpServerDriver(speaking),
@@ -158,7 +174,7 @@ export async function openHost(options: HostOptions, signal: AbortSignal): Promi
 
 /** The host's addresses and links, now and whenever they change. */
 export function followHost(
-  { runner, abilities }: Host,
+  { runner, abilities, standingOf }: Host,
   hooks: Pick<HostFactsOptions, 'clock' | 'onChange' | 'onDisturbance' | 'onTrouble'>,
   signal: AbortSignal,
 ): Promise<HostFactsSource> {
@@ -166,7 +182,7 @@ export function followHost(
   // Virtual addresses that kube-proxy left are no reason to keep them off our own link: it takes them over before that one goes.
   const isOwnLink = (name: string): boolean =>
     OWN_LINKS.has(name) || name === PROBE_LINK || name === KUBE_PROXY.dummy || isOverlayLink(name);
-  return followHostFacts({ runner, hostname: hostname(), capabilities, isOwnLink, ...hooks }, signal);
+  return followHostFacts({ runner, hostname: hostname(), capabilities, isOwnLink, standingOf, ...hooks }, signal);
 }
 
 function otherFlavour(tools: IptablesTools): IptablesTools {

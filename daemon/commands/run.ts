@@ -3,7 +3,7 @@ import { setImmediate as breathe } from 'node:timers/promises';
 import type { HostFacts } from '../cluster/snapshot.ts';
 import { PREDECESSORS } from '../config/options-commands.ts';
 import { Daemon } from '../daemon.ts';
-import { messageOf } from '../errors.ts';
+import { asFairwayError, messageOf } from '../errors.ts';
 import type { HostFactsSource } from '../kernel/host-facts.ts';
 import { setTimeouts } from '../kernel/ipvsadm.ts';
 import { programFolders } from '../kernel/process-runner.ts';
@@ -28,6 +28,7 @@ import { controlPages } from './control-pages.ts';
 import { followHost, type Host, openHost } from './host.ts';
 import type { Invocation } from './invocation.ts';
 import { lookForLacks, tellFullFlowTable, tellLacks } from './lacks.ts';
+import { giveBack } from './lan-driver.ts';
 import { measure, measuresOf, metricsStatus, openMetrics } from './measure.ts';
 import { enabledModules } from './modules.ts';
 import { requireRoot } from './privilege.ts';
@@ -101,6 +102,7 @@ export async function run(invocation: Invocation): Promise<number> {
       log.error(`the IPVS timeouts stay as they are: ${messageOf(thrown)}`);
     });
   if (bgp !== undefined && isBgpCertain(config)) await bgp.precede();
+  if (!modules.some(({ writes }) => writes.includes('lanAddress'))) await giveBackAnnounced(setting, host);
   notices?.start();
   daemon.start();
   allocation.office?.start();
@@ -213,7 +215,10 @@ async function hostOf(setting: Setting, parts: Parts): Promise<{ readonly host: 
     {
       clock,
       onChange: facts => parts.daemon?.hostChanged(facts),
-      onDisturbance: (what, goneRoutes) => parts.daemon?.disturbed(what, goneRoutes),
+      onDisturbance: (what, goneRoutes) => {
+        if (what === 'hostLinks') host.announceAgain();
+        parts.daemon?.disturbed(what, goneRoutes);
+      },
       onTrouble: error => {
         if (error === undefined) log.info('the host is followed again');
         else log.error(`the host is not followed: ${error.message}`, { code: error.code });
@@ -222,6 +227,17 @@ async function hostOf(setting: Setting, parts: Parts): Promise<{ readonly host: 
     signal,
   );
   return { host, follower };
+}
+
+/** An earlier run may have announced what this one does not: it would go on being answered for here, beside its new owner. */
+async function giveBackAnnounced({ log, signal }: Setting, host: Host): Promise<void> {
+  try {
+    const count = await giveBack(host.drivers.lanAddress, signal);
+    if (count > 0) log.info('addresses that an earlier run announced on the local network were given back', { count });
+  } catch (thrown) {
+    const { code, message } = asFairwayError(thrown, 'FW_COMMAND_FAILED');
+    log.error(`addresses that an earlier run announced on the local network stay: ${message}; see fairway cleanup`, { code });
+  }
 }
 
 /** Undefined where no module speaks BGP. */

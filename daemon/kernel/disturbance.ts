@@ -1,17 +1,20 @@
 /** Which lines of `ip monitor` tell that something we rely on went, or came back: a link that flapped, a route of ours that somebody deleted. */
 import type { Disturbance } from '../cluster/disturbance.ts';
 import type { HostAddress } from '../cluster/snapshot.ts';
-import { isLinkLocal, parseAddress } from '../net/address.ts';
+import { familyOf, HOST_BITS, isLinkLocal, parseAddress } from '../net/address.ts';
 import { MAIN_TABLE, ROUTE_PROTOCOL, unicastRouteKey } from '../reconcile/routing-tables.ts';
+import type { AddressStanding } from './lan-address-record.ts';
 import { shownRouteOf } from './unicast-route-line.ts';
 
-export const DISTURBANCES: readonly Disturbance[] = ['hostLinks', 'ownLinks', 'routes', 'rules'];
+export const DISTURBANCES: readonly Disturbance[] = ['hostLinks', 'ownLinks', 'routes', 'rules', 'lanAddresses'];
 
 /** What is read of a link's flags: routes leave the kernel with the first step down, the other two say what they are worth. */
 export type LinkState = 'up' | 'no carrier' | 'down';
 
 export interface DisturbanceSurroundings {
   readonly isOwnLink: (name: string) => boolean;
+  /** What an address on a link of the host is to us. */
+  readonly standingOf: (entry: HostAddress) => AddressStanding;
   /** As last read. */
   readonly addresses: () => readonly HostAddress[];
 }
@@ -38,8 +41,8 @@ export class DisturbanceListener {
 
   /** What a line about a link or one of its addresses means; undefined for nothing. */
   hearLink(name: string, line: string): Disturbance | undefined {
-    const address = ADDRESS.exec(line)?.[1];
-    if (address !== undefined) return this.#isAddressChange(name, address, line) ? 'hostLinks' : undefined;
+    const address = addressIn(name, line);
+    if (address !== undefined) return this.#hearAddress(address, line);
     // Ports of a bridge have no addresses to use; and that they leave it is printed as if they were deleted.
     if (PORT.test(line)) return undefined;
     const before = this.#states.get(name);
@@ -51,10 +54,39 @@ export class DisturbanceListener {
     return before !== now && this.#hasAddresses(name) ? 'hostLinks' : undefined;
   }
 
-  /** Addresses of our own links are the table's. A line may tell of new lifetimes only. */
-  #isAddressChange(link: string, text: string, line: string): boolean {
-    const address = parseAddress(text);
-    if (address === undefined || isLinkLocal(address) || this.#surroundings.isOwnLink(link)) return false;
+  /** Whether a line may tell of something that is not of our doing. */
+  concernsHost(name: string, line: string): boolean {
+    const address = addressIn(name, line);
+    return address === undefined || this.#isHosts(address, line);
+  }
+
+  /** Addresses of our own links are the table's. */
+  #hearAddress(entry: HostAddress, line: string): Disturbance | undefined {
+    if (isLinkLocal(entry.address) || this.#surroundings.isOwnLink(entry.link)) return undefined;
+    if (this.#isHosts(entry, line)) return this.#isAddressChange(entry, line) ? 'hostLinks' : undefined;
+    return this.#isLostAnnouncement(entry, line) ? 'lanAddresses' : undefined;
+  }
+
+  #isHosts(entry: HostAddress, line: string): boolean {
+    switch (this.#surroundings.standingOf(entry)) {
+      case "the host's":
+        return true;
+      case 'left':
+        return !line.startsWith(DELETED);
+      case 'ours':
+      case 'leaving':
+        return false;
+    }
+  }
+
+  /** Not the twin of an announcement, which goes by itself. */
+  #isLostAnnouncement(entry: HostAddress, line: string): boolean {
+    const isWhole = entry.prefixLength === HOST_BITS[familyOf(entry.address)];
+    return isWhole && line.startsWith(DELETED) && this.#surroundings.standingOf(entry) === 'ours';
+  }
+
+  /** A line may tell of new lifetimes only. */
+  #isAddressChange({ link, address }: HostAddress, line: string): boolean {
     const isKnown = this.#surroundings.addresses().some(known => known.link === link && known.address === address);
     return line.startsWith(DELETED) || !isKnown;
   }
@@ -67,7 +99,7 @@ export class DisturbanceListener {
 
 const DELETED = 'Deleted ';
 /** `8: eth0    inet 192.0.2.1/24 ...`, `8: eth0    inet 192.0.2.1 peer 192.0.2.2/32 ...`. */
-const ADDRESS = /^(?:Deleted )?[0-9]+: \S+\s+inet6? ([0-9a-f.:]+)/;
+const ADDRESS = /^(?:Deleted )?[0-9]+: \S+\s+inet6? ([0-9a-f.:]+)(?: peer [0-9a-f.:]+)?(?:\/([0-9]+))?/;
 const PORT = / master \S/;
 const FLAGS = /^[0-9]+: \S+: <([^>]*)>/;
 /** `Deleted 10.1.0.0/24 via 192.0.2.9 dev eth0 proto 70 metric 32070`. */
@@ -95,6 +127,12 @@ export function goneRouteOf(line: string): string | undefined {
 export function linkState(flags: readonly string[]): LinkState {
   if (!flags.includes('UP')) return 'down';
   return flags.includes('NO-CARRIER') ? 'no carrier' : 'up';
+}
+
+function addressIn(link: string, line: string): HostAddress | undefined {
+  const [, text = '', bits] = ADDRESS.exec(line) ?? [];
+  const address = parseAddress(text);
+  return address === undefined ? undefined : { link, address, prefixLength: Number(bits ?? HOST_BITS[familyOf(address)]) };
 }
 
 /** Making a link is no disturbance, nor bringing it up. */

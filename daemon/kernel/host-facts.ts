@@ -6,6 +6,7 @@ import { parseAddress } from '../net/address.ts';
 import type { Clock } from '../net/clock.ts';
 import type { CommandRunner } from './command.ts';
 import { DISTURBANCES, DisturbanceListener, disturbanceOf, goneRouteOf, type LinkState, linkState } from './disturbance.ts';
+import type { AddressStanding } from './lan-address-record.ts';
 
 export interface HostFactsOptions {
   readonly runner: CommandRunner;
@@ -15,6 +16,11 @@ export interface HostFactsOptions {
   readonly capabilities: () => Capabilities;
   /** Whether a link is one that we make and fill ourselves: neither it nor its addresses are facts about the host. */
   readonly isOwnLink: (name: string) => boolean;
+  /**
+   * What an address on a link of the host is to us. One that we put there, to answer for it on the local network, is no fact about the host either: no
+   * connection comes from it, no node port is on it, and nobody knows the node by it.
+   */
+  readonly standingOf: (entry: HostAddress) => AddressStanding;
   /** Called with every new picture; never for one equal to the last. */
   readonly onChange: (facts: HostFacts) => void;
   /**
@@ -72,8 +78,8 @@ class Follower implements HostFactsSource {
   constructor(options: HostFactsOptions, host: Host, signal: AbortSignal) {
     this.#options = options;
     this.#facts = factsOf(host, options);
-    const { isOwnLink } = options;
-    this.#listener = new DisturbanceListener({ isOwnLink, addresses: () => this.#facts.addresses }, host.states);
+    const { isOwnLink, standingOf } = options;
+    this.#listener = new DisturbanceListener({ isOwnLink, standingOf, addresses: () => this.#facts.addresses }, host.states);
     this.#signal = AbortSignal.any([signal, this.#stopping.signal]);
     this.#monitoring = this.#monitor();
   }
@@ -128,7 +134,7 @@ class Follower implements HostFactsSource {
       this.#disturbed(what);
       return;
     }
-    if (!this.#options.isOwnLink(link)) this.refresh();
+    if (!this.#options.isOwnLink(link) && this.#listener.concernsHost(link, line)) this.refresh();
     this.#disturbed(this.#listener.hearLink(link, line));
   }
 
@@ -216,6 +222,10 @@ class Follower implements HostFactsSource {
   }
 }
 
+function isOfHost(standing: AddressStanding): boolean {
+  return standing === "the host's" || standing === 'left';
+}
+
 /** The link that a line of `ip -o monitor link address route rule` is about: `8: eth0    inet ...`, `9: veth1@if2: <...`, `Deleted 9: ...`. */
 export function monitoredLink(line: string): string | undefined {
   return /^(?:Deleted )?[0-9]+: ([^\s:@]+)/.exec(line)?.[1];
@@ -228,11 +238,11 @@ interface Host {
 }
 
 function factsOf(host: Host, options: HostFactsOptions): HostFacts {
-  const { hostname, capabilities, isOwnLink } = options;
+  const { hostname, capabilities, isOwnLink, standingOf } = options;
   return {
     hostname,
     capabilities: capabilities(),
-    addresses: host.addresses.filter(({ link }) => !isOwnLink(link)),
+    addresses: host.addresses.filter(entry => !isOwnLink(entry.link) && isOfHost(standingOf(entry))),
     links: new Map([...host.links].filter(([link]) => !isOwnLink(link))),
   };
 }

@@ -82,6 +82,10 @@ export function podTunnelKey({ pod, vip }: PodTunnel): string {
   return `${pod} ${vip}`;
 }
 
+export function lanAddressKey({ address, link }: LanAddress): string {
+  return `${address} ${link}`;
+}
+
 const NOTHING: readonly never[] = [];
 
 /** The part of `TABLES` for these tables. */
@@ -103,7 +107,7 @@ export const SERVICE_TABLES: { readonly [K in keyof ServiceTableTypes]: TableDef
     requires: () => NOTHING,
   },
   lanAddress: {
-    key: ({ address, link }) => `${address} ${link}`,
+    key: lanAddressKey,
     same: () => true,
     requires: () => NOTHING,
   },

@@ -4,9 +4,13 @@ import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
 import type { Disturbance } from '../../daemon/cluster/disturbance.ts';
 import { followHostFacts, type HostFactsSource } from '../../daemon/kernel/host-facts.ts';
+import { lanAddressDriver } from '../../daemon/kernel/lan-address.ts';
+import { LanAddressRecord } from '../../daemon/kernel/lan-address-record.ts';
 import { processRunner } from '../../daemon/kernel/process-runner.ts';
+import { mustParseAddress } from '../../daemon/net/address.ts';
 import { systemClock } from '../../daemon/net/clock.ts';
 import { isOverlayLink } from '../../daemon/reconcile/routing-tables.ts';
+import { lanAddressKey } from '../../daemon/reconcile/service-tables.ts';
 import { ALL_CAPABILITIES as capabilities } from '../fixtures/cluster.ts';
 
 const TUNNEL = 'tun-0123456789a';
@@ -20,6 +24,11 @@ function ip(args: string, input = ''): void {
 }
 
 const pause = (milliseconds: number): Promise<void> => new Promise(resolve => setTimeout(resolve, milliseconds));
+
+const never = new AbortController().signal;
+const record = new LanAddressRecord({ read: async () => undefined, write: async () => undefined });
+const lan = lanAddressDriver({ runner, record, onAdded: () => undefined });
+const announced = ['192.0.2.100', '2001:db8:7::100'].map(text => ({ link: 'eth7', address: mustParseAddress(text) }));
 
 describe('what happens on the host', () => {
   const told: Disturbance[] = [];
@@ -39,6 +48,7 @@ describe('what happens on the host', () => {
         hostname: 'node-1',
         capabilities: () => capabilities,
         isOwnLink: name => name === 'kube-dummy-if' || isOverlayLink(name),
+        standingOf: entry => record.standingOf(entry),
         onChange: () => pictures++,
         onDisturbance: what => told.push(what),
         onTrouble: error => assert.equal(error, undefined),
@@ -104,6 +114,28 @@ describe('what happens on the host', () => {
     assert.deepEqual(await after500(), ['ownLinks']);
     ip(`link del ${TUNNEL}`);
     assert.deepEqual(await after500(), ['ownLinks', 'ownLinks']);
+  });
+
+  it('is nothing where we announce an address on its link and give it back; it is noticed where another takes it away', async () => {
+    const failed = async (op: 'create' | 'delete'): Promise<number> => {
+      const changes = announced.map(entry => {
+        const key = lanAddressKey(entry);
+        return op === 'create' ? { op, key, to: entry } : { op, key, from: entry };
+      });
+      return (await lan.apply(changes, never)).failed.size;
+    };
+    assert.equal(await failed('create'), 0);
+    assert.deepEqual(await after500(), []);
+    assert.equal(await failed('delete'), 0);
+    assert.deepEqual(await after500(), []);
+    assert.equal(await failed('create'), 0);
+    ip('addr del 192.0.2.100/32 dev eth7');
+    assert.deepEqual(await after500(), ['lanAddresses']);
+    assert.equal(await failed('create'), 0);
+    source.refresh();
+    await after500();
+    assert.equal(pictures, 0);
+    assert.equal(await failed('delete'), 0);
   });
 
   it('is nothing where a pod starts and ends', async () => {

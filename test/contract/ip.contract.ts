@@ -199,6 +199,7 @@ describe('what the host is like', () => {
         hostname: 'node-1',
         capabilities: () => capabilities,
         isOwnLink: name => ownLinks.has(name),
+        standingOf: () => "the host's",
         onChange: facts => heard(facts),
         onDisturbance: () => undefined,
         onTrouble: error => error !== undefined && troubles.push(error),

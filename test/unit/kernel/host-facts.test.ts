@@ -5,6 +5,7 @@ import { FairwayError } from '../../../daemon/errors.ts';
 import { probeHost } from '../../../daemon/kernel/capabilities.ts';
 import type { CommandResult, CommandRunner } from '../../../daemon/kernel/command.ts';
 import { followHostFacts, monitoredLink, parseHost } from '../../../daemon/kernel/host-facts.ts';
+import type { AddressStanding } from '../../../daemon/kernel/lan-address-record.ts';
 import { ManualClock } from '../../fakes/clock.ts';
 import { ALL_CAPABILITIES as capabilities } from '../../fixtures/cluster.ts';
 
@@ -47,6 +48,7 @@ async function follow() {
   const troubles: (string | undefined)[] = [];
   const disturbances: Disturbance[] = [];
   const gone: (readonly string[] | undefined)[] = [];
+  const standing = new Map<string, AddressStanding>();
   const source = await followHostFacts(
     {
       runner: host,
@@ -54,6 +56,8 @@ async function follow() {
       hostname: 'node-1',
       capabilities: () => capabilities,
       isOwnLink: name => name === 'kube-dummy-if' || name.startsWith('tun-'),
+      standingOf: ({ link, address, prefixLength }) =>
+        link === 'eth0' && prefixLength >= 31 ? (standing.get(address) ?? "the host's") : "the host's",
       onChange: facts => heard.push(facts),
       onDisturbance: (what, goneRoutes) => {
         disturbances.push(what);
@@ -65,7 +69,7 @@ async function follow() {
   );
   await clock.advance(1000);
   await clock.advance(100);
-  return { host, clock, heard, troubles, disturbances, gone, source };
+  return { host, clock, heard, troubles, disturbances, gone, standing, source };
 }
 
 describe('what the host is like', () => {
@@ -121,6 +125,38 @@ describe('what the host is like', () => {
     await clock.advance(100);
     assert.deepEqual([...source.facts.links.keys()], ['lo', 'eth0']);
     assert.equal(source.facts.addresses.length, 2);
+    await source.stop();
+  });
+
+  it('does not count what we announce on a link of the host, nor is disturbed by it; its loss by another hand is told', async () => {
+    const { host, clock, heard, disturbances, standing, source } = await follow();
+    const readings = host.readings;
+    host.addresses['eth0'] = ['192.0.2.1/24', '192.0.2.7/31', '192.0.2.7/32'];
+    standing.set('192.0.2.7', 'ours');
+    for (const text of ['192.0.2.7/32 scope global', '192.0.2.7/31 scope link noprefixroute'])
+      host.say(`2: eth0    inet ${text} eth0`);
+    host.say('Deleted 2: eth0    inet 192.0.2.7/31 scope link noprefixroute eth0');
+    await clock.advance(1000);
+    assert.equal(host.readings, readings, 'an announcement is no reason to read');
+    source.refresh();
+    await clock.advance(100);
+    assert.deepEqual([heard, disturbances], [[], []]);
+    for (const gone of ['leaving', 'left'] as const) {
+      standing.set('192.0.2.7', gone);
+      host.say('Deleted 2: eth0    inet 192.0.2.7/32 scope global eth0');
+    }
+    await clock.advance(100);
+    assert.deepEqual(disturbances, []);
+    standing.set('192.0.2.7', 'ours');
+    host.say('Deleted 2: eth0    inet 192.0.2.7/32 scope global eth0');
+    await clock.advance(100);
+    assert.deepEqual(disturbances, ['lanAddresses']);
+    standing.set('192.0.2.7', 'left');
+    host.addresses['eth0'] = ['192.0.2.1/24', '192.0.2.7/32'];
+    host.say('2: eth0    inet 192.0.2.7/32 scope global eth0');
+    await clock.advance(100);
+    assert.equal(heard.at(-1)?.addresses.at(-1)?.address, '192.0.2.7', 'put there by another');
+    assert.deepEqual(disturbances, ['lanAddresses', 'hostLinks']);
     await source.stop();
   });
 
@@ -329,7 +365,7 @@ describe('what happens on the host without a trace in its picture', () => {
     assert.equal(host.monitors.length, 2);
     assert.deepEqual(disturbances, []);
     await clock.advance(1100);
-    assert.deepEqual(disturbances, ['hostLinks', 'ownLinks', 'routes', 'rules']);
+    assert.deepEqual(disturbances, ['hostLinks', 'ownLinks', 'routes', 'rules', 'lanAddresses']);
     assert.deepEqual(gone, [undefined]);
     await source.stop();
   });
