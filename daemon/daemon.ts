@@ -139,9 +139,8 @@ export class Daemon {
     this.#changed();
   }
 
-  /** What is known of the allocation of load-balancer addresses is now other. `elected`: it is for us to hand them out, and what was believed is of before. */
-  allocationChanged(how: 'elected' | 'progress'): void {
-    if (how === 'elected') this.#reconciler.renew('serviceStatus');
+  /** Somebody else hands out load-balancer addresses, or what was handed over fared otherwise than thought. */
+  allocationChanged(): void {
     this.#changed();
   }
 

@@ -62,12 +62,12 @@ async function allocationAlone(options: AllocationOptions): Promise<OpenedAlloca
 
 async function allocationByElection(options: AllocationOptions, transport: ApiTransport): Promise<AllocatorOffice> {
   const { invocation, cluster, clock, log } = options;
-  const { environment, nodeName } = invocation;
+  const { config, nodeName } = invocation;
   const objects = new ApiObjects({ transport, clock });
   const election = new LeaderElection({
     objects,
-    lease: await leasePlace(environment, path => readFile(path, 'utf8')),
-    identity: leaseIdentity(environment, nodeName),
+    lease: await leasePlace(config.environment, path => readFile(path, 'utf8')),
+    identity: leaseIdentity(config.environment, nodeName),
     clock,
     wallNow,
     random: Math.random,
@@ -104,8 +104,8 @@ function common({ clock, log, daemon }: AllocationOptions): Omit<AllocatorOffice
       // What stays wrong is a diagnostic of the Service.
       failed: () => undefined,
     },
-    onElected: () => daemon()?.allocationChanged('elected'),
-    onChange: () => daemon()?.allocationChanged('progress'),
+    onElected: () => daemon()?.elected(),
+    onChange: () => daemon()?.allocationChanged(),
   };
 }
 

@@ -56,6 +56,7 @@ export class AllocatorNode {
     });
     this.daemon = new Daemon({
       nodeName: name,
+      poolsKey: '',
       modules: [allocator],
       drivers: { ...fakeTables(), serviceStatus: this.office.writer },
       source,
