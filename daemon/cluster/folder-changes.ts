@@ -41,20 +41,22 @@ export class FolderChanges {
   /** Resolves when it is time to look, or at the stop. */
   async next(signal: AbortSignal): Promise<void> {
     const { clock, pollMs = POLL_MS, settleMs = SETTLE_MS } = this.#options;
-    const { promise, resolve: wake } = Promise.withResolvers<void>();
+    const due = Promise.withResolvers<undefined>();
+    const wake = (): void => {
+      due.resolve(undefined);
+    };
     let cancelSettle = (): void => undefined;
     const settle = (): void => {
       cancelSettle();
       cancelSettle = clock.after(settleMs, wake);
     };
     const cancelPoll = clock.after(pollMs, wake);
-    const stop = (): void => wake();
-    signal.addEventListener('abort', stop);
+    signal.addEventListener('abort', wake);
     this.#noticeChange = settle;
     if (this.#isDirty) settle();
     if (signal.aborted) wake();
-    await promise;
-    signal.removeEventListener('abort', stop);
+    await due.promise;
+    signal.removeEventListener('abort', wake);
     this.#noticeChange = () => undefined;
     cancelPoll();
     cancelSettle();

@@ -133,7 +133,7 @@ pools:
     ['pools: [web]', /^pools\[\]: "web": not a pool/],
   ];
   for (const [text, expected] of UNKNOWN) {
-    it(`of ${JSON.stringify(text) ?? 'no text'} are not known`, () => {
+    it(`of ${text === undefined ? 'no text' : JSON.stringify(text)} are not known`, () => {
       const { pools, unreadable, told } = read(text);
       assert.deepEqual([pools, unreadable], [[], undefined]);
       assert.match(told[0] ?? '', expected);

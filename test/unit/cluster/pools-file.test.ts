@@ -171,8 +171,7 @@ describe('looking at a folder again and again', () => {
       changes.watch();
       const next = changes.next(stop.signal);
       assert.equal(getEventListeners(stop.signal, 'abort').length, 1);
-      clock.advance(1000);
-      await next;
+      await Promise.all([clock.advance(1000), next]);
     }
     assert.equal(getEventListeners(stop.signal, 'abort').length, 0);
   });
