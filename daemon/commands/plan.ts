@@ -137,7 +137,9 @@ async function plannedAnew(invocation: Invocation): Promise<Planned> {
     const tables = await reconciler.examine(signal);
     const facts = { store, nodeName, host: follower.facts, poolsKey: config.loadbalancerPools };
     const wrong = [...storeDiagnostics(facts), ...reconciler.diagnostics()].map(({ message }) => message);
-    return { tables, complaints: [...observer.complaints, ...wrong] };
+    // A broken file is one trouble of all kinds.
+    const degraded = new Set(store.degradations().values());
+    return { tables, complaints: [...degraded, ...observer.complaints, ...wrong] };
   } finally {
     await Promise.all([source.stop(), follower.stop()]);
     bgp.close();
