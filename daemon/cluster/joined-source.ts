@@ -13,7 +13,7 @@ export class JoinedSource implements ClusterSource {
   }
 
   async relist(kind: Kind): Promise<void> {
-    await Promise.all(this.#sources.map(source => source.relist?.(kind)));
+    await Promise.all(this.#sources.map(async source => source.relist?.(kind)));
   }
 
   async stop(): Promise<void> {

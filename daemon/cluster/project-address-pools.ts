@@ -89,12 +89,9 @@ function listOf(text: string, place: string, read: FieldReader): readonly unknow
   }
   const stray = unknownField(content, ['pools']);
   if (stray !== undefined) read.complain(place, stray, 'not a field that is known here, ignored; the pools stand under "pools:"');
-  if (Array.isArray(content['pools'])) return content['pools'];
-  read.complain(
-    `${place}: pools`,
-    content['pools'],
-    `not a list, so ${STAYS}; where there are to be no pools, write "pools: []"`,
-  );
+  const pools = content['pools'];
+  if (Array.isArray(pools)) return pools as readonly unknown[];
+  read.complain(`${place}: pools`, pools, `not a list, so ${STAYS}; where there are to be no pools, write "pools: []"`);
   return undefined;
 }
 
