@@ -3,6 +3,7 @@
  * API server may take its time. Until a Service shows what was handed over for it, that counts as there.
  */
 import { keyOf, type ObjectKey, type Service } from '../cluster/kinds.ts';
+import { isWrittenByUs } from '../cluster/our-writing.ts';
 import type { HandedOverStatus } from '../cluster/snapshot.ts';
 import { isNewerVersion } from '../cluster/watch-event.ts';
 import type { FairwayError } from '../errors.ts';
@@ -43,8 +44,6 @@ interface HandedOver {
 
 /** Requests under way at a time. */
 const CONCURRENCY = 8;
-/** Who wrote a status that is ours (`metadata.managedFields`): kube-router does not say a name, so its program's is taken. */
-const OUR_WRITERS = ['fairway', 'kube-router'];
 const NOTHING_FAILED: ApplyResult = { failed: new Map() };
 
 export class StatusWriter implements TableDriver<ServiceStatus> {
@@ -140,8 +139,8 @@ export class StatusWriter implements TableDriver<ServiceStatus> {
     const { uid } = service.meta;
     const wanted = expected?.uid === uid ? expected : undefined;
     if (handed?.uid === uid) return entryFor(service, handed.addresses, wanted);
-    const { ingressIPs = [], writtenBy = '' } = service.loadBalancer ?? {};
-    if (wanted === undefined) return OUR_WRITERS.includes(writtenBy) ? entryFor(service, ingressIPs, undefined) : undefined;
+    const { ingressIPs = [] } = service.loadBalancer ?? {};
+    if (wanted === undefined) return isWrittenByUs(service.loadBalancer) ? entryFor(service, ingressIPs, undefined) : undefined;
     return entryFor(service, oursOf(ingressIPs, wanted), wanted);
   }
 

@@ -42,3 +42,11 @@ export function loadBalancerPrefixes(
 export function prefixesOf(pools: readonly AddressPool[]): readonly IpPrefix[] {
   return [...new Set(pools.flatMap(({ ranges }) => ranges.flatMap(prefixesOfRange)))];
 }
+
+/**
+ * Pools that cannot be read keep what they last held. After a start nothing is known of those: until they can be read, an address in no pool may be in one
+ * of them. Likewise while what should hold the pools is not there.
+ */
+export function areAllKnown(configured: AddressPools | undefined): boolean {
+  return configured?.unreadable?.length === 0;
+}

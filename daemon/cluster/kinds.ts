@@ -268,6 +268,8 @@ export interface AddressPools {
    * could not be read before either: for the rest the former pools stand.
    */
   readonly unreadable: readonly string[] | undefined;
+  /** Names of those among `pools` that lack addresses which cannot be read. In a snapshot, likewise. */
+  readonly incomplete: readonly string[];
 }
 
 /** coordination.k8s.io/v1 Lease of a Node (namespace `kube-node-lease`): the heartbeat of its kubelet. */

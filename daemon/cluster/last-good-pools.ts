@@ -5,14 +5,14 @@ import type { AddressPool, AddressPools } from './kinds.ts';
 export function lastGoodPools(former: AddressPools | undefined, now: AddressPools): AddressPools {
   if (former === undefined) return now;
   if (now.unreadable === undefined) return { ...now, pools: former.pools, unreadable: former.unreadable };
-  const pools: AddressPool[] = [...now.pools];
-  const unknown: string[] = [];
+  const formerOf = (name: string): AddressPool | undefined => former.pools.find(pool => pool.name === name);
+  // A slip of the pen in one range takes no address away from anybody.
+  const pools = now.pools.map(pool => (now.incomplete.includes(pool.name) ? (formerOf(pool.name) ?? pool) : pool));
   for (const name of now.unreadable) {
-    const index = former.pools.findIndex(pool => pool.name === name);
-    const pool = former.pools[index];
+    const pool = formerOf(name);
     // Where it stood: their order decides which of them gives an address.
-    if (pool === undefined) unknown.push(name);
-    else pools.splice(index, 0, pool);
+    if (pool !== undefined) pools.splice(former.pools.indexOf(pool), 0, pool);
   }
-  return { ...now, pools, unreadable: unknown };
+  const isUnknown = (name: string): boolean => formerOf(name) === undefined;
+  return { ...now, pools, unreadable: now.unreadable.filter(isUnknown), incomplete: now.incomplete.filter(isUnknown) };
 }

@@ -105,6 +105,6 @@ export class PoolsFileSource implements ClusterSource {
 
   /** Nothing waits for a file that may never come, and nobody takes it for one without pools. */
   #unknown(): AddressPools {
-    return { kind: 'ConfigMap', meta: this.#meta, pools: [], unreadable: undefined };
+    return { kind: 'ConfigMap', meta: this.#meta, pools: [], unreadable: undefined, incomplete: [] };
   }
 }

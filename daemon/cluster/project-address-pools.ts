@@ -39,14 +39,15 @@ export function addressPoolsOfText(meta: ObjectMeta, text: string, place: string
   return { kind: 'ConfigMap', meta, ...poolsOf(text, place, read) };
 }
 
-type Pools = Pick<AddressPools, 'pools' | 'unreadable'>;
-const NOTHING_KNOWN: Pools = { pools: [], unreadable: undefined };
+type Pools = Pick<AddressPools, 'pools' | 'unreadable' | 'incomplete'>;
+const NOTHING_KNOWN: Pools = { pools: [], unreadable: undefined, incomplete: [] };
 
 function poolsOf(text: string, place: string, read: FieldReader): Pools {
   const list = listOf(text, place, read);
   if (list === undefined) return NOTHING_KNOWN;
   const pools: AddressPool[] = [];
   const unreadable: string[] = [];
+  const incomplete: string[] = [];
   const names = new Set<string>();
   for (const raw of list) {
     const name = isRawObject(raw) ? nameOf(raw['name'], read) : undefined;
@@ -64,12 +65,13 @@ function poolsOf(text: string, place: string, read: FieldReader): Pools {
       read.complain(`pools[${name}].name`, name, 'there twice, only the first counts; name the other one otherwise');
     } else {
       names.add(name);
-      const pool = poolOf(name, raw, read);
+      const { pool, isComplete } = poolOf(name, raw, read);
       if (pool === undefined) unreadable.push(name);
       else pools.push(pool);
+      if (pool !== undefined && !isComplete) incomplete.push(name);
     }
   }
-  return { pools, unreadable };
+  return { pools, unreadable, incomplete };
 }
 
 /** Undefined where the text is not one with a list of pools. */
@@ -101,8 +103,12 @@ function nameOf(value: unknown, read: FieldReader): string | undefined {
   return undefined;
 }
 
-/** Undefined where the pool cannot be used. All that is wrong in it is complained of at once. */
-function poolOf(name: string, raw: RawObject, read: FieldReader): AddressPool | undefined {
+/** Without one where the pool cannot be used. All that is wrong in it is complained of at once. */
+function poolOf(
+  name: string,
+  raw: RawObject,
+  read: FieldReader,
+): { readonly pool: AddressPool | undefined; readonly isComplete: boolean } {
   const reader = new PoolReader(name, raw, read);
   const pool: AddressPool = {
     name,
@@ -115,7 +121,7 @@ function poolOf(name: string, raw: RawObject, read: FieldReader): AddressPool | 
     nodeSelector: reader.selector('nodeSelector'),
   };
   reader.refuseOthers(FIELDS);
-  return reader.isUsable ? pool : undefined;
+  return { pool: reader.isUsable ? pool : undefined, isComplete: reader.isComplete };
 }
 
 const POOL_STAYS = 'the pool stays as it was before, or out of use, until that is corrected';
@@ -124,6 +130,8 @@ const POOL_STAYS = 'the pool stays as it was before, or out of use, until that i
 class PoolReader {
   /** False where the pool would serve others than is meant. */
   isUsable = true;
+  /** False where it has fewer addresses than is meant. */
+  isComplete = true;
   readonly #name: string;
   readonly #raw: RawObject;
   readonly #read: FieldReader;
@@ -139,10 +147,11 @@ class PoolReader {
     const ranges = items.flatMap(item => {
       const range = typeof item === 'string' ? parseAddressRange(item) : undefined;
       if (range !== undefined) return [range];
+      this.isComplete = false;
       this.#complain(
         `${field}[]`,
         item,
-        'neither a CIDR nor an ascending range of addresses, left out; write it as 192.0.2.0/28 or 192.0.2.10-192.0.2.20',
+        'neither a CIDR nor an ascending range of addresses, left out unless the pool was read before and stays as it was; write it as 192.0.2.0/28 or 192.0.2.10-192.0.2.20',
       );
       return [];
     });

@@ -1,5 +1,6 @@
 /** The operator's rules for virtual addresses, with the named pools as they are now. */
 import { prefixesOfRange } from '../net/address-range.ts';
+import { areAllKnown } from './address-pools.ts';
 import type { AddressPools } from './kinds.ts';
 import { sameObject } from './same-object.ts';
 import type { NamedPool, VirtualAddressRules } from './virtual-addresses.ts';
@@ -18,7 +19,9 @@ export class RulesInForce<R extends VirtualAddressRules> {
     if (pools === this.#pools || !this.#rules.strictExternalIpValidation) return this.#rules;
     this.#pools = pools;
     const namedPools = namedPoolsOf(pools);
-    if (!sameObject(namedPools, this.#rules.namedPools)) this.#rules = { ...this.#rules, namedPools };
+    const arePoolsKnown = areAllKnown(pools);
+    if (arePoolsKnown !== this.#rules.arePoolsKnown || !sameObject(namedPools, this.#rules.namedPools))
+      this.#rules = { ...this.#rules, namedPools, arePoolsKnown };
     return this.#rules;
   }
 }

@@ -5,6 +5,7 @@
 import { type Family, familyOf, type IpAddress, isLinkLocal, isLoopback } from '../net/address.ts';
 import { anyPrefixContains, type IpPrefix } from '../net/prefix.ts';
 import { keyOf, type Service, type TrafficPolicy } from './kinds.ts';
+import { isWrittenByUs } from './our-writing.ts';
 
 /** A named pool of load-balancer addresses, as far as these are allowed by it. */
 export interface NamedPool {
@@ -20,6 +21,8 @@ export interface VirtualAddressRules {
   readonly loadBalancerIpRanges: readonly IpPrefix[];
   /** Those of `--loadbalancer-pools`, as they are now. */
   readonly namedPools: readonly NamedPool[];
+  /** False while some of those cannot be read and are not known from before: load-balancer addresses that we handed out are allowed then. */
+  readonly arePoolsKnown: boolean;
   /** `--service-cluster-ip-range`. */
   readonly clusterIpRanges: readonly IpPrefix[];
   /** `--strict-external-ip-validation`: no external or load-balancer IP outside the ranges above. */
@@ -90,12 +93,23 @@ export function vipsOf(
   }
   const families = familiesOf(service);
   for (const { address, origin } of externalAddresses(service)) {
-    const objection = objectionToExternal(address, origin, families, rules, name);
+    const isOurWork = origin === LOAD_BALANCER_IP && isWrittenByUs(service.loadBalancer);
+    const objection = objectionToExternal(address, origin, families, isOurWork && !rules.arePoolsKnown ? LENIENT : rules, name);
     if (objection === undefined) add(address, origin.origin, policies.external);
     else objections.push(objection);
   }
   return { vips: [...vips.values()], objections };
 }
+
+/** Of an address that may be in a pool which cannot be read at the moment. */
+const LENIENT: VirtualAddressRules = {
+  externalIpRanges: [],
+  loadBalancerIpRanges: [],
+  namedPools: [],
+  arePoolsKnown: false,
+  clusterIpRanges: [],
+  strictExternalIpValidation: false,
+};
 
 /** Where an external address comes from, with the flag that allows it. */
 interface Origin {

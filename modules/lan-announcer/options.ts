@@ -38,6 +38,7 @@ export function lanAnnouncerOptionsOf(
     externalIpRanges: config.serviceExternalIpRange,
     loadBalancerIpRanges: config.loadbalancerIpRange.flatMap(prefixesOfRange),
     namedPools: [],
+    arePoolsKnown: config.loadbalancerPools === '',
     clusterIpRanges: config.serviceClusterIpRange,
     strictExternalIpValidation: config.strictExternalIpValidation,
   };

@@ -3,7 +3,7 @@
  * the leader's plan has anything in it. One fragment a Service, one for the pools. One event costs what it changed; another set of pools is
  * planned from nothing.
  */
-import { poolsInForce } from '../../daemon/cluster/address-pools.ts';
+import { areAllKnown, poolsInForce } from '../../daemon/cluster/address-pools.ts';
 import type { AddressPools, Kind, ObjectKey } from '../../daemon/cluster/kinds.ts';
 import { patched } from '../../daemon/cluster/patched-map.ts';
 import type { Snapshot } from '../../daemon/cluster/snapshot.ts';
@@ -69,7 +69,7 @@ class LbAllocator implements LbAllocatorModule {
 
   #pools(configured: AddressPools | undefined): Pools {
     const { flagRanges, hasNamedPools, servesDefaultClass } = this.#options;
-    return new Pools(poolsInForce(flagRanges, configured), servesDefaultClass, !hasNamedPools || knowsAllPools(configured));
+    return new Pools(poolsInForce(flagRanges, configured), servesDefaultClass, !hasNamedPools || areAllKnown(configured));
   }
 
   #changes(ledger: Ledger, snapshot: Snapshot): Map<OwnerKey, Fragment | undefined> {
@@ -105,14 +105,4 @@ class LbAllocator implements LbAllocatorModule {
     if (former === undefined ? fragment === undefined : fragment !== undefined && sameText(former, fragment)) return;
     changes.set(owner, fragment);
   }
-}
-
-/**
- * Pools that cannot be read keep what they last held. After a start nothing is known of those: until they can be read, no address is taken away for being in
- * no pool.
- */
-function knowsAllPools(configured: AddressPools | undefined): boolean {
-  if (configured === undefined) return false;
-  const { pools, unreadable } = configured;
-  return unreadable === undefined ? pools.length > 0 : unreadable.every(name => pools.some(pool => pool.name === name));
 }

@@ -112,6 +112,7 @@ export function routingOptionsOf(config: Config, explicit: ReadonlySet<FlagName>
     externalIpRanges: config.serviceExternalIpRange,
     loadBalancerIpRanges: config.loadbalancerIpRange.flatMap(prefixesOfRange),
     namedPools: [],
+    arePoolsKnown: config.loadbalancerPools === '',
     followsPools: config.loadbalancerPools !== '',
     clusterIpRanges: config.serviceClusterIpRange,
     strictExternalIpValidation: config.strictExternalIpValidation,

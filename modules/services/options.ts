@@ -41,6 +41,7 @@ export function servicesOptionsOf(config: Pick<OptionValues, ConfigKey>, explici
     externalIpRanges: config.serviceExternalIpRange,
     loadBalancerIpRanges: config.loadbalancerIpRange.flatMap(prefixesOfRange),
     namedPools: [],
+    arePoolsKnown: config.loadbalancerPools === '',
     followsPools: config.loadbalancerPools !== '',
     clusterIpRanges: config.serviceClusterIpRange,
     strictExternalIpValidation: config.strictExternalIpValidation,

@@ -61,7 +61,7 @@ pools:
     const { pools, unreadable, told } = read('pools: [{name: web, addresses: [192.0.2.0/33, 192.0.2.7, 7]}]');
     assert.deepEqual([pools, unreadable], [[addressPool('web', ['192.0.2.7'])], []]);
     assert.deepEqual(told, [
-      'pools[web].addresses[]: "192.0.2.0/33" (and 1 more like it): neither a CIDR nor an ascending range of addresses, left out; write it as 192.0.2.0/28 or 192.0.2.10-192.0.2.20',
+      'pools[web].addresses[]: "192.0.2.0/33" (and 1 more like it): neither a CIDR nor an ascending range of addresses, left out unless the pool was read before and stays as it was; write it as 192.0.2.0/28 or 192.0.2.10-192.0.2.20',
     ]);
   });
 
@@ -177,6 +177,15 @@ describe('pools that can be read no more', () => {
     const now = lastGoodPools(former, addressPools([web, wider], { unreadable: ['db', 'new'] }));
     assert.deepEqual([now.pools, now.unreadable], [[web, db, wider], ['new']]);
     assert.deepEqual(lastGoodPools(former, addressPools([wider], { unreadable: ['web'] })).pools, [web, wider]);
+  });
+
+  it('stay as they were where one of their ranges cannot be read; a new one has the others', () => {
+    const half = addressPool('web', ['192.0.2.9']);
+    const now = lastGoodPools(former, addressPools([half, db], { incomplete: ['web'] }));
+    assert.deepEqual([now.pools, now.incomplete], [[web, db], []]);
+    const fresh = addressPool('new', ['192.0.2.9']);
+    const wider = lastGoodPools(former, addressPools([fresh], { incomplete: ['new'] }));
+    assert.deepEqual([wider.pools, wider.incomplete], [[fresh], ['new']]);
   });
 
   it('stay all where nothing of the text can be read', () => {

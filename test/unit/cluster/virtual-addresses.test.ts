@@ -3,12 +3,13 @@ import type { Service } from '../../../daemon/cluster/kinds.ts';
 import { RulesInForce } from '../../../daemon/cluster/rules-in-force.ts';
 import { familiesOf, policiesOf, type VirtualAddressRules, vipsOf } from '../../../daemon/cluster/virtual-addresses.ts';
 import { addressPool, addressPools } from '../../fixtures/address-pools.ts';
-import { cidrs, ips, service } from '../../fixtures/cluster.ts';
+import { balancer, cidrs, ips, service } from '../../fixtures/cluster.ts';
 
 const STRICT: VirtualAddressRules = {
   externalIpRanges: cidrs('203.0.113.0/24'),
   loadBalancerIpRanges: cidrs('198.51.100.0/24'),
   namedPools: [],
+  arePoolsKnown: true,
   clusterIpRanges: cidrs('10.96.0.0/16'),
   strictExternalIpValidation: true,
 };
@@ -101,6 +102,18 @@ describe('the virtual addresses of a Service', () => {
     );
   });
 
+  it('are those that we handed out, while a pool that may hold them cannot be read', () => {
+    const address = ips('192.0.2.1');
+    const written = (by: string): Service =>
+      balancer('web', { externalIPs: ips('192.0.2.2'), loadBalancer: { ingressIPs: address, writtenBy: by } });
+    const unknown = { ...STRICT, arePoolsKnown: false };
+    const served = '10.96.0.10 clusterIP Cluster';
+    assert.deepEqual(vips(written('fairway'), unknown), [served, '192.0.2.1 loadBalancerIP Cluster']);
+    assert.deepEqual(vips(written('kube-router'), unknown), [served, '192.0.2.1 loadBalancerIP Cluster']);
+    assert.deepEqual(vips(written('kubectl-edit'), unknown), [served]);
+    assert.deepEqual(vips(written('fairway'), STRICT), [served]);
+  });
+
   it('are none that would cut off a host', () => {
     const bad = ips('127.0.0.1', '169.254.1.1', '0.0.0.0', '224.0.0.1', '::1', 'fe80::1', '::', 'ff02::1');
     const web = service('web', {
@@ -146,7 +159,7 @@ describe('the rules in force', () => {
     assert.deepEqual(rules, { ...STRICT, namedPools: [{ name: 'web', prefixes: ['192.0.2.1/32', '192.0.2.2/32'] }] });
     const kept = addressPools([addressPool('web', ['192.0.2.1-192.0.2.2'], { autoAssign: false })]);
     assert.equal(inForce.with(kept), rules);
-    assert.deepEqual(inForce.with(undefined), STRICT);
+    assert.deepEqual(inForce.with(undefined), { ...STRICT, arePoolsKnown: false });
   });
 
   it('ask for no pools where every address is allowed', () => {
