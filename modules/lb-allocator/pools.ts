@@ -62,10 +62,7 @@ export class Pools {
 
   /** The pool that the address belongs to. */
   poolOf(address: IpAddress): Pool | undefined {
-    const owned = this.#owned[familyOf(address)];
-    const number = numberOf(address);
-    const nearest = owned[positionOf(owned, number)];
-    return holds(nearest, number) ? nearest?.pool : undefined;
+    return this.#ownerOf(familyOf(address), numberOf(address));
   }
 
   named(name: string): Pool | undefined {
@@ -105,12 +102,24 @@ export class Pools {
 
   /** The first who has the address came. */
   take(address: IpAddress): void {
-    this.poolOf(address)?.free.get(familyOf(address))?.take(numberOf(address));
+    const number = numberOf(address);
+    this.#freeAround(familyOf(address), number)?.take(number);
   }
 
   /** The last who had it left. */
   giveBack(address: IpAddress): void {
-    this.poolOf(address)?.free.get(familyOf(address))?.giveBack(numberOf(address));
+    const number = numberOf(address);
+    this.#freeAround(familyOf(address), number)?.giveBack(number);
+  }
+
+  #freeAround(family: Family, number: bigint): FreeAddresses | undefined {
+    return this.#ownerOf(family, number)?.free.get(family);
+  }
+
+  #ownerOf(family: Family, number: bigint): Pool | undefined {
+    const owned = this.#owned[family];
+    const nearest = owned[positionOf(owned, number)];
+    return holds(nearest, number) ? nearest?.pool : undefined;
   }
 }
 
