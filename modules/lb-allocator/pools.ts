@@ -8,6 +8,7 @@ import { type Family, familyOf, type IpAddress } from '../../daemon/net/address.
 import { type AddressRange, numberOf, rangeFamily } from '../../daemon/net/address-range.ts';
 import type { PoolUsage } from '../../daemon/reconcile/allocator-summary.ts';
 import { FreeAddresses } from './free-addresses.ts';
+import { isWrittenByUs } from './holdings.ts';
 import { byFirst, holds, type Interval, positionOf, without } from './intervals.ts';
 
 export interface Pool {
@@ -73,7 +74,9 @@ export class Pools {
   isOurs({ type, loadBalancer }: Service): boolean {
     if (type !== 'LoadBalancer' || loadBalancer === undefined) return false;
     const pools = this.all.map(({ definition }) => definition);
-    return isOurClass(loadBalancer.loadBalancerClass, { servesDefaultClass: this.#servesDefaultClass, pools });
+    const served = { servesDefaultClass: this.#servesDefaultClass, pools };
+    // A pool that is not known may name its class.
+    return isOurClass(loadBalancer.loadBalancerClass, served) || (!this.areAllKnown && isWrittenByUs(loadBalancer));
   }
 
   /** Those that may serve the Service, in the order of choice. */
