@@ -177,8 +177,9 @@ export class StatusWriter implements TableDriver<ServiceStatus> {
   }
 
   #take(order: StatusOrder, mayLand: boolean): void {
-    const { uid, addresses } = order;
-    this.#note(order.key, { order, status: { uid, addresses, version: undefined, trouble: undefined }, mayLand });
+    const { uid, addresses, found } = order;
+    const status: HandedOverStatus = { uid, addresses, inPlaceOf: found, version: undefined, trouble: undefined };
+    this.#note(order.key, { order, status, mayLand });
     this.#queue.put(order.key, order);
   }
 
@@ -208,8 +209,13 @@ export class StatusWriter implements TableDriver<ServiceStatus> {
       case 'written':
       case 'unchanged':
         this.#tell(key, {
-          ...handed,
-          status: { ...handed.status, version: outcome.version, trouble: undefined },
+          order: handed.order,
+          status: {
+            uid: handed.status.uid,
+            addresses: handed.status.addresses,
+            version: outcome.version,
+            trouble: undefined,
+          },
           mayLand: false,
         });
         return 'done';

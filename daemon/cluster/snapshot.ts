@@ -122,6 +122,11 @@ export interface HandedOverStatus {
   readonly uid: string;
   /** Ours, in their order; empty where what the Service had is taken back. */
   readonly addresses: readonly IpAddress[];
+  /**
+   * What the Service may have as long as there is no version: what was found there, and what was handed over before. Until it is known to be gone, it is
+   * nobody else's.
+   */
+  readonly inPlaceOf?: readonly IpAddress[];
   /** `resourceVersion` of the Service with it; undefined while it is on its way, or nobody knows whether it was written. */
   readonly version: string | undefined;
   /** Why the last try to write it failed; undefined before one has. */

@@ -93,5 +93,6 @@ function leavingOf(
   shown: readonly IpAddress[],
   pending: HandedOverStatus | undefined,
 ): readonly IpAddress[] {
-  return pending !== undefined && pending.version === undefined ? [...new Set([...found, ...shown])] : found;
+  if (pending === undefined || pending.version !== undefined) return found;
+  return [...new Set([...found, ...shown, ...(pending.inPlaceOf ?? [])])];
 }

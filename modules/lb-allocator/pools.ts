@@ -8,6 +8,7 @@ import { type Family, familyOf, type IpAddress } from '../../daemon/net/address.
 import { type AddressRange, numberOf, rangeFamily } from '../../daemon/net/address-range.ts';
 import type { PoolUsage } from '../../daemon/reconcile/allocator-summary.ts';
 import { FreeAddresses } from './free-addresses.ts';
+import { isWrittenByUs } from './holdings.ts';
 import { byFirst, holds, type Interval, positionOf, without } from './intervals.ts';
 
 export interface Pool {
@@ -62,10 +63,7 @@ export class Pools {
 
   /** The pool that the address belongs to. */
   poolOf(address: IpAddress): Pool | undefined {
-    const owned = this.#owned[familyOf(address)];
-    const number = numberOf(address);
-    const nearest = owned[positionOf(owned, number)];
-    return holds(nearest, number) ? nearest?.pool : undefined;
+    return this.#ownerOf(familyOf(address), numberOf(address));
   }
 
   named(name: string): Pool | undefined {
@@ -76,7 +74,9 @@ export class Pools {
   isOurs({ type, loadBalancer }: Service): boolean {
     if (type !== 'LoadBalancer' || loadBalancer === undefined) return false;
     const pools = this.all.map(({ definition }) => definition);
-    return isOurClass(loadBalancer.loadBalancerClass, { servesDefaultClass: this.#servesDefaultClass, pools });
+    const served = { servesDefaultClass: this.#servesDefaultClass, pools };
+    // A pool that is not known may name its class.
+    return isOurClass(loadBalancer.loadBalancerClass, served) || (!this.areAllKnown && isWrittenByUs(loadBalancer));
   }
 
   /** Those that may serve the Service, in the order of choice. */
@@ -105,12 +105,24 @@ export class Pools {
 
   /** The first who has the address came. */
   take(address: IpAddress): void {
-    this.poolOf(address)?.free.get(familyOf(address))?.take(numberOf(address));
+    const number = numberOf(address);
+    this.#freeAround(familyOf(address), number)?.take(number);
   }
 
   /** The last who had it left. */
   giveBack(address: IpAddress): void {
-    this.poolOf(address)?.free.get(familyOf(address))?.giveBack(numberOf(address));
+    const number = numberOf(address);
+    this.#freeAround(familyOf(address), number)?.giveBack(number);
+  }
+
+  #freeAround(family: Family, number: bigint): FreeAddresses | undefined {
+    return this.#ownerOf(family, number)?.free.get(family);
+  }
+
+  #ownerOf(family: Family, number: bigint): Pool | undefined {
+    const owned = this.#owned[family];
+    const nearest = owned[positionOf(owned, number)];
+    return holds(nearest, number) ? nearest?.pool : undefined;
   }
 }
 

@@ -181,9 +181,12 @@ export class Allocator {
 
   #order(key: ObjectKey, { uid, addresses, found }: Order): void {
     const former = this.#orders.get(key);
-    const merged = former?.uid === uid ? [...new Set([...former.found, ...former.addresses, ...found])] : found;
-    this.#orders.set(key, { uid, addresses, found: merged });
-    this.#note(key, { uid, addresses, version: undefined, trouble: undefined });
+    const status = this.handedOver.get(key);
+    const merged = former?.uid === uid ? [...former.found, ...former.addresses] : [];
+    const unseen = status?.uid === uid ? status.addresses : [];
+    const inPlaceOf = [...new Set([...merged, ...unseen, ...found])];
+    this.#orders.set(key, { uid, addresses, found: inPlaceOf });
+    this.#note(key, { uid, addresses, inPlaceOf, version: undefined, trouble: undefined });
   }
 
   #note(key: ObjectKey, status: HandedOverStatus | undefined): void {

@@ -74,12 +74,11 @@ class World {
 
   seen(services: Iterable<Service>): AllocationWorld {
     const { nodes, namespaces, pools } = this.surroundings;
-    const [flag, ...named] = poolsInForce(OPTIONS.flagRanges, pools);
     return {
       services: [...services],
       nodes,
       namespaces: new Map(namespaces.map(each => [each.meta.name, each])),
-      pools: [...named, ...(flag === undefined ? [] : [flag])],
+      pools: poolsInForce(OPTIONS.flagRanges, pools),
       servesDefaultClass: true,
     };
   }
@@ -247,7 +246,7 @@ const comes = (services: fc.Arbitrary<Service>): fc.Arbitrary<Step> =>
       asks?.loadBalancerIP,
       JSON.stringify(it.annotations),
     ];
-    return step(`Service ${keyOf(it.meta)}: ${text.join(' ')} external ${it.externalIPs}`, ({ api }) => api.apply(it));
+    return step(`Service ${keyOf(it.meta)}: ${text.join(' ')} external ${it.externalIPs.join()}`, ({ api }) => api.apply(it));
   });
 const goes = anyKey.map(key => step(`no Service ${key}`, ({ api }) => api.remove(key)));
 const isSeen = fc.nat(8).map(place =>
@@ -290,7 +289,7 @@ const labels = fc.constantFrom({}, { team: 'shop' }).map(it =>
   }),
 );
 const nodes = fc.subarray([...CONTESTED], { maxLength: 2 }).map(externalIPs =>
-  step(`node-1 has ${externalIPs}`, world => {
+  step(`node-1 has ${externalIPs.join()}`, world => {
     world.surroundings = { ...world.surroundings, nodes: [node(1, { externalIPs })] };
   }),
 );

@@ -91,7 +91,7 @@ describe('the writer of the status of Services', () => {
     shown = services();
     const before = writer.handedOver();
     const applied = writer.apply([create(entry('web', [A, B]))]);
-    assert.deepEqual(handed('web'), { uid: 'uid-web', addresses: [A, B], version: undefined, trouble: undefined });
+    assert.deepEqual(handed('web'), { uid: 'uid-web', addresses: [A, B], inPlaceOf: [], version: undefined, trouble: undefined });
     await applied;
     await settle();
     assert.deepEqual(ingress('web'), [{ ip: A }, { ip: B }]);
@@ -104,6 +104,18 @@ describe('the writer of the status of Services', () => {
     assert.notEqual(writer.handedOver(), before);
     assert.equal(writer.handedOver(), writer.handedOver());
     assert.deepEqual([told, changes], [['written web 192.0.2.1 192.0.2.2'], 0]);
+  });
+
+  it('names what the Service may have until another order is known to be written: what was handed over before, seen or not', async () => {
+    api.put(balancer('web'));
+    shown = services();
+    await apply(create(entry('web', [A])));
+    writer.seen(shown);
+    const applied = writer.apply([{ op: 'update', key: 'shop/web', from: entry('web', [A]), to: entry('web', [B]) }]);
+    assert.deepEqual(handed('web'), { uid: 'uid-web', addresses: [B], inPlaceOf: [A], version: undefined, trouble: undefined });
+    await applied;
+    await settle();
+    assert.deepEqual([ingress('web'), 'inPlaceOf' in (handed('web') ?? {})], [[{ ip: B }], false]);
   });
 
   it('asks nobody where the Service shows it already', async () => {

@@ -88,6 +88,12 @@ describe('the address of a load balancer', () => {
     assert.deepEqual(written.has, { web: ['198.51.100.4'], new: ['198.51.100.1'] });
   });
 
+  it('is not free before the Service is known to be without what was handed over to it earlier', () => {
+    const services = [balancer('web', asking('198.51.100.4')), balancer('new', { age: 9 })];
+    const allocation = leading(handedOver('web', ['198.51.100.4'], { inPlaceOf: ips('198.51.100.1') }));
+    assert.deepEqual(allotted({ services, allocation }).has, { web: ['198.51.100.4'], new: ['198.51.100.2'] });
+  });
+
   it('is none where all are in use: told with the pool, its size and the remedy', () => {
     const result = allotted({ services: [...SIX, balancer('late', { age: 1 }), balancer('later', { age: 2 })] });
     assert.equal(result.has['late'], undefined);
@@ -502,6 +508,12 @@ describe('pools', () => {
         [{ web: ['192.0.2.9'], new: ['198.51.100.1'] }, ['ConfigMap kube-system/pools FW_LB_POOL']],
       );
     }
+    const edge = balancer('edge', { loadBalancer: { loadBalancerClass: 'edge', ingressIPs: ips('192.0.2.7') } });
+    const other = balancer('other', {
+      loadBalancer: { loadBalancerClass: 'edge', ingressIPs: ips('192.0.2.8'), writtenBy: 'ccm' },
+    });
+    const ofClass = allotted({ services: [edge, other], addressPools: addressPools([], { unreadable: undefined }) }, FLAG);
+    assert.deepEqual(ofClass.has, { edge: ['192.0.2.7'] });
     const missing = allotted({ services }, { ...FLAG, hasNamedPools: true });
     assert.deepEqual([missing.has['web'], missing.told], [['192.0.2.9'], ['Module lb-allocator/pools FW_LB_POOL']]);
   });

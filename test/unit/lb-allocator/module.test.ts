@@ -76,6 +76,16 @@ describe('the allocator of load-balancer addresses', () => {
   });
 });
 
+describe('a plan that nobody carried out', () => {
+  it('binds nobody: an older Service that comes has the last address', () => {
+    const module = lbAllocatorModule(lbAllocatorOptions({ flagRanges: [mustParseRange('198.51.100.1')] }));
+    const before = snapshot({ services: [balancer('a', { age: 5 }), balancer('b', { age: 6 })], allocation: leading() });
+    assert.deepEqual(allottedBy(module.plan(before)).has, { a: ['198.51.100.1'] });
+    const after = withService(before, 'default/c', balancer('c', { age: 1 }));
+    assert.deepEqual(allottedBy(module.plan(after)).has, { c: ['198.51.100.1'] });
+  });
+});
+
 describe('one event among ten thousand load balancers', () => {
   const COUNT = 10_000;
   const has = (number: number): Service =>
