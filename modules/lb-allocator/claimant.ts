@@ -1,9 +1,10 @@
 /** One Service as the allocation sees it: what it asks for, who may serve it, what it has. A function of the Service, its namespace and the pools. */
 import { keyOf, type Namespace, type ObjectKey, type Service } from '../../daemon/cluster/kinds.ts';
+import { isWrittenByUs } from '../../daemon/cluster/our-writing.ts';
 import type { HandedOverStatus } from '../../daemon/cluster/snapshot.ts';
 import { type Family, familyOf, type IpAddress } from '../../daemon/net/address.ts';
 import { type ObjectRef, ownerKey } from '../../daemon/reconcile/fragment.ts';
-import { type Holdings, holdingsOf, isWrittenByUs, pendingStatus, remainsOf } from './holdings.ts';
+import { type Holdings, holdingsOf, pendingStatus, remainsOf } from './holdings.ts';
 import type { Holder, Seniority } from './occupancy.ts';
 import { FAMILIES, type Pool, type Pools } from './pools.ts';
 import { type Request, requestOf } from './request.ts';
@@ -103,7 +104,7 @@ function placesOf(
 
 function seniorityOf({ meta, loadBalancer }: Service, pending: HandedOverStatus | undefined): Seniority {
   return {
-    isWrittenByUs: pending !== undefined || (loadBalancer !== undefined && isWrittenByUs(loadBalancer)),
+    isWrittenByUs: pending !== undefined || isWrittenByUs(loadBalancer),
     writtenAt: pending === undefined ? (loadBalancer?.writtenAt ?? 0) : Number.POSITIVE_INFINITY,
     createdAt: meta.creationTimestamp,
   };

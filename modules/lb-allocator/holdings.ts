@@ -1,5 +1,6 @@
 /** Of the addresses in a Service's status, which are ours and stay, which are ours to take away, and which another controller wrote. */
 import type { LoadBalancer, ObjectKey, Service } from '../../daemon/cluster/kinds.ts';
+import { isWrittenByUs } from '../../daemon/cluster/our-writing.ts';
 import type { HandedOverStatus } from '../../daemon/cluster/snapshot.ts';
 import { isNewerVersion } from '../../daemon/cluster/watch-event.ts';
 import { type Family, familyOf, type IpAddress } from '../../daemon/net/address.ts';
@@ -15,13 +16,6 @@ export interface Holdings {
   readonly foreign: readonly IpAddress[];
   /** All that the Service has or may have any moment, but for {@link kept} and {@link foreign}: not free before it is seen to be without. */
   readonly leaving: readonly IpAddress[];
-}
-
-/** Field managers that are us: our own name, and kube-router's, whose work we go on with. */
-const OUR_NAMES: readonly string[] = ['fairway', 'kube-router'];
-
-export function isWrittenByUs({ writtenBy }: Pick<LoadBalancer, 'writtenBy'>): boolean {
-  return OUR_NAMES.includes(writtenBy);
 }
 
 /** The status that was handed over for this Service, where the Service as it is known does not show yet what became of it. */

@@ -3,12 +3,12 @@
 import { DEFAULT_POOL } from '../../daemon/cluster/address-pools.ts';
 import type { AddressPool, Namespace, Service } from '../../daemon/cluster/kinds.ts';
 import { isOurClass, isServedWithoutPool } from '../../daemon/cluster/load-balancer-class.ts';
+import { isWrittenByUs } from '../../daemon/cluster/our-writing.ts';
 import { matchesLabels, matchesNamespace } from '../../daemon/cluster/selectors.ts';
 import { type Family, familyOf, type IpAddress } from '../../daemon/net/address.ts';
 import { type AddressRange, numberOf, rangeFamily } from '../../daemon/net/address-range.ts';
 import type { PoolUsage } from '../../daemon/reconcile/allocator-summary.ts';
 import { FreeAddresses } from './free-addresses.ts';
-import { isWrittenByUs } from './holdings.ts';
 import { byFirst, holds, type Interval, positionOf, without } from './intervals.ts';
 
 export interface Pool {
