@@ -65,7 +65,7 @@ describe('the writer of the status of Services', () => {
   function services(): ReadonlyMap<ObjectKey, Service> {
     const projector = new Projector();
     const all = api.store.list('services').map(({ json }) => projector.project('Service', JSON.parse(json)));
-    return new Map(all.map(({ key, object }) => [key, object as Service]));
+    return new Map(all.flatMap(({ key, object }) => (object?.kind === 'Service' ? [[key, object] as const] : [])));
   }
 
   function ingress(name: string): unknown {

@@ -7,6 +7,7 @@ import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { createInterface } from 'node:readline';
 import { afterEach, describe, it } from 'mocha';
+import { ApiObjects } from '../../../daemon/cluster/api-objects.ts';
 import { ApiSource } from '../../../daemon/cluster/api-source.ts';
 import { openCredentials } from '../../../daemon/cluster/kubeconfig.ts';
 import { Transport } from '../../../daemon/cluster/transport.ts';
@@ -50,6 +51,17 @@ describe('the fake API server as a process', () => {
     await order({ op: 'delete', kind: 'Service', namespace: 'shop', name: 'a' });
     await told.until(() => told.changes.length === 2);
     assert.deepEqual([...told.keys('Service')].sort(), ['shop/b', 'shop/c']);
+    const got = async (name: string): Promise<unknown> =>
+      (await order({ op: 'get', kind: 'Service', namespace: 'shop', name }))['object'];
+    assert.deepEqual([((await got('c')) as { kind: string }).kind, await got('a')], ['Service', null]);
+    assert.equal(((await order({ op: 'list', resource: 'services' }))['objects'] as unknown[]).length, 2);
+    await order({ op: 'fault', match: 'get services', fault: 'lost' });
+    await order({ op: 'role', rules: [{ apiGroups: [''], resources: ['services'], verbs: ['get'] }] });
+    const objects = new ApiObjects({ transport, clock });
+    const place = { group: '', resource: 'services', subresource: '', namespace: 'shop', name: 'c' };
+    const { signal } = new AbortController();
+    await assert.rejects(objects.get(place, { signal }), { code: 'FW_API_UNREACHABLE' });
+    await assert.rejects(objects.replace(place, await objects.get(place, { signal }), { signal }), { status: 403 });
     assert.equal((await order({ op: 'nonsense' }))['ok'], false);
     assert.deepEqual((await order({ op: 'requests' }))['connections'], 1);
     await source.stop();
