@@ -1,6 +1,6 @@
 /** Several allocators of load-balancer addresses on one API server: whoever sleeps, dies, wakes or is cut off, no address is ever at two Services. */
 import assert from 'node:assert/strict';
-import { AllocatorNode, balancer, plainAllocator } from '../fakes/allocators.ts';
+import { AllocatorNode, balancer } from '../fakes/allocators.ts';
 import { ManualClock } from '../fakes/clock.ts';
 import { MemoryApi } from '../fakes/memory-api.ts';
 
@@ -22,7 +22,7 @@ describe('allocators of load-balancer addresses', () => {
       const all = [...addresses().values()];
       twice.push(...all.filter((address, index) => all.indexOf(address) !== index));
     });
-    nodes = names.map(name => new AllocatorNode(name, clock, api, plainAllocator()));
+    nodes = names.map(name => new AllocatorNode(name, clock, api, '192.0.2.0/24'));
     for (const node of nodes) {
       node.start();
       await clock.advance(100);
