@@ -1,11 +1,15 @@
-/** Nodes that hand out load-balancer addresses: each a whole daemon on one API server in memory, each to be frozen by itself. */
+/** Nodes that hand out load-balancer addresses: each a whole daemon, with nothing else to do. */
+
 import { AllocatorOffice } from '../../daemon/allocation/allocator-office.ts';
 import { ApiStatusPort } from '../../daemon/allocation/api-status-port.ts';
+import type { Election } from '../../daemon/allocation/election.ts';
 import { ApiObjects } from '../../daemon/cluster/api-objects.ts';
 import { ApiSource } from '../../daemon/cluster/api-source.ts';
+import type { ApiTransport } from '../../daemon/cluster/transport.ts';
 import { metricsStatus } from '../../daemon/commands/measure.ts';
 import { UNOBSERVED } from '../../daemon/commands/source.ts';
 import { Daemon } from '../../daemon/daemon.ts';
+import type { Clock } from '../../daemon/net/clock.ts';
 import { Metrics } from '../../daemon/observe/metrics.ts';
 import { kindsRead } from '../../daemon/reconcile/module.ts';
 import { lbAllocatorModule } from '../../modules/lb-allocator/module.ts';
@@ -18,31 +22,36 @@ import type { MemoryApi } from './memory-api.ts';
 import type { ApiObject } from './object-store.ts';
 import { fakeTables } from './tables.ts';
 
+export interface AllocatorOptions {
+  readonly name: string;
+  readonly clock: Clock;
+  readonly transport: ApiTransport;
+  readonly election: Election;
+  /** `--loadbalancer-ip-range`. */
+  readonly pool: string;
+}
+
 export class AllocatorNode {
-  readonly candidate: Candidate;
   readonly office: AllocatorOffice;
   readonly daemon: Daemon;
   readonly log = new LogLines();
 
-  /** @param pool `--loadbalancer-ip-range` */
-  constructor(name: string, clock: ManualClock, api: MemoryApi, pool: string) {
+  constructor({ name, clock, transport, election, pool }: AllocatorOptions) {
     const allocator = lbAllocatorModule({ flagRanges: ranges(pool), hasNamedPools: false, servesDefaultClass: true });
-    this.candidate = new Candidate(name, clock, api);
-    const { process, election } = this.candidate;
     const source = new ApiSource({
       kinds: kindsRead([allocator]),
-      transport: process,
-      clock: process,
+      transport,
+      clock,
       random: () => 0.5,
       observer: UNOBSERVED,
     });
     const backoff = { delay: (failures: number) => 500 * 2 ** Math.min(failures - 1, 7) };
     this.office = new AllocatorOffice({
       election,
-      port: new ApiStatusPort(new ApiObjects({ transport: process, clock: process })),
+      port: new ApiStatusPort(new ApiObjects({ transport, clock })),
       relist: () => source.relist('Service'),
       services: () => this.daemon.services(),
-      clock: process,
+      clock,
       backoff,
       observer: { written: () => undefined, failed: () => undefined },
       onElected: () => this.daemon.allocationChanged('elected'),
@@ -50,7 +59,7 @@ export class AllocatorNode {
     });
     const metrics: Metrics = new Metrics({
       version: 'test',
-      clock: process,
+      clock,
       wallNow: () => clock.now(),
       status: () => metricsStatus(this.daemon, 0, clock.now()),
     });
@@ -64,7 +73,7 @@ export class AllocatorNode {
       bgp: undefined,
       allocation: this.office,
       host: hostFacts(),
-      clock: process,
+      clock,
       backoff,
       breathe: () => Promise.resolve(),
       log: this.log,
@@ -80,6 +89,22 @@ export class AllocatorNode {
     this.office.start();
   }
 
+  async stop(): Promise<void> {
+    await this.office.stop();
+    await this.daemon.stop();
+  }
+}
+
+/** On one API server in memory, to be frozen by itself. */
+export class SleepyAllocator extends AllocatorNode {
+  readonly candidate: Candidate;
+
+  constructor(name: string, clock: ManualClock, api: MemoryApi, pool: string) {
+    const candidate = new Candidate(name, clock, api);
+    super({ name, clock: candidate.process, transport: candidate.process, election: candidate.election, pool });
+    this.candidate = candidate;
+  }
+
   /** As a machine that sleeps: nothing runs and nothing is sent; what was sent arrives. */
   freeze(): void {
     this.candidate.process.freeze();
@@ -87,11 +112,6 @@ export class AllocatorNode {
 
   async thaw(): Promise<void> {
     await this.candidate.process.thaw();
-  }
-
-  async stop(): Promise<void> {
-    await this.office.stop();
-    await this.daemon.stop();
   }
 }
 

@@ -1,6 +1,6 @@
 /** Several allocators of load-balancer addresses on one API server: whoever sleeps, dies, wakes or is cut off, no address is ever at two Services. */
 import assert from 'node:assert/strict';
-import { AllocatorNode, balancer } from '../fakes/allocators.ts';
+import { balancer, SleepyAllocator } from '../fakes/allocators.ts';
 import { ManualClock } from '../fakes/clock.ts';
 import { MemoryApi } from '../fakes/memory-api.ts';
 
@@ -9,7 +9,7 @@ const WRITE = 'update services/status';
 describe('allocators of load-balancer addresses', () => {
   let clock: ManualClock;
   let api: MemoryApi;
-  let nodes: readonly AllocatorNode[];
+  let nodes: readonly SleepyAllocator[];
   /** What stood at two Services at any time. */
   let twice: string[];
 
@@ -22,7 +22,7 @@ describe('allocators of load-balancer addresses', () => {
       const all = [...addresses().values()];
       twice.push(...all.filter((address, index) => all.indexOf(address) !== index));
     });
-    nodes = names.map(name => new AllocatorNode(name, clock, api, '192.0.2.0/24'));
+    nodes = names.map(name => new SleepyAllocator(name, clock, api, '192.0.2.0/24'));
     for (const node of nodes) {
       node.start();
       await clock.advance(100);
@@ -44,7 +44,7 @@ describe('allocators of load-balancer addresses', () => {
     return nodes.filter(({ office }) => office.state().leadership.isLeader).map(({ office }) => office.status().holder);
   }
 
-  function at(index: number): AllocatorNode {
+  function at(index: number): SleepyAllocator {
     const node = nodes[index];
     assert.ok(node);
     return node;
