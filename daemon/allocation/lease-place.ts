@@ -5,17 +5,21 @@ export const LEASE_NAME = 'kube-router-lballoc';
 const NAMESPACE_FILE = '/var/run/secrets/kubernetes.io/serviceaccount/namespace';
 const NAMESPACE = 'kube-system';
 
-type Environment = Readonly<Record<string, string | undefined>>;
+/** As `daemon/config/environment.ts` reads it. */
+interface Environment {
+  readonly podName: string | undefined;
+  readonly podNamespace: string | undefined;
+}
 
 export async function leasePlace(
-  environment: Environment,
+  { podNamespace }: Pick<Environment, 'podNamespace'>,
   readFile: (path: string) => Promise<string>,
 ): Promise<{ readonly namespace: string; readonly name: string }> {
-  const namespace = environment['POD_NAMESPACE'] || (await readFile(NAMESPACE_FILE).catch(() => '')).trim();
+  const namespace = podNamespace ?? (await readFile(NAMESPACE_FILE).catch(() => '')).trim();
   return { namespace: namespace || NAMESPACE, name: LEASE_NAME };
 }
 
 /** A pod's name is of one pod alone, and a node runs one daemon (FW_HOST_SECOND_DAEMON). */
-export function leaseIdentity(environment: Environment, nodeName: string): string {
-  return environment['POD_NAME'] || nodeName;
+export function leaseIdentity({ podName }: Pick<Environment, 'podName'>, nodeName: string): string {
+  return podName ?? nodeName;
 }

@@ -54,8 +54,8 @@ export class AllocatorNode {
       clock,
       backoff,
       observer: { written: () => undefined, failed: () => undefined },
-      onElected: () => this.daemon.allocationChanged('elected'),
-      onChange: () => this.daemon.allocationChanged('progress'),
+      onElected: () => this.daemon.elected(),
+      onChange: () => this.daemon.allocationChanged(),
     });
     const metrics: Metrics = new Metrics({
       version: 'test',
@@ -67,7 +67,6 @@ export class AllocatorNode {
       nodeName: name,
       poolsKey: '',
       modules: [allocator],
-      poolsKey: 'kube-system/pools',
       drivers: { ...fakeTables(), serviceStatus: this.office.writer },
       source,
       bgp: undefined,

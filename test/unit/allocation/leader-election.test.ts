@@ -293,9 +293,10 @@ describe('the election of the allocator', () => {
         ? Promise.resolve('network\n')
         : Promise.reject(new Error('ENOENT'));
     const none = (): Promise<string> => Promise.reject(new Error('ENOENT'));
-    assert.deepEqual(await leasePlace({ POD_NAMESPACE: 'own' }, read), { namespace: 'own', name: 'kube-router-lballoc' });
-    assert.equal((await leasePlace({}, read)).namespace, 'network');
-    assert.equal((await leasePlace({ POD_NAMESPACE: '' }, none)).namespace, 'kube-system');
-    assert.deepEqual([leaseIdentity({ POD_NAME: 'fairway-abc' }, 'n1'), leaseIdentity({}, 'n1')], ['fairway-abc', 'n1']);
+    assert.deepEqual(await leasePlace({ podNamespace: 'own' }, read), { namespace: 'own', name: 'kube-router-lballoc' });
+    assert.equal((await leasePlace({ podNamespace: undefined }, read)).namespace, 'network');
+    assert.equal((await leasePlace({ podNamespace: undefined }, none)).namespace, 'kube-system');
+    assert.equal(leaseIdentity({ podName: 'fairway-abc' }, 'n1'), 'fairway-abc');
+    assert.equal(leaseIdentity({ podName: undefined }, 'n1'), 'n1');
   });
 });
