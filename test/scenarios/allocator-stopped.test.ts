@@ -27,12 +27,16 @@ describe('a process that hands out addresses', () => {
     rmSync(directory, { recursive: true });
   });
 
-  function start(name: string): { readonly child: ChildProcess; readonly standing: AsyncIterator<string> } {
+  function start(name: string): {
+    readonly name: string;
+    readonly child: ChildProcess;
+    readonly standing: AsyncIterator<string>;
+  } {
     const child = spawn(process.execPath, [main, fake.writeKubeconfig(), name, '192.0.2.0/24'], {
       stdio: ['ignore', 'pipe', 'inherit'],
     });
     running.push(child);
-    return { child, standing: createInterface({ input: child.stdout })[Symbol.asyncIterator]() };
+    return { name, child, standing: createInterface({ input: child.stdout })[Symbol.asyncIterator]() };
   }
 
   function addresses(): readonly string[] {
@@ -56,39 +60,43 @@ describe('a process that hands out addresses', () => {
   it('writes nothing more when it goes on after another one was elected', async () => {
     const twice: string[] = [];
     fake.store.onChange(() => twice.push(...addresses().filter((address, index, all) => all.indexOf(address) !== index)));
-    const a = start('a');
-    assert.equal((await a.standing.next()).value, '{"leader":true}');
-    const other = start('b');
+    const both = [start('a'), start('b')].map(each => ({ ...each, next: each.standing.next() }));
+    const first = await Promise.race(both.map(async each => await each.next.then(() => each)));
+    const second = both.find(each => each !== first);
+    assert.ok(second);
+    assert.equal((await first.next).value, '{"leader":true}');
     fake.put(balancer('first'));
     await served(1);
     // Its next requests get no answer: it is stopped with some of them under way and the rest in its queue.
     for (let count = 0; count < 8; count++) fake.faultNext('get services', 'hang');
     fake.put(...Array.from({ length: 30 }, (_, index) => balancer(`s${index}`)));
     await fake.awaitRequests('get', 'services', 9);
-    a.child.kill('SIGSTOP');
+    first.child.kill('SIGSTOP');
     fake.put(balancer('a-first'), balancer('asks', '192.0.2.5'));
-    assert.equal((await other.standing.next()).value, '{"leader":true}');
+    assert.equal((await second.next).value, '{"leader":true}');
     await served(32);
     const count = fake.requests.length;
-    const deposed = a.standing.next();
-    a.child.kill('SIGCONT');
+    const deposed = first.standing.next();
+    first.child.kill('SIGCONT');
     assert.equal((await deposed).value, '{"leader":false}');
     // It has stood again, as a follower, which it has when it asked for the Lease twice.
     const asked = (): number =>
       fake.requests
         .slice(count)
-        .filter(({ userAgent, verb, resource }) => userAgent.startsWith('a/') && verb === 'get' && resource === 'leases').length;
+        .filter(
+          ({ userAgent, verb, resource }) => userAgent.startsWith(`${first.name}/`) && verb === 'get' && resource === 'leases',
+        ).length;
     while (asked() < 2) await fake.awaitRequests('get', 'leases', fake.seen('get', 'leases').length + 1);
     const writers = fake.requests
       .slice(count)
       .filter(({ verb, resource }) => verb === 'update' && resource === 'services/status');
     assert.deepEqual(
-      writers.filter(({ userAgent }) => userAgent.startsWith('a/')),
+      writers.filter(({ userAgent }) => userAgent.startsWith(`${first.name}/`)),
       [],
     );
     assert.deepEqual(twice, []);
-    other.child.kill('SIGTERM');
-    await once(other.child, 'exit');
-    assert.equal((await a.standing.next()).value, '{"leader":true}', 'and leads again when the other one is stopped');
+    second.child.kill('SIGTERM');
+    await once(second.child, 'exit');
+    assert.equal((await first.standing.next()).value, '{"leader":true}', 'and leads again when the other one is stopped');
   }).timeout(30_000);
 });
