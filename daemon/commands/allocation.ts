@@ -7,6 +7,8 @@ import { Unopposed } from '../allocation/election.ts';
 import { LeaderElection } from '../allocation/leader-election.ts';
 import { leaseIdentity, leasePlace } from '../allocation/lease-place.ts';
 import { openOwnStatuses } from '../allocation/own-statuses.ts';
+import { ServiceEvents } from '../allocation/service-events.ts';
+import type { StatusOrder } from '../allocation/status-port.ts';
 import { ApiObjects } from '../cluster/api-objects.ts';
 import type { ClusterSource } from '../cluster/kinds.ts';
 import type { ApiTransport } from '../cluster/transport.ts';
@@ -37,14 +39,16 @@ export interface OpenedAllocation {
   readonly source: ClusterSource;
   /** Undefined where the module is off. */
   readonly office: AllocatorOffice | undefined;
+  /** Undefined likewise, and where there is no API server. */
+  readonly events: ServiceEvents | undefined;
 }
 
 export async function openAllocation(options: AllocationOptions): Promise<OpenedAllocation> {
   const { invocation, cluster } = options;
-  if (!isEnabled('lb-allocator', invocation.config)) return { source: cluster.source, office: undefined };
+  if (!isEnabled('lb-allocator', invocation.config)) return { source: cluster.source, office: undefined, events: undefined };
   return cluster.transport === undefined
     ? await allocationAlone(options)
-    : { source: cluster.source, office: await allocationByElection(options, cluster.transport) };
+    : { source: cluster.source, ...(await allocationByElection(options, cluster.transport)) };
 }
 
 async function allocationAlone(options: AllocationOptions): Promise<OpenedAllocation> {
@@ -52,15 +56,18 @@ async function allocationAlone(options: AllocationOptions): Promise<OpenedAlloca
   const file = lastingFile(join(stateFolderOf(invocation.nodeName), 'load-balancer.json'));
   const own = await openOwnStatuses({ source: cluster.source, file, clock, log, wallNow });
   const office = new AllocatorOffice({
-    ...common(options),
+    ...common(options, () => undefined),
     election: new Unopposed(),
     port: own,
     relist: () => Promise.resolve(),
   });
-  return { source: own, office };
+  return { source: own, office, events: undefined };
 }
 
-async function allocationByElection(options: AllocationOptions, transport: ApiTransport): Promise<AllocatorOffice> {
+async function allocationByElection(
+  options: AllocationOptions,
+  transport: ApiTransport,
+): Promise<{ readonly office: AllocatorOffice; readonly events: ServiceEvents }> {
   const { invocation, cluster, clock, log } = options;
   const { config, nodeName } = invocation;
   const objects = new ApiObjects({ transport, clock });
@@ -80,21 +87,38 @@ async function allocationByElection(options: AllocationOptions, transport: ApiTr
       },
     },
   });
-  return new AllocatorOffice({
-    ...common(options),
+  const events = new ServiceEvents({
+    objects,
+    host: nodeName,
+    isLeader: () => office.state().leadership.isLeader,
+    clock,
+    wallNow,
+    log,
+  });
+  const office: AllocatorOffice = new AllocatorOffice({
+    ...common(options, order => {
+      events.written(order);
+    }),
     election,
     port: new ApiStatusPort(objects),
     relist: () => cluster.source.relist?.('Service') ?? Promise.resolve(),
   });
+  return { office, events };
 }
 
-function common({ clock, log, daemon }: AllocationOptions): Omit<AllocatorOfficeOptions, 'election' | 'port' | 'relist'> {
+/** `onWritten`: who tells users of it. */
+function common(
+  { clock, log, daemon }: AllocationOptions,
+  onWritten: (order: StatusOrder) => void,
+): Omit<AllocatorOfficeOptions, 'election' | 'port' | 'relist'> {
   return {
     services: () => daemon()?.services() ?? new Map(),
     clock,
     backoff: exponentialBackoff(Math.random),
     observer: {
-      written: ({ key, addresses }) => {
+      written: order => {
+        const { key, addresses } = order;
+        onWritten(order);
         log.info(
           addresses.length === 0
             ? `Service ${key}: its load-balancer addresses are taken back`

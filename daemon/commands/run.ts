@@ -108,6 +108,7 @@ export async function run(invocation: Invocation): Promise<number> {
   allocation.office?.start();
   leftovers.start(host.runner);
   await stopped;
+  allocation.events?.stop();
   await allocation.office?.stop();
   await Promise.all([notices?.stop(), daemon.stop(), follower.stop(), leftovers.stop()]);
   await bgp?.stop();
@@ -279,7 +280,7 @@ interface DaemonNeeds {
 function daemonOf(setting: Setting, { host, facts, bgp, notices, allocation }: DaemonNeeds): Daemon {
   const { invocation, modules, clock, log, metrics } = setting;
   const { config, nodeName, explicit } = invocation;
-  return new Daemon({
+  const daemon: Daemon = new Daemon({
     nodeName,
     modules,
     poolsKey: config.loadbalancerPools,
@@ -297,8 +298,12 @@ function daemonOf(setting: Setting, { host, facts, bgp, notices, allocation }: D
     // A period that was asked for is kept, whatever it costs.
     auditPace: explicit.has('audit-period') ? 'fixed' : 'adaptive',
     cacheSyncTimeoutMs: config.cacheSyncTimeout,
-    onSettled: () => notices?.look(),
+    onSettled: () => {
+      notices?.look();
+      allocation.events?.diagnosed(daemon.diagnostics(), daemon.services());
+    },
   });
+  return daemon;
 }
 
 /** How far ours is in force. */
