@@ -77,7 +77,6 @@ const WRITES: Readonly<Record<ModuleName, readonly string[]>> = {
     'update /services/status',
     'create /events',
     'patch /events',
-    'update /events',
     'create coordination.k8s.io/leases in kube-system',
     'get coordination.k8s.io/leases kube-router-lballoc in kube-system',
     'update coordination.k8s.io/leases kube-router-lballoc in kube-system',

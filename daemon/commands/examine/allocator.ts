@@ -1,9 +1,7 @@
 /** What the allocator of load-balancer addresses needs: a name in the election, and the rights that `manifests/components/load-balancer` gives. */
+import { LEASE_NAME } from '../../allocation/lease-place.ts';
 import { type Examiner, ok } from './finding.ts';
 import type { Right } from './write-rights.ts';
-
-/** kube-router's, so that a cluster of both has one allocator. */
-export const ALLOCATOR_LEASE = 'kube-router-lballoc';
 
 const CORE = { group: '', namespace: '', name: '' } as const;
 const LEASES = { group: 'coordination.k8s.io', resource: 'leases', isVital: true } as const;
@@ -16,13 +14,13 @@ export function allocatorRights(namespace: string): readonly Right[] {
     {
       ...CORE,
       resource: 'events',
-      verbs: ['create', 'patch', 'update'],
+      verbs: ['create', 'patch'],
       use: 'Services do not tell why they get no address',
       isVital: false,
     },
     // RBAC cannot allow to create an object of one name only.
     { ...LEASES, namespace, name: '', verbs: ['create'], use: 'no allocator can be elected where there was none before' },
-    { ...LEASES, namespace, name: ALLOCATOR_LEASE, verbs: ['get', 'update'], use: 'it cannot be elected' },
+    { ...LEASES, namespace, name: LEASE_NAME, verbs: ['get', 'update'], use: 'it cannot be elected' },
   ];
 }
 
