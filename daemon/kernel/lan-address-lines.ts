@@ -37,7 +37,7 @@ export function twinRemovalLines({ address, link }: LanAddress): readonly string
 /**
  * One ARP announcement (RFC 5227, 2.3): a broadcast request for the address by the address itself. The kernel sends a request at once when an entry
  * without an answer is to be used (NTF_USE), and names as sender the first address of the link that has the target in its subnet; that is the host's own
- * where it is in the same one. Hence the twin: link scope goes to the head of the list. It is gone again after some 50 microseconds, and so is the
+ * where it is in the same one. Hence the twin: link scope goes to the head of the list. It is gone again within the same millisecond, and so is the
  * entry, of which the table of neighbours holds but few (gc_thresh3). IPv6 needs none of this: see ndisc_notify.
  */
 export function announcementLines({ address, link }: LanAddress): readonly string[] {

@@ -4,11 +4,13 @@ import assert from 'node:assert/strict';
 import { lanAddressDriver } from '../../daemon/kernel/lan-address.ts';
 import { LanAddressRecord } from '../../daemon/kernel/lan-address-record.ts';
 import { type Duplicate, LanSecondLook } from '../../daemon/kernel/lan-second-look.ts';
+import { routeDriver } from '../../daemon/kernel/route.ts';
 import { mustParseAddress } from '../../daemon/net/address.ts';
 import { type Clock, systemClock } from '../../daemon/net/clock.ts';
 import { hostPrefix } from '../../daemon/net/prefix.ts';
 import type { Change, TableDriver } from '../../daemon/reconcile/driver.ts';
 import { type LanAddress, lanAddressKey } from '../../daemon/reconcile/service-tables.ts';
+import { LOCAL_TABLE, type Route, TABLES } from '../../daemon/reconcile/tables.ts';
 import { addVip, knownBy, Listener, MACS, makeLan, type Place, reaches, run, runnerIn, unmakeLan, until } from './lan.ts';
 
 const never = new AbortController().signal;
@@ -130,6 +132,7 @@ describe('an address announced on the local network', function () {
   });
 
   it('is answered for by its owner alone, whether or not it is in a subnet of the link', async () => {
+    await node1.secondLook.stop();
     for (const vip of ['192.0.2.100', '198.51.100.9']) {
       assert.deepEqual(await node1.apply(add(at(vip))), NONE_FAILED);
       await listener.forget();
@@ -254,6 +257,35 @@ describe('an address announced on the local network', function () {
     assert.equal(reaches('node1', '192.0.2.100'), true);
     assert.match(shown('node1'), /192\.0\.2\.1\/24/, 'the address of the same subnet stays');
     assert.equal(reaches('ext', '192.0.2.100'), false);
+  });
+
+  it('may come before the one on kube-dummy-if: our local route is in force, and as wanted after the next reading', async () => {
+    const vip = mustParseAddress('192.0.2.101');
+    const routes = routeDriver({ runner: runnerIn('node1'), ownLinks: new Set(['kube-dummy-if']) });
+    const to: Route = {
+      type: 'local',
+      table: LOCAL_TABLE,
+      destination: hostPrefix(vip),
+      link: 'kube-dummy-if',
+      source: mustParseAddress('192.0.2.1'),
+      standsFor: 'address',
+    };
+    const key = TABLES.route.key(to);
+    const sourceHere = (): string | undefined => / src (\S+)/.exec(run(`ip -n node1 route get ${vip}`))?.[1];
+    await node1.apply(add(at(vip)));
+    run(`ip -n node1 addr add ${vip}/32 dev kube-dummy-if scope link`);
+    assert.deepEqual(await routes.apply([{ op: 'create', key, to }], never), NONE_FAILED);
+    assert.equal(sourceHere(), '192.0.2.1');
+    const found = (await routes.read(new Map(), never)).get(key);
+    if (found !== undefined && !TABLES.route.same(found, to)) await routes.apply([{ op: 'update', key, from: found, to }], never);
+    assert.deepEqual((await routes.read(new Map(), never)).get(key), to);
+    await node1.apply(remove(at(vip)));
+    assert.deepEqual((await routes.read(new Map(), never)).get(key), to);
+    assert.equal(sourceHere(), '192.0.2.1');
+    assert.equal(reaches('node1', vip), true);
+    await routes.apply([{ op: 'delete', key, from: to }], never);
+    run(`ip -n node1 addr del ${vip}/32 dev kube-dummy-if`);
+    assert.doesNotMatch(run('ip -n node1 route show table local'), /192\.0\.2\.101/);
   });
 
   it('is found and taken away by a later run; what a run that was killed left undone is put right', async () => {
