@@ -6,11 +6,13 @@ import { ApiStatusPort } from '../allocation/api-status-port.ts';
 import { Unopposed } from '../allocation/election.ts';
 import { LeaderElection } from '../allocation/leader-election.ts';
 import { leaseIdentity, leasePlace } from '../allocation/lease-place.ts';
-import { openOwnStatuses } from '../allocation/own-statuses.ts';
+import { type OwnStatuses, openOwnStatuses } from '../allocation/own-statuses.ts';
 import { ServiceEvents } from '../allocation/service-events.ts';
 import type { StatusOrder } from '../allocation/status-port.ts';
+import { StatusWriter } from '../allocation/status-writer.ts';
 import { ApiObjects } from '../cluster/api-objects.ts';
 import type { ClusterSource } from '../cluster/kinds.ts';
+import type { Allocation } from '../cluster/snapshot.ts';
 import type { ApiTransport } from '../cluster/transport.ts';
 import { isEnabled } from '../config/config.ts';
 import type { Daemon } from '../daemon.ts';
@@ -21,6 +23,7 @@ import type { Log } from '../observe/log.ts';
 import type { LoadBalancerLines } from '../observe/status.ts';
 import { exponentialBackoff } from '../reconcile/backoff.ts';
 import type { Module } from '../reconcile/module.ts';
+import type { Drivers } from '../reconcile/reconciler.ts';
 import type { Invocation } from './invocation.ts';
 import { stateFolderOf } from './run-folder.ts';
 import type { Cluster } from './source.ts';
@@ -51,10 +54,36 @@ export async function openAllocation(options: AllocationOptions): Promise<Opened
     : { source: cluster.source, ...(await allocationByElection(options, cluster.transport)) };
 }
 
-async function allocationAlone(options: AllocationOptions): Promise<OpenedAllocation> {
-  const { invocation, cluster, clock, log } = options;
+/** For a command that looks: what would be handed out if it were for us to do it. Nothing is written. */
+export async function lookAtAllocation(
+  options: Pick<AllocationOptions, 'invocation' | 'cluster' | 'clock' | 'log'> & Pick<AllocatorOfficeOptions, 'services'>,
+): Promise<{
+  readonly source: ClusterSource;
+  readonly serviceStatus: Drivers['serviceStatus'];
+  readonly allocation: Allocation;
+}> {
+  const { invocation, cluster, clock, services } = options;
+  const isAlone = isEnabled('lb-allocator', invocation.config) && cluster.transport === undefined;
+  const serviceStatus = new StatusWriter({
+    port: { write: () => Promise.resolve({ kind: 'withheld' }) },
+    mayWrite: () => false,
+    services,
+    clock,
+    backoff: exponentialBackoff(Math.random),
+    observer: { written: () => undefined, failed: () => undefined },
+    onChange: () => undefined,
+  });
+  const allocation: Allocation = { leadership: { isLeader: true }, handedOver: new Map() };
+  return { source: isAlone ? await openBook(options) : cluster.source, serviceStatus, allocation };
+}
+
+function openBook({ invocation, cluster, clock, log }: Omit<AllocationOptions, 'daemon'>): Promise<OwnStatuses> {
   const file = lastingFile(join(stateFolderOf(invocation.nodeName), 'load-balancer.json'));
-  const own = await openOwnStatuses({ source: cluster.source, file, clock, log, wallNow });
+  return openOwnStatuses({ source: cluster.source, file, clock, log, wallNow });
+}
+
+async function allocationAlone(options: AllocationOptions): Promise<OpenedAllocation> {
+  const own = await openBook(options);
   const office = new AllocatorOffice({
     ...common(options, () => undefined),
     election: new Unopposed(),

@@ -2,11 +2,13 @@
 import { readFile } from 'node:fs/promises';
 import { setImmediate as breathe } from 'node:timers/promises';
 import { NodeViewer } from '../cluster/node-view.ts';
+import type { Snapshot } from '../cluster/snapshot.ts';
 import { Store } from '../cluster/store.ts';
 import { asksDaemon } from '../config/commands.ts';
 import { defaultConfig } from '../config/parse.ts';
 import { FairwayError } from '../errors.ts';
 import { type Clock, systemClock } from '../net/clock.ts';
+import { createLog } from '../observe/log.ts';
 import { exponentialBackoff } from '../reconcile/backoff.ts';
 import type { TableDriver } from '../reconcile/driver.ts';
 import { kindsRead } from '../reconcile/module.ts';
@@ -14,6 +16,7 @@ import { type Drivers, type ReconcileObserver, Reconciler } from '../reconcile/r
 import { STAGES } from '../reconcile/tables.ts';
 import type { TableChanges } from '../reconcile/view.ts';
 import { storeDiagnostics } from '../store-diagnostics.ts';
+import { lookAtAllocation } from './allocation.ts';
 import { readBundle } from './bundle.ts';
 import { ask, controlSocketOf, textOf } from './control.ts';
 import { followHost, openHost } from './host.ts';
@@ -93,7 +96,7 @@ async function plannedAnew(invocation: Invocation): Promise<Planned> {
   const signal = new AbortController().signal;
   const modules = await enabledModules(invocation);
   const kinds = kindsRead(modules);
-  const { source } = await openCluster({
+  const cluster = await openCluster({
     config,
     environment,
     kinds,
@@ -123,6 +126,9 @@ async function plannedAnew(invocation: Invocation): Promise<Planned> {
       arrived.look();
     },
   });
+  const log = createLog({ verbosity: 0, format: config.logFormat, descriptor: 2 });
+  const services = (): Snapshot['services'] => store.services();
+  const { source, serviceStatus, allocation } = await lookAtAllocation({ invocation, cluster, clock, log, services });
   const hooks = { clock, onChange: () => undefined, onDisturbance: () => undefined, onTrouble: () => undefined };
   const follower = await followHost(host, hooks, signal);
   source.start(store);
@@ -132,8 +138,8 @@ async function plannedAnew(invocation: Invocation): Promise<Planned> {
       () => missing(store),
     );
     const observer = new PlanReport();
-    const reconciler = reconcilerOf({ modules, drivers: host.drivers, clock, observer });
-    reconciler.plan(store.snapshot(clock.now(), follower.facts, bgp.rib));
+    const reconciler = reconcilerOf({ modules, drivers: { ...host.drivers, serviceStatus }, clock, observer });
+    reconciler.plan(store.snapshot(clock.now(), follower.facts, bgp.rib, { allocation }));
     const tables = await reconciler.examine(signal);
     const facts = { store, nodeName, host: follower.facts, poolsKey: config.loadbalancerPools };
     const wrong = [...storeDiagnostics(facts), ...reconciler.diagnostics()].map(({ message }) => message);

@@ -97,6 +97,23 @@ describeServices('commands of an operator', { daemons: [{ node: 1, flags: ['--au
     assert.match((await fairway('plan')).stdout, /2 to change/, 'the running daemon still finds its own');
   });
 
+  it('plan with --run-loadbalancer shows which addresses would be handed out, and why one Service would get none', async () => {
+    const balancer = (name: string, annotations: Readonly<Record<string, string>>): ApiObject =>
+      service(name, { type: 'LoadBalancer', ipFamilies: ['IPv4'], ports: [{ port: 80 }] }, { annotations });
+    const balancers = [balancer('given', {}), balancer('outside', { 'fairway.dev/lb-ips': '203.0.114.1' })];
+    await suite().cluster.put(...balancers);
+    const alone = ['--run-router=false', '--run-firewall=false', '--run-service-proxy=false', '--run-loadbalancer'];
+    const pool = '--loadbalancer-ip-range=203.0.113.64-203.0.113.71';
+    const { status: code, stdout, stderr } = await fairway('plan', '--manifests=/run/fairway-manifests', ...alone, pool);
+    await suite().cluster.remove(...balancers);
+    assert.match(
+      stdout,
+      /serviceStatus\n {2}create lab\/given {2}# Service lab\/given\n {4}\+ status of lab\/given: 203\.0\.113\.64\n/,
+    );
+    assert.match(stderr, /Service lab\/outside: fairway\.dev\/lb-ips asks for 203\.0\.114\.1, which is in no pool/);
+    assert.equal(code, 2);
+  });
+
   it('status names what was changed by others, once it was noticed, and it is repaired', async () => {
     // A link that goes is noticed at once, with all that belongs to it.
     await suite().lab.expectRun(node(), ['ip', 'link', 'delete', 'kube-dummy-if']);

@@ -73,7 +73,7 @@ describe('fairway check, of what the allocator of load-balancer addresses may wr
     assert.deepEqual(shown(await examineRights(transport, allocatorRights('kube-system'), signal)), [
       'ok services: we may get',
       'ok services/status: we may update',
-      'ok events: we may create, patch, update',
+      'ok events: we may create, patch',
       'ok leases: we may create in kube-system',
       'ok leases: we may get, update kube-router-lballoc in kube-system',
     ]);
@@ -85,7 +85,6 @@ describe('fairway check, of what the allocator of load-balancer addresses may wr
         'update /services/status',
         'create /events',
         'patch /events',
-        'update /events',
         'create coordination.k8s.io/leases in kube-system',
         'get coordination.k8s.io/leases in kube-system kube-router-lballoc',
         'update coordination.k8s.io/leases in kube-system kube-router-lballoc',
