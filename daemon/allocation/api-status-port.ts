@@ -84,6 +84,9 @@ function ingressAfter(service: RawObject, { addresses, found }: StatusOrder): re
   const others = entries.filter(entry => !isOurs(addressOf(entry)));
   const isAsWanted = ours.length === addresses.length && ours.every((entry, index) => addressOf(entry) === addresses[index]);
   if (isAsWanted) return undefined;
+  // Another controller was faster than the plan knew. What stands in a list that we wrote would look like ours from then on, and be taken away.
+  const isNew = addresses.some(address => !ours.some(entry => addressOf(entry) === address));
+  if (isNew && others.some(({ ip }) => ip !== undefined)) return undefined;
   const wanted = addresses.map(address => ours.find(entry => addressOf(entry) === address) ?? { ip: address });
   return [...wanted, ...others];
 }

@@ -94,12 +94,21 @@ export class Http2Connection implements Connection {
     try {
       yield* stream;
     } catch (error) {
-      throw this.#failure(request, error);
+      if (!this.#hasEnded(stream, error)) throw this.#failure(request, error);
     }
     // A session that is destroyed ends its streams as if they had come to their end.
     if (this.#loss !== undefined || stream.aborted || stream.rstCode !== constants.NGHTTP2_NO_ERROR) {
       throw this.#failure(request, new Error('the connection was lost'));
     }
+  }
+
+  /**
+   * Node.js 24.20 and later call it a premature close where the stream was at its end before anybody read it, although all of it is read then
+   * (https://github.com/nodejs/node/issues/65677).
+   */
+  #hasEnded(stream: ClientHttp2Stream, error: unknown): boolean {
+    const isCalledPremature = error instanceof Error && 'code' in error && error.code === 'ERR_STREAM_PREMATURE_CLOSE';
+    return isCalledPremature && stream.rstCode === constants.NGHTTP2_NO_ERROR && !this.#session.destroyed;
   }
 
   #failure(request: ApiRequest, error: unknown): Error {

@@ -10,7 +10,7 @@ import type { Snapshot } from '../../daemon/cluster/snapshot.ts';
 import type { AllocatorSummary } from '../../daemon/reconcile/allocator-summary.ts';
 import { type Fragment, type OwnerKey, ownerKey } from '../../daemon/reconcile/fragment.ts';
 import type { Module, Plan } from '../../daemon/reconcile/module.ts';
-import { sameText } from '../../daemon/reconcile/stable.ts';
+import { sameList, sameText } from '../../daemon/reconcile/stable.ts';
 import { Ledger } from './ledger.ts';
 import type { LbAllocatorOptions } from './options.ts';
 import { poolsFragment } from './pool-diagnostics.ts';
@@ -102,7 +102,16 @@ class LbAllocator implements LbAllocatorModule {
 
   #put(owner: OwnerKey, fragment: Fragment | undefined, changes: Map<OwnerKey, Fragment | undefined>): void {
     const former = this.#plan.fragments.get(owner);
-    if (former === undefined ? fragment === undefined : fragment !== undefined && sameText(former, fragment)) return;
+    if (former === undefined && fragment === undefined) return;
+    if (former !== undefined && fragment !== undefined && sameText(former, fragment) && isDone(fragment)) return;
     changes.set(owner, fragment);
   }
+}
+
+/**
+ * Nothing is to be written for it. Otherwise the same words are said anew: of a Service that was emptied before it was seen with what was written
+ * nothing looks different, and only a new object makes the table write it again.
+ */
+function isDone({ entries }: Fragment): boolean {
+  return entries.every(({ table, value }) => table !== 'serviceStatus' || sameList(value.addresses, value.found));
 }

@@ -5,17 +5,25 @@ import { diagnosticsOf } from './diagnostics.ts';
 import type { Judgement } from './ledger.ts';
 
 /** Undefined where there is nothing to want or to say. */
-export function fragmentOf({ claimant, aim, lost, outcome }: Judgement): Fragment | undefined {
-  const { owner, service, wish, holdings } = claimant;
-  const addresses = (wish?.families ?? [])
-    .map(family => outcome.granted.get(family) ?? aim.kept.get(family))
-    .filter((address): address is IpAddress => address !== undefined);
+export function fragmentOf(judgement: Judgement): Fragment | undefined {
+  const { claimant, aim, lost, outcome } = judgement;
+  const { owner, service, holdings } = claimant;
+  const addresses = wantedOf(judgement);
   const diagnostics = diagnosticsOf(claimant, lost, aim.refusals, outcome.failure, addresses);
   const isInvolved = addresses.length > 0 || holdings.found.length > 0;
   if (!isInvolved && diagnostics.length === 0) return undefined;
   const { namespace, name, uid } = service.meta;
   const status = entry('serviceStatus', { namespace, name, uid, addresses, found: holdings.found });
   return { owner, entries: isInvolved ? [status] : [], diagnostics };
+}
+
+function wantedOf({ claimant: { wish, holdings }, aim, lost, outcome }: Judgement): readonly IpAddress[] {
+  if (wish === undefined) return [];
+  // Whoever writes the status last owns all of it: only an address that is another Service's is worth that.
+  if (holdings.foreign.length > 0) return holdings.found.filter(address => !lost.has(address));
+  return wish.families
+    .map(family => outcome.granted.get(family) ?? aim.kept.get(family))
+    .filter((address): address is IpAddress => address !== undefined);
 }
 
 /** It lacks an address that it needs. */

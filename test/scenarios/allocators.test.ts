@@ -109,6 +109,20 @@ describe('allocators of load-balancer addresses', () => {
     assert.deepEqual([twice, addresses().get('web')], [[], '192.0.2.1']);
   });
 
+  it('write again at once what somebody emptied in the very moment in which it was written', async () => {
+    await start('a');
+    const stop = api.store.onChange(() => {
+      const web = api.store.get('Service', 'shop', 'web');
+      if (web === undefined || addresses().size === 0) return;
+      stop();
+      // As an API server does where the type goes to ClusterIP and back.
+      api.put({ ...web, status: { loadBalancer: {} } });
+    });
+    api.put(balancer('web'));
+    await clock.advance(2000);
+    assert.deepEqual([...addresses()], [['web', '192.0.2.1']]);
+  });
+
   it('know what the former leader wrote last, however late they hear of it otherwise', async () => {
     await start('a', 'b');
     at(1).candidate.process.deafUntil = clock.now() + 40_000;

@@ -125,12 +125,27 @@ describe('the writer of the status of Services', () => {
   });
 
   it('leaves entries of others, host names and what stands in ours, and puts ours in order', async () => {
-    const others = [{ hostname: 'lb.example' }, { ip: '203.0.113.9' }];
+    const others = [{ hostname: 'lb.example' }];
     api.put(balancer('web', { ingress: [...others, { ip: B, ipMode: 'Proxy' }, { ip: C }] }));
     await apply(create(entry('web', [A, B], [B, C])));
     assert.deepEqual(ingress('web'), [{ ip: A }, { ip: B, ipMode: 'Proxy' }, ...others]);
     await apply({ op: 'delete', key: 'shop/web', from: entry('web', [A, B], [A, B]) });
     assert.deepEqual(ingress('web'), others);
+  });
+
+  it('gives no address to a Service that another controller served first, and takes none of its', async () => {
+    const theirs = [{ ip: '203.0.113.9', ports: [{ port: 80, protocol: 'TCP' }] }];
+    api.put(balancer('web'));
+    shown = services();
+    api.put(balancer('web', { ingress: theirs }));
+    await apply(create(entry('web', [A])));
+    assert.deepEqual([ingress('web'), told], [theirs, []]);
+    writer.seen(services());
+    assert.equal(writer.handedOver().size, 0);
+    api.put(balancer('web', { ingress: [...theirs, { ip: A }] }));
+    shown = undefined;
+    await apply({ op: 'delete', key: 'shop/web', from: entry('web', [A], [A]) });
+    assert.deepEqual(ingress('web'), theirs);
   });
 
   it('survives that others write the Service again and again, and puts it off where that does not end', async () => {

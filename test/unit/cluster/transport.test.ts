@@ -67,6 +67,15 @@ describe('requests to the API server', () => {
     });
   }
 
+  it('read an answer that is there as a whole, however late', async () => {
+    await serve();
+    await connect();
+    const late = await get();
+    // By the time of these, all of it has come.
+    for (let round = 0; round < 3; round++) await text(await get());
+    assert.match(await text(late), /"name":"a"/);
+  });
+
   it('all wait for the one connection that is being made', async () => {
     await serve();
     await connect();
