@@ -3,6 +3,7 @@
  * API server may take its time. Until a Service shows what was handed over for it, that counts as there.
  */
 import { keyOf, type ObjectKey, type Service } from '../cluster/kinds.ts';
+import { patched } from '../cluster/patched-map.ts';
 import type { HandedOverStatus } from '../cluster/snapshot.ts';
 import { isNewerVersion } from '../cluster/watch-event.ts';
 import type { FairwayError } from '../errors.ts';
@@ -53,7 +54,8 @@ export class StatusWriter implements TableDriver<ServiceStatus> {
   readonly #handed = new Map<ObjectKey, HandedOver>();
   readonly #stopped = new AbortController();
   #shared: ReadonlyMap<ObjectKey, HandedOverStatus> = new Map();
-  #isShared = true;
+  /** What is not in `#shared` yet. */
+  #unshared = new Map<ObjectKey, HandedOverStatus | undefined>();
   /** Somebody else writes while not. */
   #isOpen = false;
   #hasUnknown = false;
@@ -67,9 +69,9 @@ export class StatusWriter implements TableDriver<ServiceStatus> {
 
   /** The same object as long as nothing in it changed. */
   handedOver(): ReadonlyMap<ObjectKey, HandedOverStatus> {
-    if (!this.#isShared) {
-      this.#shared = new Map([...this.#handed].map(([key, { status }]) => [key, status]));
-      this.#isShared = true;
+    if (this.#unshared.size > 0) {
+      this.#shared = patched(this.#shared, this.#unshared);
+      this.#unshared = new Map();
     }
     return this.#shared;
   }
@@ -83,8 +85,7 @@ export class StatusWriter implements TableDriver<ServiceStatus> {
   open(): void {
     this.#isOpen = true;
     this.#hasUnknown = false;
-    if (this.#handed.size > 0) this.#isShared = false;
-    this.#handed.clear();
+    for (const key of [...this.#handed.keys()]) this.#forget(key);
   }
 
   /** Somebody else writes from now on: what was not sent is forgotten. What runs is let end, and tells then what became of it. */
@@ -249,11 +250,11 @@ export class StatusWriter implements TableDriver<ServiceStatus> {
 
   #note(key: ObjectKey, handed: HandedOver): void {
     this.#handed.set(key, handed);
-    this.#isShared = false;
+    this.#unshared.set(key, handed.status);
   }
 
   #forget(key: ObjectKey): void {
-    if (this.#handed.delete(key)) this.#isShared = false;
+    if (this.#handed.delete(key)) this.#unshared.set(key, undefined);
   }
 }
 
