@@ -12,6 +12,7 @@ import type { Clock } from '../net/clock.ts';
 import type { Backoff } from '../reconcile/backoff.ts';
 import type { ApplyResult, Change, TableDriver } from '../reconcile/driver.ts';
 import type { ServiceStatus } from '../reconcile/service-tables.ts';
+import { LostWritings } from './lost-writings.ts';
 import { OrderQueue, type Verdict } from './order-queue.ts';
 import type { StatusOrder, StatusOutcome, StatusPort } from './status-port.ts';
 
@@ -58,7 +59,7 @@ export class StatusWriter implements TableDriver<ServiceStatus> {
   #unshared = new Map<ObjectKey, HandedOverStatus | undefined>();
   /** Somebody else writes while not. */
   #isOpen = false;
-  #hasUnknown = false;
+  readonly #lost = new LostWritings();
 
   constructor(options: StatusWriterOptions) {
     this.#options = options;
@@ -84,7 +85,7 @@ export class StatusWriter implements TableDriver<ServiceStatus> {
   /** From now on what is handed over is written; nothing of before counts. */
   open(): void {
     this.#isOpen = true;
-    this.#hasUnknown = false;
+    this.#lost.clear();
     for (const key of [...this.#handed.keys()]) this.#forget(key);
   }
 
@@ -107,7 +108,7 @@ export class StatusWriter implements TableDriver<ServiceStatus> {
     const cancel = this.#options.clock.after(limitMs, () => this.#stopped.abort(new Error('stopped')));
     await this.#queue.idle();
     cancel();
-    return this.#hasUnknown ? 'unsettled' : 'settled';
+    return this.#lost.mayLand ? 'unsettled' : 'settled';
   }
 
   /** Forgets what Services show by now, and what was for Services that are gone. */
@@ -189,7 +190,7 @@ export class StatusWriter implements TableDriver<ServiceStatus> {
     const outcome = await port
       .write(order, () => this.#isOpen && mayWrite(), this.#stopped.signal)
       .catch((): 'aborted' => 'aborted');
-    if (outcome === 'aborted' || outcome.kind === 'unknown') this.#hasUnknown = true;
+    this.#lost.note(key, outcome);
     if (outcome !== 'aborted') {
       if (outcome.kind === 'written') observer.written(order);
       if (outcome.kind === 'refused' || outcome.kind === 'unknown') observer.failed(order, outcome.error);
