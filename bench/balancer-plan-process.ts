@@ -21,6 +21,8 @@ import { benchReconciler } from './reconciler.ts';
 export interface BalancerPlanFigures {
   readonly services: number;
   readonly first: number;
+  /** All come back with their addresses at once: planning alone. */
+  readonly allBack: number;
   /** One more Service that asks: event to plan. */
   readonly oneMore: readonly number[];
   /** A Service comes back with its address. */
@@ -90,7 +92,7 @@ async function measure(services: number): Promise<BalancerPlanFigures> {
   const first = timed(planned);
   // What was given out comes back with the Services themselves; from then on one event at a time.
   fill(store, numbered(services, addressedObject));
-  planned();
+  const allBack = timed(planned);
   const [oneMore, echo]: [number[], number[]] = [[], []];
   for (let event = 0; event < EVENTS; event++) {
     const [asks, has] = [balancerObject(services + event), addressedObject(services + event)];
@@ -108,7 +110,7 @@ async function measure(services: number): Promise<BalancerPlanFigures> {
       await breathe();
     }
   }
-  return { services, first, oneMore, echo, heap };
+  return { services, first, allBack, oneMore, echo, heap };
 }
 
 const [services = 1000] = process.argv.slice(2).map(Number);

@@ -57,10 +57,11 @@ async function planApart(services: number): Promise<BalancerPlanFigures> {
   return JSON.parse(stdout) as BalancerPlanFigures;
 }
 
-function planResults({ first, oneMore, echo, heap }: BalancerPlanFigures): readonly Result[] {
+function planResults({ first, allBack, oneMore, echo, heap }: BalancerPlanFigures): readonly Result[] {
   const bytes = (value: number): string => `${Math.round(value)} bytes`;
   return [
     plain('first plan', milliseconds(first)),
+    plain('plan when all come back with their addresses', milliseconds(allBack)),
     plain(`one more, event to plan (median of ${oneMore.length})`, milliseconds(median(oneMore))),
     plain('it comes back with its address', milliseconds(median(echo))),
     plain('heap of a Service of type ClusterIP', bytes(heap.clusterIP)),
