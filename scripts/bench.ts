@@ -2,6 +2,7 @@
  * `npm run bench`: what the daemon costs, beside its targets, on an otherwise quiet machine.
  *
  *     npm run bench -- [--quick] [--services N,N] [--pods N,N] [plan] [kernel] [startup] [policy-datapath] [policy-control] [policy] [routing]
+ *                      [load-balancers]
  *
  * All benches one after the other unless told; `policy` are both of that name. At 1,000, 5,000 and 10,000 Services of 10 endpoints, and
  * 30, 110, 250 and 500 pods of the node in the data path.
@@ -11,6 +12,7 @@ import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { benchChurn } from '../bench/churn.ts';
 import { benchKernel } from '../bench/kernel.ts';
+import { benchLoadBalancers } from '../bench/load-balancers.ts';
 import { benchPlan } from '../bench/plan.ts';
 import { benchPolicyControl } from '../bench/policy-control.ts';
 import { benchPolicyDatapath } from '../bench/policy-datapath.ts';
@@ -24,7 +26,7 @@ const POLICY_CLUSTERS = {
   small: { localPods: 30, pods: 1000, namespaces: 20, policies: 100 },
   large: { localPods: 250, pods: 10_000, namespaces: 100, policies: 1000 },
 };
-const BENCHES = ['plan', 'kernel', 'churn', 'startup', 'policy-datapath', 'policy-control', 'routing'] as const;
+const BENCHES = ['plan', 'kernel', 'churn', 'startup', 'policy-datapath', 'policy-control', 'routing', 'load-balancers'] as const;
 const ROUTES = {
   quick: [
     { routes: 1, times: 5 },
@@ -41,6 +43,7 @@ const CHURN = {
   quick: { services: 300, perSecond: 100, seconds: 10 },
   whole: { services: 5000, perSecond: 500, seconds: 60 },
 };
+const BALANCERS = { quick: { services: '1000', events: 5 }, whole: { services: '1000,10000', events: 20 } };
 const NODES = { quick: { sizes: [10, 100], events: 5 }, whole: { sizes: [10, 100, 1000], events: 15 } };
 type Bench = (typeof BENCHES)[number];
 /** Names for several of them. */
@@ -95,6 +98,11 @@ for (const name of chosen) {
     case 'routing':
       if (await isPossible(name)) await benchRouting({ sizes: ROUTES[extent], nodes: NODES[extent] });
       break;
+    case 'load-balancers': {
+      const { services: sizes, events } = BALANCERS[extent];
+      await benchLoadBalancers({ sizes: numbers(values.services ?? sizes), events });
+      break;
+    }
   }
 }
 

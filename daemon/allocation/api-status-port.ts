@@ -55,7 +55,7 @@ export class ApiStatusPort implements StatusPort {
       const isCertain = thrown instanceof RequestWithheld || (thrown instanceof ApiRefusal && thrown.isCertain);
       if (isCertain) return refused(thrown, signal);
       if (signal.aborted) throw thrown;
-      return { kind: 'unknown', error: asFairwayError(thrown, 'FW_API_UNREACHABLE') };
+      return { kind: 'unknown', error: asFairwayError(thrown, 'FW_API_UNREACHABLE'), version: versionOf(service) };
     }
   }
 }

@@ -22,13 +22,13 @@ export interface StatusOrder {
  * - `gone`: there is no such Service, or its uid is another one.
  * - `withheld`: `mayWrite` said no; nothing was written.
  * - `refused`: nothing was written; `error` says why and what helps, `retryAfterMs` is 0 where nobody named a time.
- * - `unknown`: it may have been written, or be written later.
+ * - `unknown`: it may have been written, or be written later; later only while the Service is of the `version` that it was sent for.
  */
 export type StatusOutcome =
   | { readonly kind: 'written' | 'unchanged'; readonly version: string }
   | { readonly kind: 'gone' | 'withheld' }
   | { readonly kind: 'refused'; readonly error: FairwayError; readonly retryAfterMs: number }
-  | { readonly kind: 'unknown'; readonly error: FairwayError };
+  | { readonly kind: 'unknown'; readonly error: FairwayError; readonly version: string };
 
 export interface StatusPort {
   /**

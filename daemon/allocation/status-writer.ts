@@ -4,6 +4,7 @@
  */
 import { keyOf, type ObjectKey, type Service } from '../cluster/kinds.ts';
 import { isWrittenByUs } from '../cluster/our-writing.ts';
+import { patched } from '../cluster/patched-map.ts';
 import type { HandedOverStatus } from '../cluster/snapshot.ts';
 import { isNewerVersion } from '../cluster/watch-event.ts';
 import type { FairwayError } from '../errors.ts';
@@ -12,6 +13,7 @@ import type { Clock } from '../net/clock.ts';
 import type { Backoff } from '../reconcile/backoff.ts';
 import type { ApplyResult, Change, TableDriver } from '../reconcile/driver.ts';
 import type { ServiceStatus } from '../reconcile/service-tables.ts';
+import { LostWritings } from './lost-writings.ts';
 import { OrderQueue, type Verdict } from './order-queue.ts';
 import type { StatusOrder, StatusOutcome, StatusPort } from './status-port.ts';
 
@@ -52,10 +54,11 @@ export class StatusWriter implements TableDriver<ServiceStatus> {
   readonly #handed = new Map<ObjectKey, HandedOver>();
   readonly #stopped = new AbortController();
   #shared: ReadonlyMap<ObjectKey, HandedOverStatus> = new Map();
-  #isShared = true;
+  /** What is not in `#shared` yet. */
+  #unshared = new Map<ObjectKey, HandedOverStatus | undefined>();
   /** Somebody else writes while not. */
   #isOpen = false;
-  #hasUnknown = false;
+  readonly #lost = new LostWritings();
 
   constructor(options: StatusWriterOptions) {
     this.#options = options;
@@ -66,9 +69,9 @@ export class StatusWriter implements TableDriver<ServiceStatus> {
 
   /** The same object as long as nothing in it changed. */
   handedOver(): ReadonlyMap<ObjectKey, HandedOverStatus> {
-    if (!this.#isShared) {
-      this.#shared = new Map([...this.#handed].map(([key, { status }]) => [key, status]));
-      this.#isShared = true;
+    if (this.#unshared.size > 0) {
+      this.#shared = patched(this.#shared, this.#unshared);
+      this.#unshared = new Map();
     }
     return this.#shared;
   }
@@ -81,9 +84,8 @@ export class StatusWriter implements TableDriver<ServiceStatus> {
   /** From now on what is handed over is written; nothing of before counts. */
   open(): void {
     this.#isOpen = true;
-    this.#hasUnknown = false;
-    if (this.#handed.size > 0) this.#isShared = false;
-    this.#handed.clear();
+    this.#lost.clear();
+    for (const key of [...this.#handed.keys()]) this.#forget(key);
   }
 
   /** Somebody else writes from now on: what was not sent is forgotten. What runs is let end, and tells then what became of it. */
@@ -105,7 +107,7 @@ export class StatusWriter implements TableDriver<ServiceStatus> {
     const cancel = this.#options.clock.after(limitMs, () => this.#stopped.abort(new Error('stopped')));
     await this.#queue.idle();
     cancel();
-    return this.#hasUnknown ? 'unsettled' : 'settled';
+    return this.#lost.mayLand ? 'unsettled' : 'settled';
   }
 
   /** Forgets what Services show by now, and what was for Services that are gone. */
@@ -188,7 +190,7 @@ export class StatusWriter implements TableDriver<ServiceStatus> {
     const outcome = await port
       .write(order, () => this.#isOpen && mayWrite(), this.#stopped.signal)
       .catch((): 'aborted' => 'aborted');
-    if (outcome === 'aborted' || outcome.kind === 'unknown') this.#hasUnknown = true;
+    this.#lost.note(key, outcome);
     if (outcome !== 'aborted') {
       if (outcome.kind === 'written') observer.written(order);
       if (outcome.kind === 'refused' || outcome.kind === 'unknown') observer.failed(order, outcome.error);
@@ -254,11 +256,11 @@ export class StatusWriter implements TableDriver<ServiceStatus> {
 
   #note(key: ObjectKey, handed: HandedOver): void {
     this.#handed.set(key, handed);
-    this.#isShared = false;
+    this.#unshared.set(key, handed.status);
   }
 
   #forget(key: ObjectKey): void {
-    if (this.#handed.delete(key)) this.#isShared = false;
+    if (this.#handed.delete(key)) this.#unshared.set(key, undefined);
   }
 }
 

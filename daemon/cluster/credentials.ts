@@ -22,9 +22,9 @@ export interface Credentials {
   readonly origin: string;
 }
 
-/** Files, tokens and plugins behind the credentials are read again on every call, so rotation is seen. */
+/** Files, tokens and plugins behind the credentials are read again and again, so rotation is seen. */
 export interface CredentialSource {
-  /** Rejects with a FairwayError that names file, field and remedy. */
+  /** The same object only where nothing was read anew. Rejects with a FairwayError that names file, field and remedy. */
   current(): Promise<Credentials>;
   /** The server refused what `current` gave (401): nothing remembered may be used again. */
   forget(): void;

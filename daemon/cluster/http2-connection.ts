@@ -71,7 +71,10 @@ export class Http2Connection implements Connection {
     const endStream = request.body === undefined;
     return new Promise((resolve, reject) => {
       const stream = this.#session.request({ ...pseudo, ...headers }, { endStream, signal: request.signal });
-      const fail = (error: unknown): void => reject(this.#failure(request, error));
+      let isAnswered = false;
+      const fail = (error: unknown): void => {
+        if (!isAnswered) reject(this.#failure(request, error));
+      };
       this.#streams++;
       stream.on('error', fail);
       stream.once('close', () => {
@@ -79,7 +82,10 @@ export class Http2Connection implements Connection {
         this.#streams--;
         if (this.#isRetired && this.#streams === 0) this.close();
       });
-      stream.once('response', response => resolve(this.#response(request, stream, response)));
+      stream.once('response', response => {
+        isAnswered = true;
+        resolve(this.#response(request, stream, response));
+      });
       if (request.body !== undefined) stream.end(request.body);
     });
   }

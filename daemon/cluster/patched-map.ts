@@ -9,9 +9,19 @@ export function patched<V extends object>(
   changes: ReadonlyMap<string, V | undefined>,
 ): ReadonlyMap<string, V> {
   const [base, former] = partsOf(map);
-  const patch = new Map<string, V | undefined>([...former, ...changes]);
-  const next = new PatchedMap<V>(base, patch);
-  return patch.size > MOST_IN_PATCH ? new Map(next) : next;
+  const patch = new Map<string, V | undefined>(former);
+  for (const [key, value] of changes) patch.set(key, value);
+  return patch.size > MOST_IN_PATCH ? workedIn(base, patch) : new PatchedMap<V>(base, patch);
+}
+
+/** A copy that is changed: copying a whole map is many times faster than walking it. */
+function workedIn<V extends object>(base: ReadonlyMap<string, V>, patch: Patch<V>): ReadonlyMap<string, V> {
+  const next = new Map(base);
+  for (const [key, value] of patch) {
+    if (value === undefined) next.delete(key);
+    else next.set(key, value);
+  }
+  return next;
 }
 
 /** Keys that only one of the maps has, or whose values are not the same object. Two versions of one map cost only what was patched. */

@@ -66,6 +66,7 @@ export class Transport implements ApiTransport {
   readonly #options: TransportOptions;
   readonly #closed = new AbortController();
   #current: { readonly fingerprint: string; readonly connection: Promise<Connection> } | undefined;
+  #known: { readonly credentials: Credentials; readonly fingerprint: string } | undefined;
 
   constructor(options: TransportOptions) {
     this.#options = options;
@@ -109,7 +110,7 @@ export class Transport implements ApiTransport {
 
   /** The connection there is, unless it is spent or was made with other certificates; then a new one, shared by all who ask meanwhile. */
   async #connectionFor(credentials: Credentials): Promise<Connection> {
-    const fingerprint = connectionFingerprint(credentials);
+    const fingerprint = this.#fingerprintOf(credentials);
     while (this.#current?.fingerprint === fingerprint) {
       const current = this.#current;
       const connection = await current.connection;
@@ -125,6 +126,11 @@ export class Transport implements ApiTransport {
       if (this.#current === current) this.#current = undefined;
       throw error;
     }
+  }
+
+  #fingerprintOf(credentials: Credentials): string {
+    if (this.#known?.credentials !== credentials) this.#known = { credentials, fingerprint: connectionFingerprint(credentials) };
+    return this.#known.fingerprint;
   }
 
   /** Running requests of the old connection end by themselves. */

@@ -7,6 +7,7 @@ import { openCredentials } from '../cluster/kubeconfig.ts';
 import { ManifestSource } from '../cluster/manifests.ts';
 import { PoolsFileSource } from '../cluster/pools-file.ts';
 import { poolsPlaceOf } from '../cluster/pools-place.ts';
+import { RecentCredentials } from '../cluster/recent-credentials.ts';
 import type { ReflectorObserver } from '../cluster/reflector.ts';
 import { type ApiTransport, Transport } from '../cluster/transport.ts';
 import type { Config } from '../config/config.ts';
@@ -67,7 +68,7 @@ export async function openTransport({
   });
   const remark = isInCluster ? ownAddressRemark(config, environment) : undefined;
   if (remark !== undefined) onRemark(remark);
-  return new Transport({ credentials, clock, userAgent: `fairway/${VERSION}` });
+  return new Transport({ credentials: new RecentCredentials(credentials, clock), clock, userAgent: `fairway/${VERSION}` });
 }
 
 /**

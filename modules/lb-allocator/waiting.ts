@@ -62,7 +62,10 @@ export class Waiting {
     const waiter = this.#waiters.get(key);
     const queue = waiter === undefined ? undefined : this.#queues.get(waiter.queueKey);
     if (waiter === undefined || queue === undefined) return;
-    queue.waiters.splice(placeOf(queue.waiters, waiter), 1);
+    const place = placeOf(queue.waiters, waiter);
+    // Most are served in their order, and taking the first moves none of the others.
+    if (place === 0) queue.waiters.shift();
+    else queue.waiters.splice(place, 1);
     if (queue.waiters.length === 0) this.#queues.delete(queue.key);
     this.#waiters.delete(key);
     this.#watch(waiter, -1);

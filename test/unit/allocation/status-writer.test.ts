@@ -400,4 +400,25 @@ describe('the writer of the status of Services', () => {
     await clock.advance(1000);
     assert.equal(await cut, 'unsettled');
   });
+
+  it('stops settled where a writing whose answer was lost has turned out to have landed', async () => {
+    api.put(balancer('web'));
+    api.faultNext(WRITE, 'lost');
+    await apply(create(entry('web', [A])));
+    await clock.advance(1000);
+    assert.deepEqual(ingress('web'), [{ ip: A }]);
+    assert.equal(await writer.stop(3000), 'settled');
+  });
+
+  it('stops unsettled as long as the Service is of the version that a lost writing was sent for', async () => {
+    api.put(balancer('web'));
+    api.faultNext(WRITE, 'held');
+    await apply(create(entry('web', [A])));
+    await clock.advance(3000);
+    // Nothing is to be written any more, and nothing stands there yet.
+    await apply({ op: 'delete', key: 'shop/web', from: entry('web', [A], [A]) });
+    await clock.advance(1000);
+    assert.deepEqual([ingress('web'), requests(WRITE), writer.pending], [undefined, 1, 0]);
+    assert.equal(await writer.stop(3000), 'unsettled');
+  });
 });
