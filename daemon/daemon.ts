@@ -102,7 +102,14 @@ export class Daemon {
   }
 
   start(): void {
-    this.#parts.source.start(sourceEvents(this.#store, this.#heartbeats, this.#reporter));
+    this.#parts.source.start(
+      sourceEvents({
+        store: this.#store,
+        heartbeats: this.#heartbeats,
+        reporter: this.#reporter,
+        onSight: this.#parts.onSight ?? (() => undefined),
+      }),
+    );
     this.#audits.start();
     this.#cancelOverdue = this.#parts.clock.after(this.#parts.cacheSyncTimeoutMs, () => {
       this.#tellOverdue();
@@ -148,6 +155,12 @@ export class Daemon {
   elected(): void {
     if (this.#reconciler.tables.includes('serviceStatus')) this.#reconciler.renew('serviceStatus');
     this.#changed();
+  }
+
+  /** An announced address is on its link no more, since another host answers for it; or may be again. */
+  lanMoved(): void {
+    this.#reconciler.renew('lanAddress');
+    this.#scheduler.request();
   }
 
   /** The BGP speaker is another one, or answers again: nothing that was known of it counts. */

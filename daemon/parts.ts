@@ -34,6 +34,8 @@ export interface DaemonParts {
   readonly auditPace: 'fixed' | 'adaptive';
   /** Milliseconds after which a first list that has not come is told. */
   readonly cacheSyncTimeoutMs: number;
+  /** Whether what is known of Services, their endpoints and Nodes may be out of date. */
+  readonly onSight?: (isBlind: boolean) => void;
   /** After every round. */
   readonly onSettled?: () => void;
 }

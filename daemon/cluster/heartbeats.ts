@@ -30,8 +30,6 @@ export class Heartbeats {
   /** By the name of the Node. */
   readonly #pulses = new Map<string, Pulse>();
   #silent: ReadonlySet<string> = new Set();
-  /** The last beat of anybody. */
-  #lastBeatAt: Instant;
   /** Until then nobody could be heard, or we did not listen: no earlier beat is held against anybody. */
   #listensSince: Instant;
   /**
@@ -43,8 +41,7 @@ export class Heartbeats {
 
   constructor(options: HeartbeatsOptions) {
     this.#options = options;
-    this.#lastBeatAt = options.clock.now();
-    this.#listensSince = this.#lastBeatAt;
+    this.#listensSince = options.clock.now();
   }
 
   /** Names of the Nodes whose heartbeat stopped; the same set as long as it has the same names. */
@@ -98,7 +95,6 @@ export class Heartbeats {
     const now = this.#options.clock.now();
     const pulse = { renewTime, lastsMs, heardAt: isBeat ? now : former.heardAt };
     this.#pulses.set(name, pulse);
-    if (isBeat) this.#lastBeatAt = now;
     if (this.#watch === 'quiet') this.#resume();
     else if (this.#watch === 'well') this.#arm(this.#dueAt(pulse));
     return isBeat;
@@ -150,13 +146,17 @@ export class Heartbeats {
   #look(): void {
     const now = this.#options.clock.now();
     const due = [...this.#pulses].filter(([name, pulse]) => !this.#silent.has(name) && this.#dueAt(pulse) <= now);
-    // Two beats that everybody left out: whoever lives renews four times in this time.
-    if (due.some(([, { lastsMs }]) => now - this.#lastBeatAt >= lastsMs / 2)) {
+    if (due.length > 0 && !this.#isAnybodyHeard(now)) {
       this.#pause('quiet');
       return;
     }
     if (due.length > 0) this.#tell(new Set([...this.#silent, ...due.map(([name]) => name)]));
     this.#armForFirst();
+  }
+
+  /** Who lives renews four times while its Lease lasts: not two beats that everybody left out. */
+  #isAnybodyHeard(now: Instant): boolean {
+    return [...this.#pulses.values()].some(({ heardAt, lastsMs }) => now - heardAt < lastsMs / 2);
   }
 
   #tell(silent: ReadonlySet<string>): void {

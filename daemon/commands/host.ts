@@ -65,6 +65,8 @@ export interface Host {
   readonly standingOf: LanDriver['standingOf'];
   /** Tells the local network once more what this node answers for. */
   readonly announceAgain: LanDriver['announceAgain'];
+  /** Whether this node learns no more which node is to answer for an address. */
+  readonly blind: LanDriver['blind'];
   /** Ends what drivers do by themselves. */
   readonly closeDrivers: ServiceDrivers['close'];
   readonly draining: ServiceDrivers['draining'];
@@ -87,6 +89,8 @@ export interface HostOptions {
   readonly services?: ServiceHooks;
   /** Likewise, and where nothing hands out load-balancer addresses. */
   readonly serviceStatus?: Drivers['serviceStatus'] | undefined;
+  /** An announced address was left to another host, or is to be had again. */
+  readonly onLanMoved?: () => void;
 }
 
 export interface HostMeasures {
@@ -127,7 +131,13 @@ export async function openHost(options: HostOptions, signal: AbortSignal): Promi
     runFolder,
     hooks: options.services,
   });
-  const lan = await lanDriver({ runner, clock, runFolder, log: options.services?.log });
+  const lan = await lanDriver({
+    runner,
+    clock,
+    runFolder,
+    log: options.services?.log,
+    onMoved: options.onLanMoved ?? (() => undefined),
+  });
   const ip = { runner, ownLinks: OWN_LINKS };
   return {
     runner,
@@ -136,6 +146,7 @@ export async function openHost(options: HostOptions, signal: AbortSignal): Promi
     bgpGate,
     standingOf: lan.standingOf,
     announceAgain: lan.announceAgain,
+    blind: lan.blind,
     closeDrivers: async () => {
       await Promise.all([closeServices(), lan.close()]);
     },

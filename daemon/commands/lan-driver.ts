@@ -16,6 +16,8 @@ export interface LanDriverOptions {
   readonly runFolder: string;
   /** Undefined for a command that only looks, or clears away: nothing follows then. */
   readonly log: Log | undefined;
+  /** Addresses were left to another host, or are to be had again. */
+  readonly onMoved: () => void;
 }
 
 export interface LanDriver {
@@ -23,18 +25,22 @@ export interface LanDriver {
   readonly standingOf: LanAddressRecord['standingOf'];
   /** Soon: a link came back, and who is behind it may have learned otherwise meanwhile. */
   readonly announceAgain: () => void;
+  /** Whether this node learns no more which node is to answer. */
+  readonly blind: (isBlind: boolean) => void;
   readonly close: () => Promise<void>;
 }
 
-export async function lanDriver({ runner, clock, runFolder, log }: LanDriverOptions): Promise<LanDriver> {
+export async function lanDriver({ runner, clock, runFolder, log, onMoved }: LanDriverOptions): Promise<LanDriver> {
   const record = new LanAddressRecord(stateFile(join(runFolder, 'lan-addresses')));
   // The table says what is wrong with it; who may not read it (`check` without root) sees all addresses as the host's.
   await record.load().catch(() => undefined);
-  const secondLook = log === undefined ? undefined : new LanSecondLook({ runner, record, clock, ...toldBy(log) });
+  const left = new Map<string, string>();
+  const secondLook = log === undefined ? undefined : new LanSecondLook({ runner, record, left, clock, onMoved, ...toldBy(log) });
   return {
-    lanAddress: lanAddressDriver({ runner, record, onAdded: entries => secondLook?.add(entries) }),
+    lanAddress: lanAddressDriver({ runner, record, left, onAdded: entries => secondLook?.add(entries) }),
     standingOf: entry => record.standingOf(entry),
     announceAgain: () => secondLook?.add(record.entries.values()),
+    blind: isBlind => secondLook?.blind(isBlind),
     close: async () => secondLook?.stop(),
   };
 }

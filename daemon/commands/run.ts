@@ -198,6 +198,7 @@ async function hostOf(setting: Setting, parts: Parts): Promise<{ readonly host: 
         restarted: () => parts.bgp?.restarted(),
       },
       serviceStatus: parts.allocation?.office?.writer,
+      onLanMoved: () => parts.daemon?.lanMoved(),
       sharedSetsOf: modules.map(({ name }) => name),
       onSpawn: argv => {
         metrics.spawned(argv[0] ?? '');
@@ -298,6 +299,9 @@ function daemonOf(setting: Setting, { host, facts, bgp, notices, allocation }: D
     // A period that was asked for is kept, whatever it costs.
     auditPace: explicit.has('audit-period') ? 'fixed' : 'adaptive',
     cacheSyncTimeoutMs: config.cacheSyncTimeout,
+    onSight: isBlind => {
+      host.blind(isBlind);
+    },
     onSettled: () => {
       notices?.look();
       allocation.events?.diagnosed(daemon.diagnostics(), daemon.services());

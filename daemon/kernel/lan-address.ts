@@ -19,6 +19,8 @@ export interface LanAddressOptions {
   readonly runner: CommandRunner;
   /** Of those that are ours. */
   readonly record: LanAddressRecord;
+  /** Keys of those that are left to another host for now, with his hardware address. */
+  readonly left: ReadonlyMap<string, string>;
   /** Called with those that are on their links from now on; the network was told once. */
   readonly onAdded: (entries: readonly LanAddress[]) => void;
 }
@@ -33,7 +35,7 @@ const NOWHERE: StatesOfAddress = new Set();
  * With `arp_ignore=1` the kernel answers on a link for what is on that very link, and in IPv6 it always does so: the address on `kube-dummy-if`, where
  * every node has it, is silent, and the one on the link of one node speaks. What is on such a link and not in our record is never touched.
  */
-export function lanAddressDriver({ runner, record, onAdded }: LanAddressOptions): TableDriver<LanAddress> {
+export function lanAddressDriver({ runner, record, left, onAdded }: LanAddressOptions): TableDriver<LanAddress> {
   const foundOf = (standing: Standing): ReadonlyMap<string, LanAddress> =>
     new Map([...record.entries].filter(([key]) => isSound(standing.get(key) ?? NOWHERE)));
 
@@ -46,8 +48,10 @@ export function lanAddressDriver({ runner, record, onAdded }: LanAddressOptions)
     const standing = await standingOn(runner, linksOf(additions), signal);
     const due = changes.filter(change => {
       const isForeign = change.op !== 'delete' && !record.entries.has(change.key) && standing.has(change.key);
+      const mac = change.op === 'delete' ? undefined : left.get(change.key);
       if (isForeign) failed.set(change.key, foreign(change.to));
-      return !isForeign;
+      else if (mac !== undefined && change.op !== 'delete') failed.set(change.key, leftTo(mac, change.to));
+      return !failed.has(change.key);
     });
     const deletedKeys = due.flatMap(({ op, key }) => (op === 'delete' ? [key] : []));
     const added = due.flatMap(change => (change.op === 'delete' ? [] : [change.to]));
@@ -138,6 +142,12 @@ function nameOf({ address, link }: { readonly address: IpAddress; readonly link:
 function foreign(entry: LanAddress): FairwayError {
   const text = `${entry.address} is on '${entry.link}' already and not by us (keepalived, the administrator): it is left alone`;
   return new FairwayError('FW_COMMAND_REFUSED', `${text}; take it away there, or out of the pool`);
+}
+
+function leftTo(mac: string, { address, link }: LanAddress): FairwayError {
+  const text = `${address} is left to another host (${mac}) that answers for it on '${link}'`;
+  const reason = 'this node does not hear from the API server, and may have been replaced';
+  return new FairwayError('FW_COMMAND_REFUSED', `${text}: ${reason}; it is taken back when either ends; see to the connection`);
 }
 
 function remedyOf(_: LanAddress, reason: string): string | undefined {

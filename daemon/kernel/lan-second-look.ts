@@ -27,17 +27,24 @@ export interface Duplicate extends LanAddress {
 export interface LanSecondLookOptions {
   readonly runner: CommandRunner;
   readonly record: LanAddressRecord;
+  /** Keys of addresses left to another host, with his hardware address: kept here, and not put on a link meanwhile. */
+  readonly left: Map<string, string>;
   readonly clock: Pick<Clock, 'after'>;
   /** Another host answers for the address; once until it does no more. */
   readonly onDuplicate: (duplicate: Duplicate) => void;
   /** It does no more. */
   readonly onAlone: (entry: LanAddress) => void;
+  /** Addresses were left to others, or are to be had again: the table is to be read. */
+  readonly onMoved: () => void;
   /** A look failed; the next is as ever. */
   readonly onTrouble: (error: FairwayError) => void;
 }
 
-/** Milliseconds: between the two announcements; from a question to the look for answers; between looks at a duplicate, doubling. */
-const WAIT_MS = { second: 2000, answers: 1000, longest: 60_000 };
+/**
+ * Milliseconds: between the two announcements; from a question to the look for answers; between looks at a duplicate, doubling. Of a node that learns nothing:
+ * until it asks for the first time, longer than an API server takes to start anew, and between two times.
+ */
+const WAIT_MS = { second: 2000, answers: 1000, longest: 60_000, blind: 15_000, patrol: 30_000 };
 
 /** Looked at together: each has an entry in the kernel's table of neighbours meanwhile, which is for others (gc_thresh1 is 128). */
 const AT_ONCE = 64;
@@ -55,12 +62,37 @@ export class LanSecondLook {
   readonly #due = new Map<string, Due>();
   /** Keys of those that another host was last seen to answer for. */
   readonly #duplicates = new Set<string>();
+  /** Keys of addresses left to another host, with his hardware address. */
+  readonly #left: Map<string, string>;
   readonly #cancels = new Set<() => void>();
+  #cancelPatrol: (() => void) | undefined;
   #isWaiting = false;
   #looking: Promise<unknown> = Promise.resolve();
 
   constructor(options: LanSecondLookOptions) {
     this.#options = options;
+    this.#left = options.left;
+  }
+
+  /**
+   * Whether this node learns no more which node is to answer for what. It may have been given up by the others then, who see that it is not heard: so it
+   * looks again and again who else answers, and leaves him what it had. It is the one that knows less.
+   */
+  blind(isBlind: boolean): void {
+    if (isBlind === (this.#cancelPatrol !== undefined)) return;
+    this.#cancelPatrol?.();
+    this.#cancelPatrol = isBlind ? this.#after(WAIT_MS.blind, () => this.#patrol()) : undefined;
+    if (isBlind || this.#left.size === 0) return;
+    this.#left.clear();
+    this.#options.onMoved();
+  }
+
+  #patrol(): void {
+    this.#cancelPatrol = this.#after(WAIT_MS.patrol, () => this.#patrol());
+    for (const [key, entry] of this.#options.record.entries)
+      if (isIpv4(entry) && !this.#due.has(key) && !this.#duplicates.has(key))
+        this.#due.set(key, { entry, task: 'ask', waitMs: WAIT_MS.second });
+    this.add([]);
   }
 
   /** They were announced once, or a link of theirs came back. */
@@ -78,8 +110,8 @@ export class LanSecondLook {
     await this.#looking;
   }
 
-  #after(milliseconds: number, work: () => unknown): void {
-    if (this.#stopping.signal.aborted) return;
+  #after(milliseconds: number, work: () => unknown): () => void {
+    if (this.#stopping.signal.aborted) return () => undefined;
     const cancel = this.#options.clock.after(milliseconds, () => {
       this.#cancels.delete(cancel);
       this.#looking = this.#looking.then(work).catch((thrown: unknown) => {
@@ -89,6 +121,7 @@ export class LanSecondLook {
       });
     });
     this.#cancels.add(cancel);
+    return cancel;
   }
 
   /** Announces and asks; the answers are looked for later. */
@@ -99,7 +132,7 @@ export class LanSecondLook {
     // More than are looked at together wait for another turn.
     this.add([]);
     await this.#options.record.exclusively(async () => {
-      const kept = due.filter(({ entry }) => this.#isOurs(entry));
+      const kept = due.filter(({ entry }) => this.#isOurs(entry) || this.#left.has(lanAddressKey(entry)));
       this.#after(WAIT_MS.answers, () => this.#judge(kept));
       await this.#batch(
         kept.flatMap(({ entry, task }) => [...(task === 'announce' ? announcementLines(entry) : []), ...questionLines(entry)]),
@@ -115,20 +148,50 @@ export class LanSecondLook {
       const links = linksOf(entries.filter(entry => !isIpv4(entry)));
       const standing = await standingOn(this.#options.runner, links, this.#stopping.signal);
       const again: string[] = [];
+      const left: LanAddress[] = [];
       for (const each of asked) {
         const { entry } = each;
+        const key = lanAddressKey(entry);
+        const mac = macs.get(key);
+        if (this.#left.has(key)) this.#judgeLeft(each, mac);
         if (!this.#isOurs(entry)) continue;
-        const states = standing.get(lanAddressKey(entry));
-        const mac = macs.get(lanAddressKey(entry));
+        const states = standing.get(key);
         if (mac === undefined && states?.has('duplicate') !== true) {
           this.#isAlone(each, states?.has('tentative') === true);
           continue;
+        }
+        // Who answered before we were blind is no successor.
+        if (mac !== undefined && this.#cancelPatrol !== undefined && !this.#duplicates.has(key)) {
+          this.#left.set(key, mac);
+          left.push(entry);
         }
         this.#isDuplicate(each, mac);
         if (!isIpv4(entry)) again.push(...removalLines(entry), ...additionLines(entry));
       }
       await this.#batch(again);
+      await this.#leave(left);
     });
+  }
+
+  async #leave(entries: readonly LanAddress[]): Promise<void> {
+    if (entries.length === 0) return;
+    const keys = entries.map(lanAddressKey);
+    this.#options.record.startLeaving(keys);
+    await this.#batch(entries.flatMap(removalLines));
+    await this.#options.record.remove(keys);
+    this.#options.onMoved();
+  }
+
+  #judgeLeft(each: Due, mac: string | undefined): void {
+    const key = lanAddressKey(each.entry);
+    if (mac !== undefined) {
+      this.#left.set(key, mac);
+      this.#isDuplicate(each, mac);
+      return;
+    }
+    this.#left.delete(key);
+    this.#isAlone(each, false);
+    this.#options.onMoved();
   }
 
   /** Who answered on these links, by the key of the address. */
@@ -158,8 +221,9 @@ export class LanSecondLook {
 
   #lookAgain(due: Due): void {
     this.#after(due.waitMs - WAIT_MS.second, () => {
-      if (this.#due.has(lanAddressKey(due.entry)) || !this.#isOurs(due.entry)) return;
-      this.#due.set(lanAddressKey(due.entry), due);
+      const key = lanAddressKey(due.entry);
+      if (this.#due.has(key) || !(this.#left.has(key) || this.#isOurs(due.entry))) return;
+      this.#due.set(key, due);
       this.add([]);
     });
   }

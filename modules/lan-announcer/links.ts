@@ -14,6 +14,8 @@ export interface AnnouncingLinks {
   readonly standing: readonly IpAddress[];
   /** Links of `--announce-interfaces` that are not there. */
   readonly missing: readonly string[];
+  /** Links that are left out for another one in the same subnet, by that one's name. */
+  readonly doubles: Readonly<Record<string, string>>;
   /** Families of the node's addresses. */
   readonly nodeFamilies: readonly Family[];
 }
@@ -25,21 +27,49 @@ export function announcingLinksOf(node: NodeView, host: HostFacts, options: LanA
     if (options.links.length > 0) return options.links.filter(name => host.links.has(name));
     return nodeLinksOf(node, host, family).filter(name => name !== LOOPBACK);
   };
-  const names = { ipv4: namesOf('ipv4'), ipv6: namesOf('ipv6') };
   // A host prefix, as our own addresses on these links are, makes nobody a neighbour.
   const standing = host.addresses.filter(
     ({ address, prefixLength }) => prefixLength < HOST_BITS[familyOf(address)] && !isLinkLocal(address),
   );
-  const subnets = standing
-    .filter(({ link, address }) => names[familyOf(address)].includes(link))
-    .map(({ link, address, prefixLength }) => ({ link, prefix: prefixOf(address, prefixLength) }));
+  const subnetsOf = (name: string, family: Family): readonly IpPrefix[] =>
+    standing
+      .filter(({ link, address }) => link === name && familyOf(address) === family)
+      .map(({ address, prefixLength }) => prefixOf(address, prefixLength));
+  const doubles: Record<string, string> = {};
+  const oneOfEach = (family: Family): readonly string[] => {
+    const links = oneOfEachSubnet(namesOf(family), name => subnetsOf(name, family));
+    Object.assign(doubles, links.doubles);
+    return links.names;
+  };
+  const names = { ipv4: oneOfEach('ipv4'), ipv6: oneOfEach('ipv6') };
   return {
     names,
-    subnets,
+    subnets: FAMILIES.flatMap(family => names[family].flatMap(link => subnetsOf(link, family).map(prefix => ({ link, prefix })))),
     standing: [...new Set(standing.map(({ address }) => address))].sort(),
     missing: options.links.filter(name => !host.links.has(name)),
+    doubles,
     nodeFamilies,
   };
+}
+
+/**
+ * Two links in one subnet are on one network, which would hear two answers for each address; and in IPv6 each would find the other when it tests the
+ * address. The first one answers.
+ */
+function oneOfEachSubnet(
+  links: readonly string[],
+  subnetsOf: (link: string) => readonly IpPrefix[],
+): { readonly names: readonly string[]; readonly doubles: Readonly<Record<string, string>> } {
+  const firsts = new Map<IpPrefix, string>();
+  const doubles: Record<string, string> = {};
+  const names = links.filter(link => {
+    const subnets = subnetsOf(link);
+    const first = subnets.map(subnet => firsts.get(subnet)).find(name => name !== undefined);
+    if (first === undefined) for (const subnet of subnets) firsts.set(subnet, link);
+    else doubles[link] = first;
+    return first === undefined;
+  });
+  return { names, doubles };
 }
 
 /** Where a link's subnet holds the address, clients look for it there and nowhere else. */

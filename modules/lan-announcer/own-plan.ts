@@ -17,6 +17,8 @@ function sysctlEntries({ names }: AnnouncingLinks): readonly Entry[] {
     ...names.ipv4.map(link => setting(`net/ipv4/conf/${link}/arp_notify`, '1', 'skip')),
     // When an address is there to stay and when its link comes up, an unsolicited neighbour advertisement that overrides (RFC 4861, 7.2.6).
     ...names.ipv6.map(link => setting(`net/ipv6/conf/${link}/ndisc_notify`, '1', 'skip')),
+    // Without the test of an address the kernel does not announce it either (addrconf_dad_begin), and a former owner who is still there goes unseen.
+    ...names.ipv6.map(link => setting(`net/ipv6/conf/${link}/accept_dad`, '1', 'skip', ['2'])),
   ];
   return settings.map(each => entry('sysctl', each));
 }
@@ -31,14 +33,24 @@ const STRICT: readonly Sysctl[] = [
   setting('net/ipv4/conf/all/arp_announce', '2', 'fail'),
 ];
 
-function diagnosticsOf({ missing, names, nodeFamilies }: AnnouncingLinks, options: LanAnnouncerOptions): readonly Diagnostic[] {
+function diagnosticsOf(
+  { missing, doubles, names, nodeFamilies }: AnnouncingLinks,
+  options: LanAnnouncerOptions,
+): readonly Diagnostic[] {
   const told = (message: string): Diagnostic => ({ code: 'FW_LAN_UNANNOUNCED', object: OWNER, message });
   if (options.links.length > 0)
-    return missing.map(link =>
-      told(
-        `--announce-interfaces names ${link}, and this host has no such link: nothing is answered for there. Correct the flag, or bring the link up.`,
+    return [
+      ...missing.map(link =>
+        told(
+          `--announce-interfaces names ${link}, and this host has no such link: nothing is answered for there. Correct the flag, or bring the link up.`,
+        ),
       ),
-    );
+      ...Object.entries(doubles).map(([link, first]) =>
+        told(
+          `--announce-interfaces names ${link} and ${first}, which are in one subnet: addresses are answered for on ${first} alone, lest the network hear two answers. Name one of them.`,
+        ),
+      ),
+    ];
   return nodeFamilies
     .filter(family => options.families.includes(family) && names[family].length === 0)
     .map(family =>
@@ -48,6 +60,6 @@ function diagnosticsOf({ missing, names, nodeFamilies }: AnnouncingLinks, option
     );
 }
 
-function setting(path: string, value: string, whenMissing: Sysctl['whenMissing']): Sysctl {
-  return { path, value, alsoGood: [], whenMissing };
+function setting(path: string, value: string, whenMissing: Sysctl['whenMissing'], alsoGood: readonly string[] = []): Sysctl {
+  return { path, value, alsoGood, whenMissing };
 }

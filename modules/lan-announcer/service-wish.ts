@@ -4,7 +4,7 @@ import { type AddressPool, type EndpointSlice, keyOf, type Service } from '../..
 import { isOurClass } from '../../daemon/cluster/load-balancer-class.ts';
 import { isServed } from '../../daemon/cluster/served.ts';
 import { policiesOf, vipsOf } from '../../daemon/cluster/virtual-addresses.ts';
-import { type Family, familyOf, type IpAddress } from '../../daemon/net/address.ts';
+import type { Family, IpAddress } from '../../daemon/net/address.ts';
 import type { Diagnostic, ObjectRef } from '../../daemon/reconcile/fragment.ts';
 import type { Candidacy } from './election.ts';
 import type { LanAnnouncerOptions } from './options.ts';
@@ -44,7 +44,7 @@ export function wishOf(service: Service, slices: readonly EndpointSlice[], rules
       {
         service: owner.key,
         endpointNodes: policies.external === 'Local' ? endpointNodesOf(slices, family) : undefined,
-        objection: objectionTo(service, address),
+        objection: objectionTo(service),
       },
     ]);
   return candidacies.length === 0 && diagnostics.length === 0 ? undefined : { owner, candidacies, diagnostics };
@@ -67,10 +67,10 @@ function asksForIt(service: Service, owner: ObjectRef, diagnostics: Diagnostic[]
 
 /**
  * With direct server return an endpoint on this very node answers under the address, and the kernel drops what it is to forward in the name of an IPv4 address
- * of its own (ip_route_input_slow: martian source). IPv6 knows no such check.
+ * of its own (ip_route_input_slow: martian source). IPv6 knows no such check, but what else takes such packets for the node's own was not shown to be harmless.
  */
-function objectionTo(service: Service, address: IpAddress): string | undefined {
-  if (familyOf(address) !== 'ipv4' || !returnsDirectly(service)) return undefined;
+function objectionTo(service: Service): string | undefined {
+  if (!returnsDirectly(service)) return undefined;
   return `Service ${keyOf(service.meta)} asks for direct server return (${DIRECT_RETURN_ANNOTATION}), for which the address may be on no link of the node that balances; announce it by BGP (--advertise-loadbalancer-ip), or remove that annotation`;
 }
 

@@ -43,6 +43,7 @@ class NodeDriver {
   readonly spawned: string[] = [];
   readonly duplicates: Duplicate[] = [];
   readonly alone: string[] = [];
+  moves = 0;
   record: LanAddressRecord;
   driver: TableDriver<LanAddress>;
   secondLook: LanSecondLook;
@@ -61,15 +62,18 @@ class NodeDriver {
         this.text = text;
       },
     });
+    const left = new Map<string, string>();
     const secondLook = new LanSecondLook({
       runner,
       record,
+      left,
+      onMoved: () => this.moves++,
       clock,
       onDuplicate: duplicate => this.duplicates.push(duplicate),
       onAlone: ({ address }) => this.alone.push(address),
       onTrouble: error => assert.fail(error),
     });
-    return [record, lanAddressDriver({ runner, record, onAdded: entries => secondLook.add(entries) }), secondLook];
+    return [record, lanAddressDriver({ runner, record, left, onAdded: entries => secondLook.add(entries) }), secondLook];
   }
 
   /** Nothing is known but the record. */
@@ -225,6 +229,27 @@ describe('an address announced on the local network', function () {
     assert.equal(reaches('node2', '192.0.2.100'), true, 'the node reaches its own');
     letGo('node1', '192.0.2.100');
     await until(() => node2.alone.length > 0, 'it is alone');
+  });
+
+  it('is left to a successor by an owner who learns nothing more, and taken back when he is gone: one answers in the end', async () => {
+    const vip = at('192.0.2.100');
+    await node1.apply(add(vip));
+    await node1.secondLook.stop();
+    await node1.startAnew();
+    await node1.read(vip);
+    node1.secondLook.blind(true);
+    await node2.apply(add(vip));
+    await until(() => node1.moves > 0, 'it is left', 15_000);
+    assert.doesNotMatch(shown('node1'), /\.100/);
+    assert.equal(node1.text, '');
+    await until(() => node2.duplicates.length === 0 || node2.alone.length > 0, 'the successor is alone', 15_000);
+    const { failed } = await node1.apply(add(vip));
+    assert.match(messages(failed)['192.0.2.100 eth0'] ?? '', /is left to another host \(02:00:00:00:00:02\)/);
+    await node2.secondLook.stop();
+    await node2.apply(remove(vip));
+    await until(() => node1.moves > 1, 'it is to be had again', 15_000);
+    assert.deepEqual(await node1.apply(add(vip)), NONE_FAILED);
+    assert.equal(reaches('ext', vip.address), true);
   });
 
   it('is no source of connections, and stands behind the addresses of the host', async () => {

@@ -201,8 +201,7 @@ function candidatesOf(address: string, world: World): ReadonlySet<string> {
   );
   if (vip === undefined || services.length === 0) return new Set();
   const family = familyOf(vip);
-  if (family === 'ipv4' && services.some(({ annotations }) => annotations['kube-router.io/service.dsr'] === 'tunnel'))
-    return new Set();
+  if (services.some(({ annotations }) => annotations['kube-router.io/service.dsr'] === 'tunnel')) return new Set();
   const nodes = [...world.nodes.values()];
   if (nodes.some(({ internalIPs }) => internalIPs.includes(vip))) return new Set();
   const pool = world.hasPools ? POOLS.pools.find(({ ranges }) => ranges.some(range => rangeContains(range, vip))) : undefined;

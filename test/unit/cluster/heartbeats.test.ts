@@ -151,6 +151,16 @@ describe('heartbeats of nodes', () => {
     assert.deepEqual(scene.silent(), ['node-3']);
   });
 
+  it('make a node with a short Lease silent in its time, though the others beat less often than it lasts', async () => {
+    const scene = new Scene(1, 2);
+    scene.heartbeats.upsert(lease(3, 0, { leaseDurationSeconds: 2 }));
+    await scene.live(2, 1, 2);
+    assert.deepEqual(scene.silent(), ['node-3']);
+    scene.heartbeats.upsert(lease(3, 1, { leaseDurationSeconds: 2 }));
+    await scene.live(600);
+    assert.deepEqual(scene.silent(), ['node-3']);
+  });
+
   it('leave no timer behind when stopped', async () => {
     const scene = new Scene(1, 2);
     await scene.live(20, 1, 2);

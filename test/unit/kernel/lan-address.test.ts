@@ -71,7 +71,7 @@ describe('the record of announced addresses', () => {
   it('that cannot be written keeps addresses from their links', async () => {
     const runner = new Neighbours();
     const record = new LanAddressRecord({ ...emptyFile, write: () => Promise.reject(new Error('ENOSPC')) });
-    const driver = lanAddressDriver({ runner, record, onAdded: () => assert.fail() });
+    const driver = lanAddressDriver({ runner, record, left: new Map(), onAdded: () => assert.fail() });
     const key = '192.0.2.7 eth0';
     const { failed } = await driver.apply([{ op: 'create', key, to: at('192.0.2.7') }], new AbortController().signal);
     assert.match(failed.get(key)?.message ?? '', /cannot be written: ENOSPC/);
@@ -111,16 +111,19 @@ async function secondLookAt(...entries: readonly LanAddress[]) {
   const record = new LanAddressRecord(emptyFile);
   await record.add(entries);
   const told: string[] = [];
+  const left = new Map<string, string>();
   const secondLook = new LanSecondLook({
     runner,
     record,
+    left,
+    onMoved: () => told.push(`left: ${[...left.keys()].join(', ')}`),
     clock,
     onDuplicate: ({ address, mac }) => told.push(`${address} ${mac}`),
     onAlone: ({ address }) => told.push(`${address} alone`),
     onTrouble: error => told.push(error.message),
   });
   secondLook.add(entries);
-  return { runner, clock, record, told, secondLook };
+  return { runner, clock, record, left, told, secondLook };
 }
 
 describe('after an announcement', () => {
@@ -167,5 +170,72 @@ describe('after an announcement', () => {
     await secondLook.stop();
     await clock.advance(60_000);
     assert.deepEqual(runner.batches, []);
+  });
+});
+
+describe('a node that does not learn any more who is to answer', () => {
+  const mac = '02:00:00:00:00:09';
+  const answer = `192.0.2.7 lladdr ${mac} REACHABLE`;
+
+  it('asks in IPv4, again and again, who else answers for what it has, and keeps what nobody answers for', async () => {
+    const { runner, clock, record, told, secondLook } = await secondLookAt(at('192.0.2.7'), at('2001:db8::7'));
+    await clock.advance(10_000);
+    runner.taken(ASKED);
+    secondLook.blind(true);
+    await clock.advance(16_999);
+    assert.equal(runner.taken(ASKED), 0);
+    await clock.advance(1);
+    assert.equal(runner.taken(ASKED), 1);
+    await clock.advance(300_000);
+    assert.equal(runner.taken(ASKED), 10);
+    assert.deepEqual([told, record.entries.size], [[], 2]);
+    secondLook.blind(false);
+    await clock.advance(300_000);
+    assert.equal(runner.taken(ASKED), 0);
+    await secondLook.stop();
+  });
+
+  it('leaves an address to who answers for it since then, until he does no more', async () => {
+    const { runner, clock, record, told, left, secondLook } = await secondLookAt(at('192.0.2.7'), at('192.0.2.8'));
+    await clock.advance(10_000);
+    secondLook.blind(true);
+    runner.answers = [answer];
+    runner.taken(ASKED);
+    await clock.advance(18_000);
+    assert.equal(runner.taken(/^addr del 192\.0\.2\.7\/32 dev eth0$/), 1);
+    assert.deepEqual([...record.entries.keys()], ['192.0.2.8 eth0']);
+    assert.deepEqual(told, [`192.0.2.7 ${mac}`, 'left: 192.0.2.7 eth0']);
+    const driver = lanAddressDriver({ runner, record, left, onAdded: () => undefined });
+    const { failed } = await driver.apply(
+      [{ op: 'create', key: '192.0.2.7 eth0', to: at('192.0.2.7') }],
+      new AbortController().signal,
+    );
+    assert.match(failed.get('192.0.2.7 eth0')?.message ?? '', /is left to another host \(02:00:00:00:00:09\)/);
+    await clock.advance(300_000);
+    runner.answers = [];
+    await clock.advance(63_000);
+    assert.deepEqual(told.slice(2), ['192.0.2.7 alone', 'left: ']);
+    await secondLook.stop();
+  });
+
+  it('takes back all that it left when it learns again', async () => {
+    const { runner, clock, told, left, secondLook } = await secondLookAt(at('192.0.2.7'));
+    await clock.advance(10_000);
+    secondLook.blind(true);
+    runner.answers = [answer];
+    await clock.advance(18_000);
+    secondLook.blind(false);
+    assert.deepEqual([told.slice(1), left.size], [['left: 192.0.2.7 eth0', 'left: '], 0]);
+    await secondLook.stop();
+  });
+
+  it('leaves nothing to who answered before, as a router does that answers for others', async () => {
+    const { runner, clock, record, told, secondLook } = await secondLookAt(at('192.0.2.7'));
+    runner.answers = [answer];
+    await clock.advance(10_000);
+    secondLook.blind(true);
+    await clock.advance(300_000);
+    assert.deepEqual([told, record.entries.size], [[`192.0.2.7 ${mac}`], 1]);
+    await secondLook.stop();
   });
 });

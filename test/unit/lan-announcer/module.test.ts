@@ -194,14 +194,15 @@ describe('an address on the local network', () => {
     assert.match(toldBy(cluster).join('\n'), /it is an address of Node node-3, which answers for it itself; choose another\.$/);
   });
 
-  it('of direct server return is announced in IPv6 alone, and that is told', () => {
+  it('of direct server return is announced in neither family, and that is told', () => {
     const annotations = { 'kube-router.io/service.dsr': 'tunnel' };
     const cluster = { services: [balanced('web', [VIP, '2001:db8:2::1'], { annotations })] };
     assert.deepEqual(ownersOf(cluster), []);
-    assert.equal(ownersOf(cluster, {}, '2001:db8:2::1').length, 1);
+    assert.deepEqual(ownersOf(cluster, {}, '2001:db8:2::1'), []);
     const told = toldBy(cluster);
-    assert.equal(told.length, 1);
-    assert.match(told[0] ?? '', /Service default\/web asks for direct server return \(kube-router.io\/service.dsr\)/);
+    assert.equal(told.length, 2);
+    for (const text of told)
+      assert.match(text, /Service default\/web asks for direct server return \(kube-router.io\/service.dsr\)/);
   });
 });
 
@@ -265,6 +266,25 @@ describe('the links on which addresses are announced', () => {
     assert.deepEqual(planOf(seenBy('node-1', { ...cluster, host: near }), { links: ['eth1', 'eth2'] }).answers, [`eth2 ${VIP}`]);
   });
 
+  it('are one of several in the same subnet, where the network would hear two answers; who named both is told', () => {
+    const same = host(['eth0', '192.168.1.1/24'], ['eth1', '192.168.1.9/24'], ['eth0', 'fd00:1::1/64'], ['eth1', 'fd00:1::9/64']);
+    const both = [node(1, { internalIPs: ips('192.168.1.1', 'fd00:1::1', '192.168.1.9', 'fd00:1::9') })];
+    const services = [balanced('web', [VIP, '2001:db8:2::1']), balanced('near', ['192.168.1.200'])];
+    const cluster = { services, nodes: both, host: same };
+    const anywhere = { strictExternalIpValidation: false };
+    assert.deepEqual(planOf(seenBy('node-1', cluster), anywhere), {
+      answers: ['eth0 192.168.1.200', `eth0 ${VIP}`, 'eth0 2001:db8:2::1'],
+      diagnostics: [],
+    });
+    const named = planOf(seenBy('node-1', cluster), { ...anywhere, links: ['eth1', 'eth0'] });
+    assert.deepEqual(named, {
+      answers: ['eth1 192.168.1.200', `eth1 ${VIP}`, 'eth1 2001:db8:2::1'],
+      diagnostics: [
+        'FW_LAN_UNANNOUNCED --announce-interfaces names eth0 and eth1, which are in one subnet: addresses are answered for on eth1 alone, lest the network hear two answers. Name one of them.',
+      ],
+    });
+  });
+
   it('that are named and not there are told, and nothing is answered for elsewhere', () => {
     const { answers, diagnostics } = planOf(seenBy('node-1', { ...WEB, nodes, host: plain }), { links: ['eth7'] });
     assert.deepEqual(answers, []);
@@ -279,7 +299,7 @@ describe('the links on which addresses are announced', () => {
     assert.match(diagnostics[0] ?? '', /None of the IPv4 addresses of this node is on a link of this host/);
   });
 
-  it('are set to tell of new addresses, and to answer for no others', () => {
+  it('are set to tell of new addresses, to test them (else the kernel tells of none), and to answer for no others', () => {
     const { fragments } = lanAnnouncerModule(lanOptions({ links: ['eth1'] })).plan(seenBy('node-1', { nodes, host: plain }));
     const settings = [...fragments.values()].flatMap(({ entries }) => entries);
     assert.deepEqual(
@@ -289,6 +309,7 @@ describe('the links on which addresses are announced', () => {
         'net/ipv4/conf/all/arp_announce=2 fail',
         'net/ipv4/conf/eth1/arp_notify=1 skip',
         'net/ipv6/conf/eth1/ndisc_notify=1 skip',
+        'net/ipv6/conf/eth1/accept_dad=1 skip',
       ],
     );
   });
