@@ -3,6 +3,7 @@ import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as pause } from 'node:timers/promises';
+import { runFolderOf } from '../daemon/commands/run-folder.ts';
 import { FAIRWAY } from '../test/lab/fleet.ts';
 import type { BalancerOperation } from './balancer-station.ts';
 import { Program, run } from './policy-place.ts';
@@ -37,6 +38,7 @@ export class BalancerPlace {
   readonly #directory = mkdtempSync(join(tmpdir(), 'fairway-bench-'));
   readonly #namespace = `fairway-bench-${process.pid}`;
   readonly #programs = new Set<Program>();
+  readonly #nodeNames: string[] = [];
   #station: Program | undefined;
   #kubeconfig = '';
 
@@ -83,6 +85,7 @@ export class BalancerPlace {
   }
 
   #startAllocator(nodeName: string, range: string, preload: readonly string[], environment: NodeJS.ProcessEnv): Allocator {
+    this.#nodeNames.push(nodeName);
     const [nodejs = '', ...bundle] = FAIRWAY;
     const flags = [`--kubeconfig=${this.#kubeconfig}`, `--hostname-override=${nodeName}`, `--loadbalancer-ip-range=${range}`];
     const startedAt = performance.timeOrigin + performance.now();
@@ -96,7 +99,7 @@ export class BalancerPlace {
   async close(): Promise<void> {
     await Promise.all([...this.#programs].map(program => program.kill()));
     await run(['ip', 'netns', 'del', this.#namespace], '').catch(() => undefined);
-    rmSync(this.#directory, { recursive: true, force: true });
+    for (const folder of [this.#directory, ...this.#nodeNames.map(runFolderOf)]) rmSync(folder, { recursive: true, force: true });
   }
 
   #start(argv: readonly string[], environment: NodeJS.ProcessEnv = process.env): Program {
