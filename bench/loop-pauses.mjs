@@ -9,7 +9,10 @@ monitor.enable();
 const file = process.env.FAIRWAY_BENCH_PAUSES;
 if (file !== undefined) {
   setInterval(() => {
-    writeFileSync(file, `${monitor.max / 1e6 - RESOLUTION_MS}\n`, { flag: 'a' });
-    monitor.reset();
+    // Where this comes at the end of a pause the monitor has not seen it yet, and reset now, it never would.
+    setTimeout(() => {
+      writeFileSync(file, `${monitor.max / 1e6 - RESOLUTION_MS}\n`, { flag: 'a' });
+      monitor.reset();
+    }, 2 * RESOLUTION_MS).unref();
   }, 1000).unref();
 }
