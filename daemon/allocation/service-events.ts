@@ -37,8 +37,8 @@ export class ServiceEvents {
   readonly #options: ServiceEventsOptions;
   readonly #stopped = new AbortController();
   readonly #queue: ServiceEvent[] = [];
-  /** By Service and code, the message that was told last. */
-  #told: ReadonlyMap<string, string> = new Map();
+  /** What stands, by Service: a Service may have two of one code. */
+  #told: ReadonlySet<string> = new Set();
   /** By what was told, the oldest first. */
   readonly #written = new Map<string, WrittenEvent>();
   #isSending = false;
@@ -60,19 +60,19 @@ export class ServiceEvents {
   diagnosed(diagnostics: readonly Diagnostic[], services: ReadonlyMap<ObjectKey, Service>): void {
     if (!this.#options.isLeader()) {
       // Who leads next tells all of it.
-      this.#told = new Map();
+      this.#told = new Set();
       this.#queue.length = 0;
       return;
     }
-    const now = new Map<string, string>();
+    const now = new Set<string>();
     for (const { code, object, message } of diagnostics) {
       const reason = EVENT_REASONS[code];
       const service = object.kind === 'Service' && reason !== undefined ? services.get(object.key) : undefined;
       if (service === undefined || reason === undefined) continue;
-      const id = `${service.meta.uid} ${code}`;
-      now.set(id, message);
-      if (this.#told.get(id) === message) continue;
       const { namespace, name, uid } = service.meta;
+      const id = `${uid} ${code} ${message}`;
+      now.add(id);
+      if (this.#told.has(id)) continue;
       this.#put({ namespace, name, uid, type: 'Warning', reason, message });
     }
     this.#told = now;

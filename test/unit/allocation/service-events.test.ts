@@ -95,6 +95,20 @@ describe('Events on Services', () => {
     ]);
   });
 
+  it('of one kind are told once each, also where one Service has two of them', async () => {
+    for (let round = 0; round < 5; round++) {
+      events.diagnosed([diagnostic('an address', 'FW_LB_STATUS'), diagnostic('a host name', 'FW_LB_STATUS')], services);
+      await clock.advance(1000);
+    }
+    assert.deepEqual(
+      written().map(({ message, count }) => [message, count]),
+      [
+        ['an address', 1],
+        ['a host name', 1],
+      ],
+    );
+  });
+
   it('are written anew when the server has forgotten them', async () => {
     for (let round = 0; round < 2; round++) {
       events.diagnosed([diagnostic('a')], services);
