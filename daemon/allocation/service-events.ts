@@ -36,7 +36,8 @@ const TRIES = 3;
 export class ServiceEvents {
   readonly #options: ServiceEventsOptions;
   readonly #stopped = new AbortController();
-  readonly #queue: ServiceEvent[] = [];
+  /** What is wrong is told before what went well: that may be thousands at a first start. */
+  readonly #queues: Readonly<Record<ServiceEvent['type'], ServiceEvent[]>> = { Warning: [], Normal: [] };
   /** What stands, by Service: a Service may have two of one code. */
   #told: ReadonlySet<string> = new Set();
   /** By what was told, the oldest first. */
@@ -61,7 +62,7 @@ export class ServiceEvents {
     if (!this.#options.isLeader()) {
       // Who leads next tells all of it.
       this.#told = new Set();
-      this.#queue.length = 0;
+      this.#clear();
       return;
     }
     const now = new Set<string>();
@@ -97,23 +98,32 @@ export class ServiceEvents {
   }
 
   stop(): void {
-    this.#queue.length = 0;
+    this.#clear();
     this.#stopped.abort(new Error('stopped'));
   }
 
   #put(event: ServiceEvent): void {
     if (this.#options.clock.now() < this.#deniedUntil || this.#stopped.signal.aborted) return;
-    if (this.#queue.length >= QUEUE_LIMIT) {
+    const { Warning, Normal } = this.#queues;
+    if (Warning.length + Normal.length >= QUEUE_LIMIT) {
       this.#drop('there are more of them than the API server is to be given');
-      return;
+      if (event.type === 'Normal' || Normal.pop() === undefined) return;
     }
-    this.#queue.push(event);
+    this.#queues[event.type].push(event);
     if (!this.#isSending) void this.#sendAll();
+  }
+
+  #next(): ServiceEvent | undefined {
+    return this.#queues.Warning.shift() ?? this.#queues.Normal.shift();
+  }
+
+  #clear(): void {
+    for (const queue of Object.values(this.#queues)) queue.length = 0;
   }
 
   async #sendAll(): Promise<void> {
     this.#isSending = true;
-    for (let event = this.#queue.shift(); event !== undefined; event = this.#queue.shift()) {
+    for (let event = this.#next(); event !== undefined; event = this.#next()) {
       await this.#send(event);
       await pause(this.#options.clock, PACE_MS, this.#stopped.signal);
     }
@@ -138,7 +148,7 @@ export class ServiceEvents {
     const status = refusedWith(thrown);
     const message = messageOf(thrown);
     if (status === 403 && !message.includes('being terminated')) {
-      this.#queue.length = 0;
+      this.#clear();
       this.#deniedUntil = clock.now() + DENIED_MS;
       if (!this.#isDenialTold)
         log.warn(`no Events on Services (all else goes on without; tried again in an hour): ${message}`, {

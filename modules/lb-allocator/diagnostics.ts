@@ -1,4 +1,5 @@
 /** What Services and pools are told. */
+import { quoted } from '../../daemon/cluster/raw-object.ts';
 import type { Family, IpAddress } from '../../daemon/net/address.ts';
 import type { Diagnostic, DiagnosticCode } from '../../daemon/reconcile/fragment.ts';
 import type { Failure } from './allocate.ts';
@@ -82,7 +83,7 @@ function refusalTold({ wish, service }: Claimant, refusal: Refusal, kept: string
     case 'unknown pool':
       return [
         'FW_LB_REQUEST',
-        `${poolSource} asks for pool '${pool}', and there is none of that name; there ${refusal.names.length === 0 ? 'are none at all' : `are ${refusal.names.join(', ')}`}. ${kept}`,
+        `${poolSource} asks for pool ${quoted(pool)}, and there is none of that name; there ${refusal.names.length === 0 ? 'are none at all' : `are ${refusal.names.join(', ')}`}. ${kept}`,
       ];
     case 'closed pool':
       return [

@@ -199,6 +199,14 @@ describe('Events on Services', () => {
     assert.equal(api.seen.length, count);
   });
 
+  it('say what is wrong first, whatever else is waiting to be told', async () => {
+    for (let count = 0; count < 2000; count++) events.written(order([`10.0.${count >> 8}.${count & 255}`], []));
+    events.diagnosed([diagnostic('nothing is free')], services);
+    await clock.advance(1000);
+    assert.ok(written().some(({ message }) => message === 'nothing is free'));
+    assert.equal(events.dropped, 1000);
+  });
+
   it('have a reason for each diagnostic that is about a Service', () => {
     const codes = Object.keys(DIAGNOSTIC_CODES).filter(code => code.startsWith('FW_LB_') && code !== 'FW_LB_POOL');
     assert.deepEqual(Object.keys(EVENT_REASONS).sort(), codes.sort());

@@ -214,7 +214,7 @@ describe('asking for an address', () => {
   });
 
   const refused: readonly (readonly [title: string, addresses: string, code: string, text: RegExp])[] = [
-    ['what is no address', 'blue', 'FW_LB_REQUEST', /fairway\.dev\/lb-ips is 'blue': 'blue' is not an IP address/],
+    ['what is no address', 'blue', 'FW_LB_REQUEST', /fairway\.dev\/lb-ips is "blue": "blue" is not an IP address/],
     ['two of one family', '198.51.100.1,198.51.100.2', 'FW_LB_REQUEST', /are of one family; name one of each at most/],
     ['one of a family that it is not of', '2001:db8:2::4', 'FW_LB_REQUEST', /the Service is of family IPv4 only/],
     ['one in no pool', '192.0.2.1', 'FW_LB_OUTSIDE', /asks for 192\.0\.2\.1, which is in no pool; it is served by default\./],
@@ -240,6 +240,15 @@ describe('asking for an address', () => {
       assert.match(told(result, 'web'), /Until then it has 198\.51\.100\.5\.$/);
     });
   }
+
+  it('by a text as long as annotations may be, and by one that would end the line: told in one line that can be read', () => {
+    const many = Array.from({ length: 1000 }, (_, index) => `192.0.${index >> 8}.${index & 255}`).join(',');
+    for (const text of [many, '198.51.100.4\nE a line of its own\u001b[31m', many.replaceAll('.', 'x')]) {
+      const services = [balancer('web', asking(text)), balancer('pool', { annotations: { 'fairway.dev/lb-pool': text } })];
+      const { messages } = allotted({ services });
+      assert.deepEqual([messages.length, messages.filter(message => message.length > 500 || /\p{Cc}/u.test(message))], [2, []]);
+    }
+  });
 
   it('one that a Node or an external IP has is taken', () => {
     const services = [
@@ -436,7 +445,7 @@ describe('pools', () => {
       'that do not exist',
       inPool('nowhere'),
       'FW_LB_REQUEST',
-      /asks for pool 'nowhere', and there is none of that name; there are shop, spare, default\./,
+      /asks for pool "nowhere", and there is none of that name; there are shop, spare, default\./,
     ],
     [
       'that do not serve the Service',
