@@ -332,9 +332,14 @@ describe('status that is not ours', () => {
   });
 
   it('is not made to look like ours: beside it nothing is written, not even to take back an address too many', () => {
-    const two = balancer('web', { loadBalancer: { ingressIPs: ips('198.51.100.3', '192.0.2.9', '198.51.100.2'), writtenBy: 'ccm' } });
+    const two = balancer('web', {
+      loadBalancer: { ingressIPs: ips('198.51.100.3', '192.0.2.9', '198.51.100.2'), writtenBy: 'ccm' },
+    });
     const result = allotted({ services: [two] });
-    assert.deepEqual([result.has, result.told], [{ web: ['198.51.100.3', '198.51.100.2'] }, ['Service default/web FW_LB_STATUS']]);
+    assert.deepEqual(
+      [result.has, result.told],
+      [{ web: ['198.51.100.3', '198.51.100.2'] }, ['Service default/web FW_LB_STATUS']],
+    );
   });
 
   it('is put right where the Service names a class of ours, or we wrote it', () => {
