@@ -109,9 +109,13 @@ function refusalTold({ wish, service }: Claimant, refusal: Refusal, kept: string
       const policy =
         service.loadBalancer?.ipFamilyPolicy === 'RequireDualStack' ? ' (ipFamilyPolicy: RequireDualStack needs both)' : '';
       const pools = (wish?.serving ?? []).filter(each => pool === '' || each.definition.name === pool);
+      const remedy =
+        pools.length === 0
+          ? 'Give it a pool that serves it: --loadbalancer-ip-range or --loadbalancer-pools'
+          : `Add ${titles(refusal.families)} ranges to one, or change spec.ipFamilies`;
       return [
         'FW_LB_FAMILY',
-        `no pool gives it ${titles(refusal.families)} addresses${policy}; ${servedBy(pools)}. Add ${titles(refusal.families)} ranges to one, or change spec.ipFamilies. ${kept}`,
+        `no pool gives it ${titles(refusal.families)} addresses${policy}; ${servedBy(pools)}. ${remedy}. ${kept}`,
       ];
     }
   }

@@ -163,7 +163,7 @@ describe('address families', () => {
 
   it('PreferDualStack says so where no pool has any', () => {
     const result = allotted({ services: [balancer('both', dual('PreferDualStack'))] }, { flagRanges: [] });
-    assert.deepEqual([result.has, result.told], [{}, ['Service default/both FW_LB_FAMILY']]);
+    assert.deepEqual([result.has, result.told], [{}, ['Service default/both FW_LB_FAMILY', 'Module lb-allocator/pools FW_LB_POOL']]);
   });
 
   it('an address of a family that the Service gave up is taken back', () => {
@@ -517,6 +517,19 @@ describe('pools', () => {
     const { told: all, messages } = allotted({ addressPools: shadowed }, FLAG);
     assert.deepEqual(all, ['ConfigMap kube-system/pools FW_LB_POOL', 'ConfigMap kube-system/pools FW_LB_POOL']);
     assert.match(messages[1] ?? '', /pool second has no address to hand out/);
+  });
+
+  it('that are none at all, since no flag names any, take no address away, and it is said which flags to give', () => {
+    const services = [
+      balancer('web', { loadBalancer: { ingressIPs: ips('192.0.2.9'), writtenBy: 'kube-router' } }),
+      balancer('new'),
+    ];
+    const result = allotted({ services }, { flagRanges: [] });
+    assert.deepEqual(
+      [result.has, result.told],
+      [{ web: ['192.0.2.9'] }, ['Service default/new FW_LB_FAMILY', 'Module lb-allocator/pools FW_LB_POOL']],
+    );
+    for (const message of result.messages) assert.match(message, /--loadbalancer-ip-range or --loadbalancer-pools/);
   });
 
   it('that cannot be read and are not known from before take no address away', () => {
