@@ -4,6 +4,7 @@ import type { Family, IpAddress } from '../../daemon/net/address.ts';
 import type { Diagnostic, DiagnosticCode } from '../../daemon/reconcile/fragment.ts';
 import type { Failure } from './allocate.ts';
 import type { Claimant } from './claimant.ts';
+import type { Judgement } from './ledger.ts';
 import type { Pool } from './pools.ts';
 
 /** Why a Service does not get what it asks for, whatever is free. */
@@ -19,17 +20,15 @@ export type Refusal =
 
 type Told = readonly [code: DiagnosticCode, text: string];
 
-/** All that is told of a Service. `lost`: by address, who has it instead; `has`: what it has after all. */
+/** All that is told of a Service. `has`: what it has after all. */
 export function diagnosticsOf(
-  claimant: Claimant,
-  lost: ReadonlyMap<IpAddress, string>,
-  refusals: readonly Refusal[],
-  failure: Failure | undefined,
+  { claimant, lost, atNodes, aim: { refusals }, outcome: { failure } }: Judgement,
   has: readonly IpAddress[],
 ): readonly Diagnostic[] {
   const told: readonly Told[] = [
     ...statusTold(claimant),
     ...[...lost].map(([address, winner]): Told => conflictTold(address, winner)),
+    ...[...atNodes].map(([address, node]): Told => atNodeTold(address, node)),
     ...refusals.map(refusal => refusalTold(claimant, refusal, keeping(has))),
     ...(failure === undefined ? [] : [failureTold(claimant, failure, keeping(has))]),
   ];
@@ -67,6 +66,13 @@ function conflictTold(address: IpAddress, winner: string): Told {
   return [
     'FW_LB_CONFLICT',
     `${address} is ${winner}'s as well, which has the better right to it; this Service must leave it. To share it, give both the same fairway.dev/lb-share, and different ports.`,
+  ];
+}
+
+function atNodeTold(address: IpAddress, node: string): Told {
+  return [
+    'FW_LB_CONFLICT',
+    `${address} is an address of ${node} as well, and one of the two does not get its packets. Give the Node another address, or take this one out of its pool.`,
   ];
 }
 

@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
-import type { Service } from '../../../daemon/cluster/kinds.ts';
+import type { Node, Service } from '../../../daemon/cluster/kinds.ts';
+import { lbAllocatorModule } from '../../../modules/lb-allocator/module.ts';
 import {
   addressPool,
   addressPools,
@@ -10,8 +11,9 @@ import {
   selector,
   service,
   servicePort,
+  snapshot,
 } from '../../fixtures/cluster.ts';
-import { type Allotted, allotted, handedOver, leading } from '../../fixtures/lb-allocation.ts';
+import { type Allotted, allotted, allottedBy, handedOver, lbAllocatorOptions, leading } from '../../fixtures/lb-allocation.ts';
 
 /** In every family. */
 const dual = (ipFamilyPolicy: 'PreferDualStack' | 'RequireDualStack'): Parameters<typeof balancer>[1] => ({
@@ -111,6 +113,18 @@ describe('the address of a load balancer', () => {
     assert.deepEqual(allotted({ services }).has, { a: [], b: [] });
   });
 
+  it('stays with a Service when a Node comes that has it too, and that is told as long as it is so', () => {
+    const module = lbAllocatorModule(lbAllocatorOptions());
+    const web = balancer('web', { loadBalancer: { ingressIPs: ips('198.51.100.3') } });
+    const cluster = (...nodes: readonly Node[]): Allotted =>
+      allottedBy(module.plan({ ...snapshot({ services: [web], nodes, allocation: leading() }) }));
+    assert.deepEqual(cluster(node(1)).told, []);
+    const both = cluster(node(1), node(2, { internalIPs: ips('198.51.100.3') }));
+    assert.deepEqual([both.has, both.told], [{ web: ['198.51.100.3'] }, ['Service default/web FW_LB_CONFLICT']]);
+    assert.match(both.messages[0] ?? '', /198\.51\.100\.3 is an address of Node node-2 as well/);
+    assert.deepEqual(cluster(node(1)).told, []);
+  });
+
   it('of two who have one without sharing it stays with the one that we wrote, then the earlier written, the older, the lesser name', () => {
     const at = (name: string, deviations: NonNullable<Parameters<typeof balancer>[1]>): Service =>
       balancer(name, { ...deviations, loadBalancer: { ingressIPs: ips('198.51.100.2'), ...deviations.loadBalancer } });
@@ -163,7 +177,10 @@ describe('address families', () => {
 
   it('PreferDualStack says so where no pool has any', () => {
     const result = allotted({ services: [balancer('both', dual('PreferDualStack'))] }, { flagRanges: [] });
-    assert.deepEqual([result.has, result.told], [{}, ['Service default/both FW_LB_FAMILY', 'Module lb-allocator/pools FW_LB_POOL']]);
+    assert.deepEqual(
+      [result.has, result.told],
+      [{}, ['Service default/both FW_LB_FAMILY', 'Module lb-allocator/pools FW_LB_POOL']],
+    );
   });
 
   it('an address of a family that the Service gave up is taken back', () => {
