@@ -36,9 +36,10 @@ const TRIES = 3;
 export class ServiceEvents {
   readonly #options: ServiceEventsOptions;
   readonly #stopped = new AbortController();
-  readonly #queue: ServiceEvent[] = [];
-  /** By Service and code, the message that was told last. */
-  #told: ReadonlyMap<string, string> = new Map();
+  /** What is wrong is told before what went well: that may be thousands at a first start. */
+  readonly #queues: Readonly<Record<ServiceEvent['type'], ServiceEvent[]>> = { Warning: [], Normal: [] };
+  /** What stands, by Service: a Service may have two of one code. */
+  #told: ReadonlySet<string> = new Set();
   /** By what was told, the oldest first. */
   readonly #written = new Map<string, WrittenEvent>();
   #isSending = false;
@@ -60,19 +61,19 @@ export class ServiceEvents {
   diagnosed(diagnostics: readonly Diagnostic[], services: ReadonlyMap<ObjectKey, Service>): void {
     if (!this.#options.isLeader()) {
       // Who leads next tells all of it.
-      this.#told = new Map();
-      this.#queue.length = 0;
+      this.#told = new Set();
+      this.#clear();
       return;
     }
-    const now = new Map<string, string>();
+    const now = new Set<string>();
     for (const { code, object, message } of diagnostics) {
       const reason = EVENT_REASONS[code];
       const service = object.kind === 'Service' && reason !== undefined ? services.get(object.key) : undefined;
       if (service === undefined || reason === undefined) continue;
-      const id = `${service.meta.uid} ${code}`;
-      now.set(id, message);
-      if (this.#told.get(id) === message) continue;
       const { namespace, name, uid } = service.meta;
+      const id = `${uid} ${code} ${message}`;
+      now.add(id);
+      if (this.#told.has(id)) continue;
       this.#put({ namespace, name, uid, type: 'Warning', reason, message });
     }
     this.#told = now;
@@ -97,23 +98,32 @@ export class ServiceEvents {
   }
 
   stop(): void {
-    this.#queue.length = 0;
+    this.#clear();
     this.#stopped.abort(new Error('stopped'));
   }
 
   #put(event: ServiceEvent): void {
     if (this.#options.clock.now() < this.#deniedUntil || this.#stopped.signal.aborted) return;
-    if (this.#queue.length >= QUEUE_LIMIT) {
+    const { Warning, Normal } = this.#queues;
+    if (Warning.length + Normal.length >= QUEUE_LIMIT) {
       this.#drop('there are more of them than the API server is to be given');
-      return;
+      if (event.type === 'Normal' || Normal.pop() === undefined) return;
     }
-    this.#queue.push(event);
+    this.#queues[event.type].push(event);
     if (!this.#isSending) void this.#sendAll();
+  }
+
+  #next(): ServiceEvent | undefined {
+    return this.#queues.Warning.shift() ?? this.#queues.Normal.shift();
+  }
+
+  #clear(): void {
+    for (const queue of Object.values(this.#queues)) queue.length = 0;
   }
 
   async #sendAll(): Promise<void> {
     this.#isSending = true;
-    for (let event = this.#queue.shift(); event !== undefined; event = this.#queue.shift()) {
+    for (let event = this.#next(); event !== undefined; event = this.#next()) {
       await this.#send(event);
       await pause(this.#options.clock, PACE_MS, this.#stopped.signal);
     }
@@ -138,7 +148,7 @@ export class ServiceEvents {
     const status = refusedWith(thrown);
     const message = messageOf(thrown);
     if (status === 403 && !message.includes('being terminated')) {
-      this.#queue.length = 0;
+      this.#clear();
       this.#deniedUntil = clock.now() + DENIED_MS;
       if (!this.#isDenialTold)
         log.warn(`no Events on Services (all else goes on without; tried again in an hour): ${message}`, {

@@ -2,6 +2,7 @@
  * The table of the load-balancer addresses of Services: what is there is what Services show, and what is to be written is handed over to a queue, since an
  * API server may take its time. Until a Service shows what was handed over for it, that counts as there.
  */
+import { refusedWith } from '../cluster/api-objects.ts';
 import { keyOf, type ObjectKey, type Service } from '../cluster/kinds.ts';
 import { isWrittenByUs } from '../cluster/our-writing.ts';
 import { patched } from '../cluster/patched-map.ts';
@@ -13,6 +14,7 @@ import type { Clock } from '../net/clock.ts';
 import type { Backoff } from '../reconcile/backoff.ts';
 import type { ApplyResult, Change, TableDriver } from '../reconcile/driver.ts';
 import type { ServiceStatus } from '../reconcile/service-tables.ts';
+import { DeniedOrders } from './denied-orders.ts';
 import { LostWritings } from './lost-writings.ts';
 import { OrderQueue, type Verdict } from './order-queue.ts';
 import type { StatusOrder, StatusOutcome, StatusPort } from './status-port.ts';
@@ -52,6 +54,7 @@ export class StatusWriter implements TableDriver<ServiceStatus> {
   readonly #options: StatusWriterOptions;
   readonly #queue: OrderQueue<StatusOrder>;
   readonly #handed = new Map<ObjectKey, HandedOver>();
+  readonly #denied = new DeniedOrders();
   readonly #stopped = new AbortController();
   #shared: ReadonlyMap<ObjectKey, HandedOverStatus> = new Map();
   /** What is not in `#shared` yet. */
@@ -85,6 +88,7 @@ export class StatusWriter implements TableDriver<ServiceStatus> {
   open(): void {
     this.#isOpen = true;
     this.#lost.clear();
+    this.#denied.clear();
     for (const key of [...this.#handed.keys()]) this.#forget(key);
   }
 
@@ -210,6 +214,7 @@ export class StatusWriter implements TableDriver<ServiceStatus> {
     switch (outcome.kind) {
       case 'written':
       case 'unchanged':
+        this.#queue.hasten(this.#denied.allowedBy(key));
         this.#tell(key, {
           order: handed.order,
           status: {
@@ -230,6 +235,8 @@ export class StatusWriter implements TableDriver<ServiceStatus> {
       case 'refused': {
         const { error, retryAfterMs } = outcome;
         this.#tell(key, { ...handed, status: { ...handed.status, trouble: error.message } });
+        if (refusedWith(error) === 403)
+          return this.#again(key, handed, { again: 'this', waitMs: this.#denied.turnOf(key, this.#options.clock.now()) });
         const isCommon = retryAfterMs > 0 || error.code === 'FW_API_UNREACHABLE';
         return this.#again(key, handed, { again: isCommon ? 'all' : 'this', waitMs: retryAfterMs });
       }
@@ -260,6 +267,7 @@ export class StatusWriter implements TableDriver<ServiceStatus> {
   }
 
   #forget(key: ObjectKey): void {
+    this.#denied.forget(key);
     if (this.#handed.delete(key)) this.#unshared.set(key, undefined);
   }
 }

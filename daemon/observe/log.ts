@@ -70,14 +70,24 @@ const LETTER: Readonly<Record<string, string>> = { error: 'E', warn: 'W', info: 
 function textFormat(): winston.Logform.Format {
   return winston.format.printf(({ level, message, timestamp, ...fields }) => {
     const shown = Object.entries(fields).map(([key, value]) => ` ${key}=${quoted(value)}`);
-    return `${String(timestamp)} ${LETTER[level] ?? level} ${String(message)}${shown.join('')}`;
+    return `${String(timestamp)} ${LETTER[level] ?? level} ${inOneLine(String(message))}${shown.join('')}`;
   });
 }
 
 function quoted(value: unknown): string {
   const text = String(value);
-  return /[\s"=]/.test(text) ? JSON.stringify(text) : text;
+  return inOneLine(/[\s"=]/.test(text) ? JSON.stringify(text) : text);
 }
+
+/** Users write annotations: what they write there must neither look like a line of ours nor speak to the terminal of who reads it. */
+function inOneLine(text: string): string {
+  return text.replaceAll(
+    /[\p{Cc}\u2028\u2029]/gu,
+    found => ESCAPES[found] ?? `\\u${found.charCodeAt(0).toString(16).padStart(4, '0')}`,
+  );
+}
+
+const ESCAPES: Readonly<Record<string, string>> = { '\n': '\\n', '\r': '\\r', '\t': '\\t' };
 
 /** Writes each line at once; winston's own console transport buffers and can lose the last lines. */
 function descriptorStream({ descriptor, onLine }: LogOptions): Writable {

@@ -12,6 +12,9 @@ import type { Metrics } from './metrics.ts';
 /** Keys named in one line of the log; a flushed table of thousands is told by its number. */
 const NAMED = 5;
 
+/** What is handed over here is told of each when it is done, and where somebody else leads by then it never is. */
+const TOLD_ONE_BY_ONE: ReadonlySet<TableName> = new Set<TableName>(['serviceStatus']);
+
 export class Reporter implements ReconcileObserver {
   readonly #log: Log;
   readonly #metrics: Metrics;
@@ -42,7 +45,7 @@ export class Reporter implements ReconcileObserver {
     this.#metrics.applied(applied);
     this.history.applied(applied);
     const { table, creates, updates, deletes, failures } = applied;
-    if (creates + updates + deletes > 0) {
+    if (creates + updates + deletes > 0 && !TOLD_ONE_BY_ONE.has(table)) {
       this.#log.info(`${table} changed`, {
         created: creates,
         updated: updates,

@@ -1,8 +1,10 @@
 /** What Services and pools are told. */
+import { quoted } from '../../daemon/cluster/raw-object.ts';
 import type { Family, IpAddress } from '../../daemon/net/address.ts';
 import type { Diagnostic, DiagnosticCode } from '../../daemon/reconcile/fragment.ts';
 import type { Failure } from './allocate.ts';
 import type { Claimant } from './claimant.ts';
+import type { Judgement } from './ledger.ts';
 import type { Pool } from './pools.ts';
 
 /** Why a Service does not get what it asks for, whatever is free. */
@@ -18,17 +20,15 @@ export type Refusal =
 
 type Told = readonly [code: DiagnosticCode, text: string];
 
-/** All that is told of a Service. `lost`: by address, who has it instead; `has`: what it has after all. */
+/** All that is told of a Service. `has`: what it has after all. */
 export function diagnosticsOf(
-  claimant: Claimant,
-  lost: ReadonlyMap<IpAddress, string>,
-  refusals: readonly Refusal[],
-  failure: Failure | undefined,
+  { claimant, lost, atNodes, aim: { refusals }, outcome: { failure } }: Judgement,
   has: readonly IpAddress[],
 ): readonly Diagnostic[] {
   const told: readonly Told[] = [
     ...statusTold(claimant),
     ...[...lost].map(([address, winner]): Told => conflictTold(address, winner)),
+    ...[...atNodes].map(([address, node]): Told => atNodeTold(address, node)),
     ...refusals.map(refusal => refusalTold(claimant, refusal, keeping(has))),
     ...(failure === undefined ? [] : [failureTold(claimant, failure, keeping(has))]),
   ];
@@ -69,6 +69,13 @@ function conflictTold(address: IpAddress, winner: string): Told {
   ];
 }
 
+function atNodeTold(address: IpAddress, node: string): Told {
+  return [
+    'FW_LB_CONFLICT',
+    `${address} is an address of ${node} as well, and one of the two does not get its packets. Give the Node another address, or take this one out of its pool.`,
+  ];
+}
+
 function refusalTold({ wish, service }: Claimant, refusal: Refusal, kept: string): Told {
   const { addressSource = '', pool = '', poolSource = '' } = wish?.request ?? {};
   switch (refusal.why) {
@@ -82,7 +89,7 @@ function refusalTold({ wish, service }: Claimant, refusal: Refusal, kept: string
     case 'unknown pool':
       return [
         'FW_LB_REQUEST',
-        `${poolSource} asks for pool '${pool}', and there is none of that name; there ${refusal.names.length === 0 ? 'are none at all' : `are ${refusal.names.join(', ')}`}. ${kept}`,
+        `${poolSource} asks for pool ${quoted(pool)}, and there is none of that name; there ${refusal.names.length === 0 ? 'are none at all' : `are ${refusal.names.join(', ')}`}. ${kept}`,
       ];
     case 'closed pool':
       return [
@@ -108,9 +115,13 @@ function refusalTold({ wish, service }: Claimant, refusal: Refusal, kept: string
       const policy =
         service.loadBalancer?.ipFamilyPolicy === 'RequireDualStack' ? ' (ipFamilyPolicy: RequireDualStack needs both)' : '';
       const pools = (wish?.serving ?? []).filter(each => pool === '' || each.definition.name === pool);
+      const remedy =
+        pools.length === 0
+          ? 'Give it a pool that serves it: --loadbalancer-ip-range or --loadbalancer-pools'
+          : `Add ${titles(refusal.families)} ranges to one, or change spec.ipFamilies`;
       return [
         'FW_LB_FAMILY',
-        `no pool gives it ${titles(refusal.families)} addresses${policy}; ${servedBy(pools)}. Add ${titles(refusal.families)} ranges to one, or change spec.ipFamilies. ${kept}`,
+        `no pool gives it ${titles(refusal.families)} addresses${policy}; ${servedBy(pools)}. ${remedy}. ${kept}`,
       ];
     }
   }

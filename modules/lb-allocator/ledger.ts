@@ -20,13 +20,15 @@ export interface Judgement {
   readonly aim: Aim;
   /** By address, who it must be left to. */
   readonly lost: ReadonlyMap<IpAddress, string>;
+  /** By address that it keeps, the Node that has it as well. */
+  readonly atNodes: ReadonlyMap<IpAddress, string>;
   readonly outcome: Outcome;
 }
 
 type Known = Pick<Snapshot, 'services' | 'namespaces'> & { readonly handedOver: Snapshot['allocation']['handedOver'] };
 
 const NOTHING: Outcome = { granted: new Map(), failure: undefined };
-const NOTHING_LOST: ReadonlyMap<IpAddress, string> = new Map();
+const NONE: ReadonlyMap<IpAddress, string> = new Map();
 const PREFIX = 'Service ';
 
 export class Ledger {
@@ -40,6 +42,8 @@ export class Ledger {
   readonly #aims = new Map<ObjectKey, Aim>();
   /** By contested address, who of those who keep it must leave it to whom. */
   readonly #losers = new Map<IpAddress, ReadonlyMap<string, string>>();
+  /** By address that Services keep, the Node that has it as well. */
+  readonly #atNodes = new Map<IpAddress, string>();
   #outcomes: ReadonlyMap<Waiter, Outcome> = new Map();
   #hasGrants = false;
   /** Since the last allocation something changed that may make it come out different. */
@@ -66,17 +70,17 @@ export class Ledger {
     const claimant = this.#claimants.get(key);
     const aim = this.#aims.get(key);
     if (claimant === undefined || aim === undefined) return undefined;
-    return { claimant, aim, lost: this.#lostOf(claimant), outcome: this.#outcomeOf(key) };
+    return { claimant, aim, lost: this.#lostOf(claimant), atNodes: this.#atNodesOf(claimant), outcome: this.#outcomeOf(key) };
   }
 
   #takeNodes({ nodes, node }: Snapshot, touched: Set<IpAddress>): void {
     if (nodes === this.#seen?.nodes && node === this.#seen.node) return;
     this.#seen = { nodes, node };
     const places = [...nodes.values()].flatMap(({ meta, internalIPs, externalIPs }) =>
-      nodePlaces(meta.name, [...internalIPs, ...externalIPs]),
+      nodePlaces('node', meta.name, [...internalIPs, ...externalIPs]),
     );
     // Without a Node object, what we know of ourselves is from the host.
-    if (!nodes.has(node.name)) places.push(...nodePlaces(node.name, node.addresses));
+    if (!nodes.has(node.name)) places.push(...nodePlaces('host', node.name, node.addresses));
     if (sameList(places.map(placeText), this.#nodePlaces.map(placeText))) return;
     this.#replace(this.#nodePlaces, places, touched);
     this.#nodePlaces = places;
@@ -126,6 +130,15 @@ export class Ledger {
     for (const name of new Set([...(former?.keys() ?? []), ...(losers?.keys() ?? [])])) {
       if (former?.get(name) !== losers?.get(name)) changed.add(name.slice(PREFIX.length));
     }
+    this.#noteNode(address, changed);
+  }
+
+  #noteNode(address: IpAddress, changed: Set<ObjectKey>): void {
+    const node = this.#occupancy.node(address);
+    if (node === this.#atNodes.get(address)) return;
+    if (node === undefined) this.#atNodes.delete(address);
+    else this.#atNodes.set(address, node);
+    for (const name of this.#occupancy.keepers(address)) changed.add(name.slice(PREFIX.length));
   }
 
   #aim(key: ObjectKey): void {
@@ -180,15 +193,25 @@ export class Ledger {
       const winner = this.#losers.get(address)?.get(name);
       if (winner !== undefined) lost = (lost ?? new Map<IpAddress, string>()).set(address, winner);
     }
-    return lost ?? NOTHING_LOST;
+    return lost ?? NONE;
+  }
+
+  #atNodesOf({ holdings }: Claimant): ReadonlyMap<IpAddress, string> {
+    if (this.#atNodes.size === 0) return NONE;
+    return new Map(
+      [...holdings.kept.values()].flatMap(address => {
+        const node = this.#atNodes.get(address);
+        return node === undefined ? [] : [[address, node] as const];
+      }),
+    );
   }
 }
 
-function nodePlaces(name: string, addresses: readonly IpAddress[]): Place[] {
-  const holder = { name: `Node ${name}`, ground: 'node', sharing: undefined, seniority: undefined } as const;
+function nodePlaces(ground: 'node' | 'host', name: string, addresses: readonly IpAddress[]): Place[] {
+  const holder = { name: `Node ${name}`, ground, sharing: undefined, seniority: undefined } as const;
   return [...new Set(addresses)].map(address => ({ address, holder }));
 }
 
 function placeText({ address, holder }: Place): string {
-  return `${address} ${holder.name}`;
+  return `${address} ${holder.ground} ${holder.name}`;
 }

@@ -13,7 +13,7 @@ import type { Module, Plan } from '../../daemon/reconcile/module.ts';
 import { sameList, sameText } from '../../daemon/reconcile/stable.ts';
 import { Ledger } from './ledger.ts';
 import type { LbAllocatorOptions } from './options.ts';
-import { poolsFragment } from './pool-diagnostics.ts';
+import { noPoolsFragment, poolsFragment } from './pool-diagnostics.ts';
 import { Pools, poolUsage } from './pools.ts';
 import { fragmentOf, isWaiting } from './verdict.ts';
 
@@ -69,7 +69,9 @@ class LbAllocator implements LbAllocatorModule {
 
   #pools(configured: AddressPools | undefined): Pools {
     const { flagRanges, hasNamedPools, servesDefaultClass } = this.#options;
-    return new Pools(poolsInForce(flagRanges, configured), servesDefaultClass, !hasNamedPools || areAllKnown(configured));
+    // No flag at all is a slip, not the wish that everybody loses what an earlier run gave.
+    const isKnown = hasNamedPools ? areAllKnown(configured) : flagRanges.length > 0;
+    return new Pools(poolsInForce(flagRanges, configured), servesDefaultClass, isKnown);
   }
 
   #changes(ledger: Ledger, snapshot: Snapshot): Map<OwnerKey, Fragment | undefined> {
@@ -85,7 +87,8 @@ class LbAllocator implements LbAllocatorModule {
 
   /** With other pools, all is planned anew: what was planned before and has no place in it. */
   #noteGone(ledger: Ledger, configured: AddressPools | undefined, changes: Map<OwnerKey, Fragment | undefined>): void {
-    const fragment = poolsFragment(ledger.pools, configured);
+    const { hasNamedPools, flagRanges } = this.#options;
+    const fragment = hasNamedPools || flagRanges.length > 0 ? poolsFragment(ledger.pools, configured) : noPoolsFragment();
     if (fragment !== undefined) this.#put(ownerKey(fragment.owner), fragment, changes);
     for (const [
       owner,

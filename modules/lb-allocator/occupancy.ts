@@ -3,8 +3,11 @@ import type { IpAddress } from '../../daemon/net/address.ts';
 import type { Pools } from './pools.ts';
 import { mayShare, type Sharing } from './sharing.ts';
 
-/** Why somebody has an address: `kept` Services contest; from the others it is not taken. */
-type Ground = 'kept' | 'granted' | 'leaving' | 'foreign' | 'external' | 'node';
+/**
+ * Why somebody has an address: `kept` Services contest; from the others it is not taken. `host`: this very machine where it has no Node object; what
+ * Services have may be on its links by our own hand.
+ */
+type Ground = 'kept' | 'granted' | 'leaving' | 'foreign' | 'external' | 'node' | 'host';
 
 export interface Holder {
   /** `Service default/web`, `Node node-1`: what it is about is one holder, whatever the grounds. */
@@ -35,6 +38,7 @@ export function titleOf({ name, ground }: Holder): string {
     case 'kept':
     case 'granted':
     case 'node':
+    case 'host':
       return name;
   }
 }
@@ -113,6 +117,18 @@ export class Occupancy {
       else losers.set(holder.name, stronger.name);
     }
     return losers.size === 0 ? undefined : losers;
+  }
+
+  /** The Node that has the address as well, where Services keep it. */
+  node(address: IpAddress): string | undefined {
+    const holders = this.#holders.get(address) ?? NOBODY;
+    if (holders.length < 2 || !holders.some(({ ground }) => ground === 'kept')) return undefined;
+    return holders.find(({ ground }) => ground === 'node')?.name;
+  }
+
+  /** Those who keep it. */
+  keepers(address: IpAddress): readonly string[] {
+    return (this.#holders.get(address) ?? NOBODY).filter(({ ground }) => ground === 'kept').map(({ name }) => name);
   }
 
   /** The sharing keys of those who have it. */

@@ -4,6 +4,15 @@ import { addressOfNumber, formatAddressRange } from '../../daemon/net/address-ra
 import type { Fragment, ObjectRef } from '../../daemon/reconcile/fragment.ts';
 import type { Overlap, Pools } from './pools.ts';
 
+const MODULE: ObjectRef = { kind: 'Module', key: 'lb-allocator/pools', since: 0 };
+
+/** Neither flag is given. */
+export function noPoolsFragment(): Fragment {
+  const message =
+    'there is no pool to hand out addresses of: give --loadbalancer-ip-range or --loadbalancer-pools. Services keep the addresses that they have from us.';
+  return { owner: MODULE, entries: [], diagnostics: [{ code: 'FW_LB_POOL', object: MODULE, message }] };
+}
+
 /** About the object that holds the named pools, or the module where it is the flag's pool alone. Undefined where all is well. */
 export function poolsFragment(pools: Pools, configured: AddressPools | undefined): Fragment | undefined {
   const messages = [
@@ -23,7 +32,7 @@ export function poolsFragment(pools: Pools, configured: AddressPools | undefined
   if (messages.length === 0) return undefined;
   const owner: ObjectRef =
     configured === undefined
-      ? { kind: 'Module', key: 'lb-allocator/pools', since: 0 }
+      ? MODULE
       : { kind: 'ConfigMap', key: keyOf(configured.meta), since: configured.meta.creationTimestamp };
   const subject = configured === undefined ? '--loadbalancer-pools' : `pools of ${keyOf(configured.meta)}`;
   return {

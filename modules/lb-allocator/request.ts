@@ -1,5 +1,6 @@
 /** What a Service asks of the allocation: addresses, a pool, company. MetalLB's annotations mean the same as ours. */
 import type { Service } from '../../daemon/cluster/kinds.ts';
+import { quoted } from '../../daemon/cluster/raw-object.ts';
 import { type Family, familyOf, type IpAddress, parseAddress } from '../../daemon/net/address.ts';
 
 export interface Request {
@@ -34,7 +35,7 @@ export function requestOf(service: Service): Request {
     pool: pool?.text ?? '',
     poolSource: pool?.source ?? '',
     shareKey: firstOf(service, SHARE)?.text ?? '',
-    trouble: trouble === undefined ? undefined : `${asked.source} is '${asked.text}': ${trouble}`,
+    trouble: trouble === undefined ? undefined : `${asked.source} is ${quoted(asked.text)}: ${trouble}`,
   };
 }
 
@@ -57,7 +58,7 @@ function readAddresses(text: string): { readonly addresses: Request['addresses']
     if (address === undefined)
       return {
         addresses: new Map(),
-        trouble: `'${part}' is not an IP address; write one address, or one of each family with a comma`,
+        trouble: `${quoted(part)} is not an IP address; write one address, or one of each family with a comma`,
       };
     const family = familyOf(address);
     const former = addresses.get(family);

@@ -6,10 +6,9 @@ import type { Judgement } from './ledger.ts';
 
 /** Undefined where there is nothing to want or to say. */
 export function fragmentOf(judgement: Judgement): Fragment | undefined {
-  const { claimant, aim, lost, outcome } = judgement;
-  const { owner, service, holdings } = claimant;
+  const { owner, service, holdings } = judgement.claimant;
   const addresses = wantedOf(judgement);
-  const diagnostics = diagnosticsOf(claimant, lost, aim.refusals, outcome.failure, addresses);
+  const diagnostics = diagnosticsOf(judgement, addresses);
   const isInvolved = addresses.length > 0 || holdings.found.length > 0;
   if (!isInvolved && diagnostics.length === 0) return undefined;
   const { namespace, name, uid } = service.meta;

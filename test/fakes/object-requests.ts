@@ -3,6 +3,7 @@
  * subresource and the field managers of `status.loadBalancer` (https://kubernetes.io/docs/reference/using-api/api-concepts/).
  */
 import type { ApiObject, ObjectStore, ResourceName } from './object-store.ts';
+import { faultOf } from './validation.ts';
 
 /** What a path is about. */
 export interface Place {
@@ -108,7 +109,10 @@ export class ObjectRequests {
     if (this.#store.get(kind, namespace, name) !== undefined)
       return refusal(409, `${place.resource} "${name}" already exists`, 'AlreadyExists');
     const metadata = { ...sent.metadata, namespace, uid: crypto.randomUUID(), creationTimestamp: this.#time() };
-    this.#store.put({ ...sent, apiVersion, kind, metadata });
+    const created = { ...sent, apiVersion, kind, metadata };
+    const fault = faultOf(place.resource, created);
+    if (fault !== undefined) return refusal(422, `${kind} "${name}" is invalid: ${fault}`, 'Invalid');
+    this.#store.put(created);
     return granted(201, this.#store.get(kind, namespace, name) ?? {});
   }
 
@@ -129,8 +133,13 @@ export class ObjectRequests {
     // Each of the two writes its half only.
     const hasStatus = resource === 'services';
     const halves = subresource === 'status' ? { ...current, status: sent['status'] } : { ...sent };
-    if (subresource === '' && hasStatus) Object.assign(halves, { status: current['status'] });
+    // A Service that stops being a load balancer loses its status.
+    const isBalancer = fieldsOf(sent['spec'])['type'] === 'LoadBalancer';
+    if (subresource === '' && hasStatus)
+      Object.assign(halves, { status: isBalancer ? current['status'] : { ...fieldsOf(current['status']), loadBalancer: {} } });
     const next = { ...halves, apiVersion: place.apiVersion, kind, metadata };
+    const fault = faultOf(resource, next);
+    if (fault !== undefined) return refusal(422, `${kind} "${name}" is invalid: ${fault}`, 'Invalid');
     // What changes nothing is not written, and has no new version.
     if (sameButVersion(current, next)) return granted(200, current);
     this.#store.put(hasStatus ? this.#withManager(current, next, request) : next);

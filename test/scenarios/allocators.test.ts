@@ -83,6 +83,18 @@ describe('allocators of load-balancer addresses', () => {
     assert.deepEqual(api.store.get('Service', 'shop', 's00')?.metadata, revision, 'nothing was written again');
   });
 
+  it('tell one line for each Service, and no deletions where another one leads from now on', async () => {
+    await start('a', 'b');
+    api.put(balancer('web'));
+    await clock.advance(2000);
+    at(0).freeze();
+    await clock.advance(40_000);
+    await at(0).thaw();
+    await clock.advance(5000);
+    assert.deepEqual(leaders(), ['b']);
+    assert.deepEqual(at(0).log.matching(/serviceStatus/), []);
+  });
+
   it('take back what a former leader gave to a Service that is no load balancer any more', async () => {
     await start('a', 'b');
     api.put(balancer('web'));

@@ -95,6 +95,20 @@ describe('Events on Services', () => {
     ]);
   });
 
+  it('of one kind are told once each, also where one Service has two of them', async () => {
+    for (let round = 0; round < 5; round++) {
+      events.diagnosed([diagnostic('an address', 'FW_LB_STATUS'), diagnostic('a host name', 'FW_LB_STATUS')], services);
+      await clock.advance(1000);
+    }
+    assert.deepEqual(
+      written().map(({ message, count }) => [message, count]),
+      [
+        ['an address', 1],
+        ['a host name', 1],
+      ],
+    );
+  });
+
   it('are written anew when the server has forgotten them', async () => {
     for (let round = 0; round < 2; round++) {
       events.diagnosed([diagnostic('a')], services);
@@ -183,6 +197,14 @@ describe('Events on Services', () => {
     const count = api.seen.length;
     await clock.advance(10_000);
     assert.equal(api.seen.length, count);
+  });
+
+  it('say what is wrong first, whatever else is waiting to be told', async () => {
+    for (let count = 0; count < 2000; count++) events.written(order([`10.0.${count >> 8}.${count & 255}`], []));
+    events.diagnosed([diagnostic('nothing is free')], services);
+    await clock.advance(1000);
+    assert.ok(written().some(({ message }) => message === 'nothing is free'));
+    assert.equal(events.dropped, 1000);
   });
 
   it('have a reason for each diagnostic that is about a Service', () => {

@@ -178,6 +178,21 @@ describe('the writer of the status of Services', () => {
     assert.deepEqual(handed('web'), { uid: 'uid-web', addresses: [A], version: '1002', trouble: undefined });
   });
 
+  it('asks ten times a second at most for a right that it lacks, and for all at once when it is given', async () => {
+    const names = Array.from({ length: 1000 }, (_, index) => `s${index}`);
+    api.put(...names.map(name => balancer(name)));
+    api.forbidden.add(WRITE);
+    await apply(...names.map(name => create(entry(name, [A]))));
+    await clock.advance(1000);
+    assert.ok(requests(WRITE) >= 1000 && requests(WRITE) <= 1010, 'each was tried');
+    await clock.advance(60_000);
+    assert.ok(requests(WRITE) <= 1610, `${requests(WRITE)} requests`);
+    api.forbidden.clear();
+    await clock.advance(1000);
+    assert.equal(told.filter(line => line.startsWith('written')).length, 1000);
+    assert.equal(writer.pending, 0);
+  });
+
   it('does not know whether it was written where the answer was lost, and finds out by reading', async () => {
     api.put(balancer('web'));
     api.faultNext(WRITE, 'lost');

@@ -67,12 +67,10 @@ describe('single objects of a fake API server', () => {
     ask('PUT', STATUS, { ...withStatus('192.0.2.1'), spec: { type: 'NodePort' } });
     const service = store.get('Service', 'shop', 'web');
     assert.deepEqual([service?.['spec'], service?.['status']], [{ type: 'LoadBalancer' }, status]);
-    ask('PUT', '/api/v1/namespaces/shop/services/web', { ...withStatus(), spec: { type: 'NodePort' } });
+    const spec = { type: 'LoadBalancer', loadBalancerIP: '192.0.2.1' };
+    ask('PUT', '/api/v1/namespaces/shop/services/web', { ...withStatus(), spec });
     const after = store.get('Service', 'shop', 'web');
-    assert.deepEqual(
-      [after?.['spec'], after?.['status'], after?.metadata?.labels],
-      [{ type: 'NodePort' }, status, { app: 'web' }],
-    );
+    assert.deepEqual([after?.['spec'], after?.['status'], after?.metadata?.labels], [spec, status, { app: 'web' }]);
   });
 
   it('keep books of who wrote the addresses: the last one to change them', () => {
@@ -101,6 +99,36 @@ describe('single objects of a fake API server', () => {
     assert.deepEqual(store.get('Service', 'shop', 'web')?.metadata?.labels, { tier: 'front' });
     assert.equal(ask('DELETE', path).status, 200);
     assert.deepEqual([ask('GET', path).status, ask('PATCH', path).status, ask('DELETE', path).status], [404, 404, 404]);
+  });
+
+  it('are refused where a real server would: a status, a Lease or an Event that is not valid', () => {
+    const leases = '/apis/coordination.k8s.io/v1/namespaces/shop/leases';
+    const lease = (spec: object): readonly [string, string, object] => ['POST', leases, { metadata: { name: 'l' }, spec }];
+    const ingress = (...entries: readonly object[]): readonly [string, string, object] => [
+      'PUT',
+      STATUS,
+      { ...store.get('Service', 'shop', 'web'), status: { loadBalancer: { ingress: entries } } },
+    ];
+    const event = { metadata: { name: 'web.1' }, involvedObject: { kind: 'Service', namespace: 'default', name: 'web' } };
+    const cases: readonly (readonly [method: string, path: string, body: object])[] = [
+      ingress({ ip: '192.0.2.1/32' }),
+      ingress({ hostname: 'a.example', ipMode: 'VIP' }),
+      ingress({ hostname: '192.0.2.1' }),
+      ingress({ ip: '192.0.2.1', ipMode: 'vip' }),
+      lease({ leaseDurationSeconds: 0 }),
+      lease({ leaseTransitions: -1 }),
+      lease({ renewTime: '2026-01-01T00:00:00.000Z' }),
+      ['POST', '/api/v1/namespaces/shop/events', event],
+    ];
+    for (const [method, path, body] of cases) assert.equal(ask(method, path, body).status, 422, JSON.stringify(body));
+  });
+
+  it('take the status from a Service that stops being a load balancer, and let none be written there', () => {
+    assert.equal(ask('PUT', STATUS, withStatus('192.0.2.1')).status, 200);
+    const web = { ...store.get('Service', 'shop', 'web'), spec: { type: 'NodePort' } };
+    assert.equal(ask('PUT', STATUS.replace('/status', ''), web).status, 200);
+    assert.deepEqual([store.get('Service', 'shop', 'web')?.['status'], managers()], [{ loadBalancer: {} }, []]);
+    assert.equal(ask('PUT', STATUS, withStatus('192.0.2.1')).status, 422);
   });
 });
 

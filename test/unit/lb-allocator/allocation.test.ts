@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
-import type { Service } from '../../../daemon/cluster/kinds.ts';
+import type { Node, Service } from '../../../daemon/cluster/kinds.ts';
+import { lbAllocatorModule } from '../../../modules/lb-allocator/module.ts';
 import {
   addressPool,
   addressPools,
@@ -10,8 +11,9 @@ import {
   selector,
   service,
   servicePort,
+  snapshot,
 } from '../../fixtures/cluster.ts';
-import { type Allotted, allotted, handedOver, leading } from '../../fixtures/lb-allocation.ts';
+import { type Allotted, allotted, allottedBy, handedOver, lbAllocatorOptions, leading } from '../../fixtures/lb-allocation.ts';
 
 /** In every family. */
 const dual = (ipFamilyPolicy: 'PreferDualStack' | 'RequireDualStack'): Parameters<typeof balancer>[1] => ({
@@ -111,6 +113,18 @@ describe('the address of a load balancer', () => {
     assert.deepEqual(allotted({ services }).has, { a: [], b: [] });
   });
 
+  it('stays with a Service when a Node comes that has it too, and that is told as long as it is so', () => {
+    const module = lbAllocatorModule(lbAllocatorOptions());
+    const web = balancer('web', { loadBalancer: { ingressIPs: ips('198.51.100.3') } });
+    const cluster = (...nodes: readonly Node[]): Allotted =>
+      allottedBy(module.plan({ ...snapshot({ services: [web], nodes, allocation: leading() }) }));
+    assert.deepEqual(cluster(node(1)).told, []);
+    const both = cluster(node(1), node(2, { internalIPs: ips('198.51.100.3') }));
+    assert.deepEqual([both.has, both.told], [{ web: ['198.51.100.3'] }, ['Service default/web FW_LB_CONFLICT']]);
+    assert.match(both.messages[0] ?? '', /198\.51\.100\.3 is an address of Node node-2 as well/);
+    assert.deepEqual(cluster(node(1)).told, []);
+  });
+
   it('of two who have one without sharing it stays with the one that we wrote, then the earlier written, the older, the lesser name', () => {
     const at = (name: string, deviations: NonNullable<Parameters<typeof balancer>[1]>): Service =>
       balancer(name, { ...deviations, loadBalancer: { ingressIPs: ips('198.51.100.2'), ...deviations.loadBalancer } });
@@ -163,7 +177,10 @@ describe('address families', () => {
 
   it('PreferDualStack says so where no pool has any', () => {
     const result = allotted({ services: [balancer('both', dual('PreferDualStack'))] }, { flagRanges: [] });
-    assert.deepEqual([result.has, result.told], [{}, ['Service default/both FW_LB_FAMILY']]);
+    assert.deepEqual(
+      [result.has, result.told],
+      [{}, ['Service default/both FW_LB_FAMILY', 'Module lb-allocator/pools FW_LB_POOL']],
+    );
   });
 
   it('an address of a family that the Service gave up is taken back', () => {
@@ -214,7 +231,7 @@ describe('asking for an address', () => {
   });
 
   const refused: readonly (readonly [title: string, addresses: string, code: string, text: RegExp])[] = [
-    ['what is no address', 'blue', 'FW_LB_REQUEST', /fairway\.dev\/lb-ips is 'blue': 'blue' is not an IP address/],
+    ['what is no address', 'blue', 'FW_LB_REQUEST', /fairway\.dev\/lb-ips is "blue": "blue" is not an IP address/],
     ['two of one family', '198.51.100.1,198.51.100.2', 'FW_LB_REQUEST', /are of one family; name one of each at most/],
     ['one of a family that it is not of', '2001:db8:2::4', 'FW_LB_REQUEST', /the Service is of family IPv4 only/],
     ['one in no pool', '192.0.2.1', 'FW_LB_OUTSIDE', /asks for 192\.0\.2\.1, which is in no pool; it is served by default\./],
@@ -240,6 +257,15 @@ describe('asking for an address', () => {
       assert.match(told(result, 'web'), /Until then it has 198\.51\.100\.5\.$/);
     });
   }
+
+  it('by a text as long as annotations may be, and by one that would end the line: told in one line that can be read', () => {
+    const many = Array.from({ length: 1000 }, (_, index) => `192.0.${index >> 8}.${index & 255}`).join(',');
+    for (const text of [many, '198.51.100.4\nE a line of its own\u001b[31m', many.replaceAll('.', 'x')]) {
+      const services = [balancer('web', asking(text)), balancer('pool', { annotations: { 'fairway.dev/lb-pool': text } })];
+      const { messages } = allotted({ services });
+      assert.deepEqual([messages.length, messages.filter(message => message.length > 500 || /\p{Cc}/u.test(message))], [2, []]);
+    }
+  });
 
   it('one that a Node or an external IP has is taken', () => {
     const services = [
@@ -323,9 +349,14 @@ describe('status that is not ours', () => {
   });
 
   it('is not made to look like ours: beside it nothing is written, not even to take back an address too many', () => {
-    const two = balancer('web', { loadBalancer: { ingressIPs: ips('198.51.100.3', '192.0.2.9', '198.51.100.2'), writtenBy: 'ccm' } });
+    const two = balancer('web', {
+      loadBalancer: { ingressIPs: ips('198.51.100.3', '192.0.2.9', '198.51.100.2'), writtenBy: 'ccm' },
+    });
     const result = allotted({ services: [two] });
-    assert.deepEqual([result.has, result.told], [{ web: ['198.51.100.3', '198.51.100.2'] }, ['Service default/web FW_LB_STATUS']]);
+    assert.deepEqual(
+      [result.has, result.told],
+      [{ web: ['198.51.100.3', '198.51.100.2'] }, ['Service default/web FW_LB_STATUS']],
+    );
   });
 
   it('is put right where the Service names a class of ours, or we wrote it', () => {
@@ -436,7 +467,7 @@ describe('pools', () => {
       'that do not exist',
       inPool('nowhere'),
       'FW_LB_REQUEST',
-      /asks for pool 'nowhere', and there is none of that name; there are shop, spare, default\./,
+      /asks for pool "nowhere", and there is none of that name; there are shop, spare, default\./,
     ],
     [
       'that do not serve the Service',
@@ -503,6 +534,19 @@ describe('pools', () => {
     const { told: all, messages } = allotted({ addressPools: shadowed }, FLAG);
     assert.deepEqual(all, ['ConfigMap kube-system/pools FW_LB_POOL', 'ConfigMap kube-system/pools FW_LB_POOL']);
     assert.match(messages[1] ?? '', /pool second has no address to hand out/);
+  });
+
+  it('that are none at all, since no flag names any, take no address away, and it is said which flags to give', () => {
+    const services = [
+      balancer('web', { loadBalancer: { ingressIPs: ips('192.0.2.9'), writtenBy: 'kube-router' } }),
+      balancer('new'),
+    ];
+    const result = allotted({ services }, { flagRanges: [] });
+    assert.deepEqual(
+      [result.has, result.told],
+      [{ web: ['192.0.2.9'] }, ['Service default/new FW_LB_FAMILY', 'Module lb-allocator/pools FW_LB_POOL']],
+    );
+    for (const message of result.messages) assert.match(message, /--loadbalancer-ip-range or --loadbalancer-pools/);
   });
 
   it('that cannot be read and are not known from before take no address away', () => {
