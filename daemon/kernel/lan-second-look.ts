@@ -29,6 +29,8 @@ export interface LanSecondLookOptions {
   readonly record: LanAddressRecord;
   /** Keys of addresses left to another host, with his hardware address: kept here, and not put on a link meanwhile. */
   readonly left: Map<string, string>;
+  /** Keys of those that another host was last seen to answer for: kept here. */
+  readonly duplicates: Set<string>;
   readonly clock: Pick<Clock, 'after'>;
   /** Another host answers for the address; once until it does no more. */
   readonly onDuplicate: (duplicate: Duplicate) => void;
@@ -60,8 +62,7 @@ export class LanSecondLook {
   readonly #options: LanSecondLookOptions;
   readonly #stopping = new AbortController();
   readonly #due = new Map<string, Due>();
-  /** Keys of those that another host was last seen to answer for. */
-  readonly #duplicates = new Set<string>();
+  readonly #duplicates: Set<string>;
   /** Keys of addresses left to another host, with his hardware address. */
   readonly #left: Map<string, string>;
   /** Keys of those that nobody else had for a moment: not left once more, or two who are blind would step back and forth together. */
@@ -74,6 +75,7 @@ export class LanSecondLook {
   constructor(options: LanSecondLookOptions) {
     this.#options = options;
     this.#left = options.left;
+    this.#duplicates = options.duplicates;
   }
 
   /**
