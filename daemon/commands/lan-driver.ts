@@ -34,10 +34,11 @@ export async function lanDriver({ runner, clock, runFolder, log, onMoved }: LanD
   const record = new LanAddressRecord(stateFile(join(runFolder, 'lan-addresses')));
   // The table says what is wrong with it; who may not read it (`check` without root) sees all addresses as the host's.
   await record.load().catch(() => undefined);
-  const left = new Map<string, string>();
-  const secondLook = log === undefined ? undefined : new LanSecondLook({ runner, record, left, clock, onMoved, ...toldBy(log) });
+  const rivals = { left: new Map<string, string>(), duplicates: new Set<string>() };
+  const secondLook =
+    log === undefined ? undefined : new LanSecondLook({ runner, record, ...rivals, clock, onMoved, ...toldBy(log) });
   return {
-    lanAddress: lanAddressDriver({ runner, record, left, onAdded: entries => secondLook?.add(entries) }),
+    lanAddress: lanAddressDriver({ runner, record, ...rivals, onAdded: entries => secondLook?.add(entries) }),
     standingOf: entry => record.standingOf(entry),
     announceAgain: () => secondLook?.add(record.entries.values()),
     blind: isBlind => secondLook?.blind(isBlind),

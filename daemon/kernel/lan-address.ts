@@ -21,6 +21,8 @@ export interface LanAddressOptions {
   readonly record: LanAddressRecord;
   /** Keys of those that are left to another host for now, with his hardware address. */
   readonly left: ReadonlyMap<string, string>;
+  /** Keys of those that another host answers for, and that are put on their link again by who found out: to do it here as well would be a race. */
+  readonly duplicates: ReadonlySet<string>;
   /** Called with those that are on their links from now on; the network was told once. */
   readonly onAdded: (entries: readonly LanAddress[]) => void;
 }
@@ -35,9 +37,11 @@ const NOWHERE: StatesOfAddress = new Set();
  * With `arp_ignore=1` the kernel answers on a link for what is on that very link, and in IPv6 it always does so: the address on `kube-dummy-if`, where
  * every node has it, is silent, and the one on the link of one node speaks. What is on such a link and not in our record is never touched.
  */
-export function lanAddressDriver({ runner, record, left, onAdded }: LanAddressOptions): TableDriver<LanAddress> {
+export function lanAddressDriver({ runner, record, left, duplicates, onAdded }: LanAddressOptions): TableDriver<LanAddress> {
   const foundOf = (standing: Standing): ReadonlyMap<string, LanAddress> =>
-    new Map([...record.entries].filter(([key]) => isSound(standing.get(key) ?? NOWHERE)));
+    new Map([...record.entries].filter(([key]) => isThere(key, standing.get(key) ?? NOWHERE)));
+  const isThere = (key: string, there: StatesOfAddress): boolean =>
+    isSound(there) || (there.has('duplicate') && duplicates.has(key));
 
   const apply = async (
     changes: readonly Change<LanAddress>[],

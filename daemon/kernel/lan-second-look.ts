@@ -29,6 +29,8 @@ export interface LanSecondLookOptions {
   readonly record: LanAddressRecord;
   /** Keys of addresses left to another host, with his hardware address: kept here, and not put on a link meanwhile. */
   readonly left: Map<string, string>;
+  /** Keys of those that another host was last seen to answer for: kept here. */
+  readonly duplicates: Set<string>;
   readonly clock: Pick<Clock, 'after'>;
   /** Another host answers for the address; once until it does no more. */
   readonly onDuplicate: (duplicate: Duplicate) => void;
@@ -60,10 +62,11 @@ export class LanSecondLook {
   readonly #options: LanSecondLookOptions;
   readonly #stopping = new AbortController();
   readonly #due = new Map<string, Due>();
-  /** Keys of those that another host was last seen to answer for. */
-  readonly #duplicates = new Set<string>();
+  readonly #duplicates: Set<string>;
   /** Keys of addresses left to another host, with his hardware address. */
   readonly #left: Map<string, string>;
+  /** Keys of those that nobody else had for a moment: not left once more, or two who are blind would step back and forth together. */
+  readonly #retaken = new Set<string>();
   readonly #cancels = new Set<() => void>();
   #cancelPatrol: (() => void) | undefined;
   #isWaiting = false;
@@ -72,6 +75,7 @@ export class LanSecondLook {
   constructor(options: LanSecondLookOptions) {
     this.#options = options;
     this.#left = options.left;
+    this.#duplicates = options.duplicates;
   }
 
   /**
@@ -82,6 +86,7 @@ export class LanSecondLook {
     if (isBlind === (this.#cancelPatrol !== undefined)) return;
     this.#cancelPatrol?.();
     this.#cancelPatrol = isBlind ? this.#after(WAIT_MS.blind, () => this.#patrol()) : undefined;
+    this.#retaken.clear();
     if (isBlind || this.#left.size === 0) return;
     this.#left.clear();
     this.#options.onMoved();
@@ -160,10 +165,12 @@ export class LanSecondLook {
           this.#isAlone(each, states?.has('tentative') === true);
           continue;
         }
-        // Who answered before we were blind is no successor.
-        if (mac !== undefined && this.#cancelPatrol !== undefined && !this.#duplicates.has(key)) {
-          this.#left.set(key, mac);
+        if (mac !== undefined && this.#isSuccessor(key)) {
+          this.#options.onDuplicate({ ...entry, mac });
+          this.#duplicates.add(key);
+          this.#judgeLeft(each, mac);
           left.push(entry);
+          continue;
         }
         this.#isDuplicate(each, mac);
         if (!isIpv4(entry)) again.push(...removalLines(entry), ...additionLines(entry));
@@ -171,6 +178,11 @@ export class LanSecondLook {
       await this.#batch(again);
       await this.#leave(left);
     });
+  }
+
+  /** Who answered before we were blind is none. */
+  #isSuccessor(key: string): boolean {
+    return this.#cancelPatrol !== undefined && !this.#duplicates.has(key) && !this.#retaken.has(key);
   }
 
   async #leave(entries: readonly LanAddress[]): Promise<void> {
@@ -186,10 +198,12 @@ export class LanSecondLook {
     const key = lanAddressKey(each.entry);
     if (mac !== undefined) {
       this.#left.set(key, mac);
-      this.#isDuplicate(each, mac);
+      // Without pause: as soon as our kubelet is heard again he gives it up, and we may be the last to know.
+      this.#lookAgain({ ...each, waitMs: WAIT_MS.second });
       return;
     }
     this.#left.delete(key);
+    this.#retaken.add(key);
     this.#isAlone(each, false);
     this.#options.onMoved();
   }

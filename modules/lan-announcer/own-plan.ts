@@ -13,12 +13,17 @@ export function planOwn(links: AnnouncingLinks, options: LanAnnouncerOptions): F
 function sysctlEntries({ names }: AnnouncingLinks): readonly Entry[] {
   const settings: readonly Sysctl[] = [
     ...(names.ipv4.length === 0 ? [] : STRICT),
+    // The greater of a link's own value and that of all counts, and 2 answers nobody about a host prefix.
+    ...names.ipv4.map(link => setting(`net/ipv4/conf/${link}/arp_ignore`, '1', 'skip', ['0'])),
     // When a link comes up, gratuitous ARP for every address on it.
     ...names.ipv4.map(link => setting(`net/ipv4/conf/${link}/arp_notify`, '1', 'skip')),
     // When an address is there to stay and when its link comes up, an unsolicited neighbour advertisement that overrides (RFC 4861, 7.2.6).
     ...names.ipv6.map(link => setting(`net/ipv6/conf/${link}/ndisc_notify`, '1', 'skip')),
-    // Without the test of an address the kernel does not announce it either (addrconf_dad_begin), and a former owner who is still there goes unseen.
-    ...names.ipv6.map(link => setting(`net/ipv6/conf/${link}/accept_dad`, '1', 'skip', ['2'])),
+    // Without the test of an address a former owner who is still there goes unseen, and both answer.
+    ...names.ipv6.flatMap(link => [
+      setting(`net/ipv6/conf/${link}/accept_dad`, '1', 'skip', ['2']),
+      setting(`net/ipv6/conf/${link}/dad_transmits`, '1', 'skip', ['2', '3', '4', '5']),
+    ]),
   ];
   return settings.map(each => entry('sysctl', each));
 }

@@ -27,7 +27,7 @@ const pause = (milliseconds: number): Promise<void> => new Promise(resolve => se
 
 const never = new AbortController().signal;
 const record = new LanAddressRecord({ read: async () => undefined, write: async () => undefined });
-const lan = lanAddressDriver({ runner, record, left: new Map(), onAdded: () => undefined });
+const lan = lanAddressDriver({ runner, record, left: new Map(), duplicates: new Set(), onAdded: () => undefined });
 const announced = ['192.0.2.100', '2001:db8:7::100'].map(text => ({ link: 'eth7', address: mustParseAddress(text) }));
 
 describe('what happens on the host', () => {

@@ -70,6 +70,8 @@ export interface World {
   readonly metrics: Metrics;
   /** Called after every round. */
   readonly settled: (() => void)[];
+  /** Whether what decides who answers for an address was out of date, each time it was told. */
+  readonly blind: boolean[];
 }
 
 /** A daemon on node-1 with the services module, started; nothing is listed yet. */
@@ -140,6 +142,7 @@ function startOn(
     status: () => metricsStatus(daemon, 0, clock.now()),
   });
   const settled: (() => void)[] = [];
+  const blind: boolean[] = [];
   const daemon: Daemon = new Daemon({
     nodeName: 'node-1',
     modules,
@@ -156,10 +159,13 @@ function startOn(
     auditPeriodMs: 60_000,
     auditPace: 'adaptive',
     cacheSyncTimeoutMs: 60_000,
+    onSight: isBlind => {
+      blind.push(isBlind);
+    },
     onSettled: () => {
       for (const hear of settled) hear();
     },
   });
   daemon.start();
-  return { clock, tables, log, daemon, metrics, settled };
+  return { clock, tables, log, daemon, metrics, settled, blind };
 }

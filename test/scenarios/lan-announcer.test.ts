@@ -1,5 +1,6 @@
 /** Announcement on the local network as one node does it while the others come, die and are heard again. */
 import assert from 'node:assert/strict';
+import type { Kind } from '../../daemon/cluster/kinds.ts';
 import { startLanWorld, type World } from '../fakes/daemon.ts';
 import { node } from '../fixtures/cluster.ts';
 import { balanced, lease } from '../fixtures/lan.ts';
@@ -72,6 +73,30 @@ describe('a node that answers on the local network', () => {
     world.source.put(lease(2, ++beats));
     await world.clock.advance(100);
     assert.deepEqual(answers(world), [`${OWN} eth0`]);
+    await world.daemon.stop();
+  });
+
+  it('knows that it may have been replaced while Services, endpoints or Nodes are not followed, and no longer', async () => {
+    const world = await worldOfThree();
+    const steps: readonly (readonly [Kind, string | undefined])[] = [
+      ['Lease', 'gone'],
+      ['Service', 'gone'],
+      ['Node', 'gone'],
+      ['Service', undefined],
+      ['Node', undefined],
+    ];
+    for (const [kind, reason] of steps) world.source.fails(kind, reason);
+    assert.deepEqual(world.blind, [false, true, true, true, false]);
+    await world.daemon.stop();
+  });
+
+  it('puts an address back at once that was left to another host and is to be had again', async () => {
+    const world = await worldOfThree();
+    const key = `${OWN} eth0`;
+    world.tables.lanAddress.state.delete(key);
+    world.daemon.lanMoved();
+    await world.clock.advance(100);
+    assert.deepEqual(answers(world), [key]);
     await world.daemon.stop();
   });
 

@@ -299,7 +299,7 @@ describe('the links on which addresses are announced', () => {
     assert.match(diagnostics[0] ?? '', /None of the IPv4 addresses of this node is on a link of this host/);
   });
 
-  it('are set to tell of new addresses, to test them (else the kernel tells of none), and to answer for no others', () => {
+  it('are set to tell of new addresses, to test them, and to answer for no others', () => {
     const { fragments } = lanAnnouncerModule(lanOptions({ links: ['eth1'] })).plan(seenBy('node-1', { nodes, host: plain }));
     const settings = [...fragments.values()].flatMap(({ entries }) => entries);
     assert.deepEqual(
@@ -307,9 +307,11 @@ describe('the links on which addresses are announced', () => {
       [
         'net/ipv4/conf/all/arp_ignore=1 fail',
         'net/ipv4/conf/all/arp_announce=2 fail',
+        'net/ipv4/conf/eth1/arp_ignore=1 skip',
         'net/ipv4/conf/eth1/arp_notify=1 skip',
         'net/ipv6/conf/eth1/ndisc_notify=1 skip',
         'net/ipv6/conf/eth1/accept_dad=1 skip',
+        'net/ipv6/conf/eth1/dad_transmits=1 skip',
       ],
     );
   });
