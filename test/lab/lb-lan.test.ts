@@ -1,0 +1,389 @@
+import assert from 'node:assert/strict';
+import type { LabNode } from './addresses.ts';
+import { describeLab } from './describe-lab.ts';
+import { FAIRWAY } from './fleet.ts';
+import { LEASE_SECONDS } from './kubelets.ts';
+import { LanCluster } from './lan-cluster.ts';
+import { BOTH_FAMILIES, balanced, servedBy } from './lan-services.ts';
+import { LanEar } from './neighbours.ts';
+import { nodeObject } from './objects.ts';
+import { addLanHost } from './peers/hosts.ts';
+import type { Transport } from './probe.ts';
+import { until } from './until.ts';
+import { history, longestSilence, type Watch } from './watch.ts';
+
+const FLAGS: readonly string[] = [
+  '--announce-l2',
+  '--announce-interfaces=eth0',
+  '--loadbalancer-ip-range=192.168.1.200-192.168.1.215,fd00:192:168:1::200-fd00:192:168:1::215',
+];
+const NAMES = ['web1', 'web2', 'web3', 'web4', 'web5', 'web6'] as const;
+const TRANSPORTS: readonly Transport[] = ['tcp', 'udp'];
+/** Milliseconds in which an answer comes that comes at all. */
+const PATIENCE_MS = 300;
+/** What the heartbeat's own period and the round of the new owner may take beyond the lease, in milliseconds. */
+const SLACK_MS = 2500;
+
+/** Address and the node that answers for it. */
+type Owners = ReadonlyMap<string, string>;
+
+describeLab('load-balancer addresses on the LAN', { lans: 1, podsPerNode: 1 }, lab => {
+  let cluster: LanCluster;
+  /** On another network that the nodes are on as well. */
+  let elsewhere: LanEar;
+
+  before('nodes on two networks, six Services, a daemon on each node', async function () {
+    this.timeout(120_000);
+    const [first, second, third] = [lab().pod(1, 1), lab().pod(2, 1), lab().pod(3, 1)];
+    const objects = NAMES.flatMap((name, index) => [
+      balanced(name, index + 1, { spec: BOTH_FAMILIES }),
+      ...servedBy(name, first, second, third),
+    ]);
+    cluster = await LanCluster.begin(lab(), { flags: FLAGS, objects });
+    elsewhere = await secondNetwork();
+    await cluster.start();
+  });
+
+  after(() => cluster?.stop());
+
+  const vips = (): readonly string[] => NAMES.flatMap(name => cluster.addressesOf(name));
+
+  /** A second link of each node, on a network where a host listens. */
+  async function secondNetwork(): Promise<LanEar> {
+    const host = await addLanHost(lab(), 'other', 3, 101);
+    const cables = lab().nodes.map(({ name }) => [
+      `link add ${name}b type veth peer name eth1 netns ${name}`,
+      `link set ${name}b master lan3 up`,
+    ]);
+    const batch = (of: { readonly name: string } & typeof host, lines: readonly string[]): Promise<string> =>
+      lab().expectRun(of, ['ip', '-batch', '-'], { input: `${lines.join('\n')}\n` });
+    await batch(lab().router, cables.flat());
+    await Promise.all(
+      lab().nodes.map(async node => {
+        const part = 10 + node.number;
+        await batch(node, [
+          `addr add 192.168.3.${part}/24 dev eth1`,
+          `addr add fd00:192:168:3::${part}/64 dev eth1 nodad`,
+          'link set eth1 up',
+        ]);
+      }),
+    );
+    return await LanEar.open(lab(), host, []);
+  }
+
+  /** Who answers for each address once it is one node alone; fails where it is more than one after that. */
+  async function owners(addresses: readonly string[] = vips(), limitMs = 20_000): Promise<Owners> {
+    await until(
+      'one node answers for each address',
+      async () => Object.fromEntries(await cluster.ear.whoHas(addresses, PATIENCE_MS)),
+      seen => Object.values(seen).every(({ length }) => length === 1),
+      limitMs,
+    );
+    return oneOfEach(await cluster.ear.whoHas(addresses));
+  }
+
+  function oneOfEach(answers: ReadonlyMap<string, readonly string[]>): Owners {
+    for (const [address, names] of answers) assert.equal(names.length, 1, `${address} is answered for by: ${names.join(' ')}`);
+    return new Map([...answers].map(([address, [name = '']]) => [address, name]));
+  }
+
+  const ownedBy = (owned: Owners, name: string): readonly string[] =>
+    [...owned].flatMap(([address, owner]) => (owner === name ? [address] : []));
+  const isIpv6 = (address: string): boolean => address.includes(':');
+
+  /** A node that owns addresses of both families, and one of each. */
+  function ownerOfBoth(owned: Owners): { readonly node: LabNode; readonly addresses: readonly string[] } {
+    const found = lab().nodes.flatMap(node => {
+      const own = ownedBy(owned, node.name);
+      const addresses = [own.find(address => !isIpv6(address)), own.find(isIpv6)].filter(address => address !== undefined);
+      return addresses.length === 2 ? [{ node, addresses }] : [];
+    });
+    assert.ok(found[0] !== undefined, `no node owns addresses of both families: ${JSON.stringify([...owned])}`);
+    return found[0];
+  }
+
+  interface Watched {
+    readonly flow: string;
+    readonly watch: Watch;
+  }
+
+  /** Flows of the client by TCP and UDP. */
+  const watchAll = async (addresses: readonly string[]): Promise<readonly Watched[]> =>
+    await Promise.all(
+      addresses.flatMap(address =>
+        TRANSPORTS.map(async transport => ({
+          flow: `${address} ${transport}`,
+          watch: await lab().watch(cluster.client, { transport, address, port: 80 }, { everyMs: 20 }),
+        })),
+      ),
+    );
+  const more = async (watched: readonly Watched[]): Promise<void> => {
+    await Promise.all(watched.map(async ({ watch }) => await watch.more()));
+  };
+
+  /** Ends them; the longest silence of each flow, printed. */
+  async function silences(watched: readonly Watched[], what: string): Promise<readonly number[]> {
+    const found = await Promise.all(watched.map(async ({ flow, watch }) => ({ flow, ms: longestSilence(await watch.end()) })));
+    for (const { flow, ms } of found) process.stdout.write(`      ${what}: ${flow} silent for ${ms} ms\n`);
+    return found.map(({ ms }) => ms);
+  }
+
+  /** Services are served by pods of these nodes alone, in every kernel. */
+  async function servedOn(...nodes: readonly LabNode[]): Promise<void> {
+    const pods = nodes.map(({ number }) => lab().pod(number, 1));
+    cluster.put(...NAMES.flatMap(name => servedBy(name, ...pods)));
+    const count = pods.length * TRANSPORTS.length * NAMES.length * 2;
+    await until(
+      'every kernel has these endpoints of the load-balancer and cluster addresses, in each family',
+      async () =>
+        await Promise.all(
+          lab().nodes.map(async node => (await lab().readFile(node, '/proc/net/ip_vs')).match(/->.*:1F90 /g)?.length),
+        ),
+      seen => seen.every(of => of === 2 * count),
+    );
+  }
+
+  it('each is reached by TCP and UDP from a host of the LAN that knows nothing but its subnet', async () => {
+    for (const name of NAMES) await cluster.allocated(name, 2);
+    await owners();
+    const outcomes = await Promise.all(
+      vips().flatMap(address =>
+        TRANSPORTS.map(async transport => {
+          const { outcome } = await lab().probe(cluster.client).connect({ transport, address, port: 80 });
+          return `${address} ${transport} ${outcome}`;
+        }),
+      ),
+    );
+    assert.deepEqual(
+      outcomes.filter(line => !line.endsWith(' answer')),
+      [],
+    );
+    assert.equal(outcomes.length, NAMES.length * 4);
+  });
+
+  it('has one answer for each within three seconds, from nodes that share the work', async () => {
+    const owned = oneOfEach(await cluster.ear.whoHas(vips(), 3000));
+    const shares = lab().nodes.map(({ name }) => `${name} ${ownedBy(owned, name).length}`);
+    process.stdout.write(`      addresses of each node: ${shares.join(', ')}\n`);
+    assert.ok(new Set(owned.values()).size > 1, shares.join(', '));
+  });
+
+  it('a second answer would be seen: an address that is put on another node by hand is heard twice', async () => {
+    const owned = await owners();
+    const [[address, owner] = ['', '']] = owned;
+    const other = lab().nodes.find(({ name }) => name !== owner)!;
+    await lab().expectRun(other, ['ip', 'addr', 'add', `${address}/32`, 'dev', 'eth0']);
+    assert.deepEqual((await cluster.ear.whoHas([address], PATIENCE_MS)).get(address), [owner, other.name].sort());
+    await lab().expectRun(other, ['ip', 'addr', 'del', `${address}/32`, 'dev', 'eth0']);
+    await owners([address]);
+  });
+
+  it('keeps silent on a link that was not named', async () => {
+    const answers = await elsewhere.whoHas(vips());
+    assert.deepEqual([...answers.values()].flat(), []);
+    const about = new Set(vips());
+    assert.deepEqual(
+      elsewhere.heard().filter(({ sender, target }) => about.has(sender) || about.has(target)),
+      [],
+    );
+  });
+
+  it('keeps the address of the client and answers on the node with the endpoint where the traffic policy is Local', async () => {
+    const near = balanced('near', 20, { spec: { ...BOTH_FAMILIES, externalTrafficPolicy: 'Local' } });
+    cluster.put(near, ...servedBy('near', lab().pod(2, 1)));
+    const addresses = await cluster.allocated('near', 2);
+    for (const at of [2, 3, 1]) {
+      cluster.put(...servedBy('near', lab().pod(at, 1)));
+      await until(
+        `node${at} answers for ${addresses.join(' and ')}`,
+        async () => Object.fromEntries(await cluster.ear.whoHas(addresses, PATIENCE_MS)),
+        seen => Object.values(seen).every(names => names.join(' ') === `node${at}`),
+      );
+      for (const address of addresses) {
+        const reply = await until(
+          `pod-${at}-1 answers at ${address}`,
+          async () => await lab().probe(cluster.client).connect({ transport: 'tcp', address, port: 80, timeoutMs: 500 }),
+          ({ outcome }) => outcome === 'answer',
+        );
+        assert.ok(reply.outcome === 'answer');
+        assert.equal(reply.server, `pod-${at}-1`);
+        assert.equal(reply.peer, cluster.client.addresses[isIpv6(address) ? 'ipv6' : 'ipv4']);
+      }
+    }
+    cluster.put(...servedBy('near'));
+    await until(
+      'nobody answers for a Service without endpoints',
+      async () => [...(await cluster.ear.whoHas(addresses, PATIENCE_MS)).values()].flat(),
+      names => names.length === 0,
+    );
+    cluster.remove(near);
+  });
+
+  it('leaves a node that is excluded from load balancers, or not ready, and nobody else moves; then comes back', async () => {
+    const before = await owners();
+    const { node } = ownerOfBoth(before);
+    const plain = nodeObject(node);
+    const excluded = {
+      ...plain,
+      metadata: { ...plain.metadata, labels: { 'node.kubernetes.io/exclude-from-external-load-balancers': '' } },
+    };
+    const notReady = {
+      ...plain,
+      metadata: { ...plain.metadata, labels: {} },
+      status: { ...(plain['status'] as object), conditions: [{ type: 'Ready', status: 'False' }] },
+    };
+    const well = { ...notReady, status: { ...(plain['status'] as object), conditions: [{ type: 'Ready', status: 'True' }] } };
+    for (const [why, object] of [
+      ['excluded', excluded],
+      ['not ready', notReady],
+    ] as const) {
+      const watched = await watchAll(ownedBy(before, node.name).slice(0, 1));
+      cluster.put(object);
+      const moved = await until(
+        `${node.name}, ${why}, answers for nothing`,
+        async () => await owners(),
+        seen => ownedBy(seen, node.name).length === 0,
+      );
+      for (const [address, owner] of before) if (owner !== node.name) assert.equal(moved.get(address), owner, address);
+      cluster.put(well);
+      await until(`${node.name} has its addresses again`, owners, seen => ownedBy(seen, node.name).length > 0);
+      assert.deepEqual(await owners(), before);
+      await silences(watched, why);
+    }
+  });
+
+  it('traffic goes on where the daemon of the owner is killed, and where it comes again', async () => {
+    const before = await owners();
+    const { node, addresses } = ownerOfBoth(before);
+    const watched = await watchAll(addresses);
+    await more(watched);
+    await cluster.daemon(node).kill();
+    await more(watched);
+    assert.deepEqual(await owners(), before);
+    await cluster.start([node]);
+    await more(watched);
+    const seen = await Promise.all(watched.map(async ({ flow, watch }) => `${flow} ${history(await watch.end())}`));
+    assert.deepEqual(
+      seen,
+      watched.map(({ flow }) => `${flow} answer`),
+    );
+    assert.deepEqual(await owners(), before);
+  });
+
+  it('traffic follows where the owner is unplugged and dead, within its lease; then it comes back', async function () {
+    this.timeout(90_000);
+    const before = await owners();
+    const { node, addresses } = ownerOfBoth(before);
+    await servedOn(...lab().nodes.filter(one => one !== node));
+    const watched = await watchAll(addresses);
+    await more(watched);
+    await Promise.all([cluster.cable(node, 'out'), cluster.daemon(node).kill()]);
+    cluster.kubelets.silence(node);
+    const after = await until(
+      'others answer',
+      async () => Object.fromEntries(await cluster.ear.whoHas(vips(), PATIENCE_MS)),
+      seen => Object.values(seen).every(({ length }) => length === 1),
+    );
+    for (const address of addresses) assert.notEqual(after[address]?.[0], node.name);
+    await more(watched);
+    const lasted = await silences(watched, `${node.name} unplugged and dead`);
+    assert.ok(Math.max(...lasted) < LEASE_SECONDS * 1000 + SLACK_MS, `${lasted.join(', ')} ms`);
+
+    const back = await watchAll(addresses);
+    await more(back);
+    await cluster.cable(node, 'in');
+    cluster.kubelets.revive(node);
+    await cluster.start([node]);
+    assert.deepEqual(await owners(), before);
+    await more(back);
+    await silences(back, `${node.name} back`);
+  });
+
+  it('an owner that was cut off and never knew is one of two for a moment at most, and alone at rest', async function () {
+    this.timeout(90_000);
+    const before = await owners();
+    const { node, addresses } = ownerOfBoth(before);
+    const watched = await watchAll(addresses);
+    await more(watched);
+    await cluster.cable(node, 'out');
+    cluster.kubelets.silence(node);
+    await until(
+      'others answer',
+      async () => Object.fromEntries(await cluster.ear.whoHas(vips(), PATIENCE_MS)),
+      seen => Object.values(seen).every(([name]) => name !== undefined && name !== node.name),
+    );
+    await cluster.cable(node, 'in');
+    cluster.kubelets.revive(node);
+    const began = performance.now();
+    const at = await lab().now();
+    let doubles = 0;
+    await until(
+      'one node answers for each address',
+      async () => {
+        const answers = [...(await cluster.ear.whoHas(vips(), PATIENCE_MS)).values()];
+        doubles += answers.filter(({ length }) => length > 1).length;
+        return answers;
+      },
+      answers => answers.every(({ length }) => length === 1),
+    );
+    const took = Math.round(performance.now() - began);
+    process.stdout.write(`      ${node.name} plugged in again: ${doubles} answers by two, one alone after ${took} ms\n`);
+    assert.deepEqual(oneOfEach(await cluster.ear.whoHas(vips(), 3000)), before);
+    const said = cluster.ear.heard(at).filter(({ what, sender, target }) => what === 'request' && sender === target);
+    process.stdout.write(`      ${said.length} gratuitous requests\n`);
+    await more(watched);
+    await silences(watched, `${node.name} cut off`);
+  });
+
+  it('says of a moved address on its own accord who has it now, in both families', async () => {
+    const before = await owners();
+    const { node, addresses } = ownerOfBoth(before);
+    const since = await lab().now();
+    const plain = nodeObject(node);
+    cluster.put({
+      ...plain,
+      metadata: { ...plain.metadata, labels: { 'node.kubernetes.io/exclude-from-external-load-balancers': '' } },
+    });
+    const heard = (address: string) =>
+      cluster.ear
+        .heard(since)
+        .filter(({ what, sender, target }) =>
+          isIpv6(address)
+            ? what === 'advertisement' && target === address
+            : what === 'request' && sender === address && target === address,
+        );
+    // Nobody asks meanwhile: what is heard is said without being asked.
+    await until(
+      `new owners of ${addresses.join(' and ')} announce themselves`,
+      async () => addresses.map(address => ({ address, heard: heard(address) })),
+      all => all.every(({ heard: some }) => some.length > 0),
+    );
+    const after = await owners();
+    for (const address of addresses) {
+      assert.notEqual(after.get(address), node.name);
+      for (const { by } of heard(address)) assert.equal(by, after.get(address), address);
+    }
+    cluster.put({ ...plain, metadata: { ...plain.metadata, labels: {} } });
+    await until(`${node.name} has its addresses again`, owners, seen => ownedBy(seen, node.name).length > 0);
+  });
+
+  it('fairway cleanup takes every address from the links: nobody answers any more', async () => {
+    const all = vips();
+    await Promise.all(lab().nodes.map(async node => await cluster.daemon(node).stop()));
+    assert.deepEqual(
+      [...(await cluster.ear.whoHas(all)).values()].map(({ length }) => length),
+      all.map(() => 1),
+      'a stopped daemon leaves them',
+    );
+    await Promise.all(
+      lab().nodes.map(
+        async node => await lab().expectRun(node, [...FAIRWAY, 'cleanup'], { environment: { NODE_NAME: node.name } }),
+      ),
+    );
+    assert.deepEqual([...(await cluster.ear.whoHas(all)).values()].flat(), []);
+    for (const node of lab().nodes) {
+      const printed = await lab().expectRun(node, ['ip', '-o', 'addr', 'show', 'dev', 'eth0']);
+      for (const address of all) assert.ok(!printed.includes(` ${address}/`), `${node.name}: ${printed}`);
+    }
+  });
+});
