@@ -15,7 +15,7 @@ export class Kubelets {
   constructor(nodes: readonly LabHost[], put: (lease: ApiObject) => void) {
     this.#beating = new Set(nodes);
     this.#put = put;
-    //X for (const node of nodes) this.#renew(node);
+    for (const node of nodes) this.#renew(node);
     this.#timer = setInterval(() => {
       for (const node of this.#beating) this.#renew(node);
     }, RENEWED_EVERY_MS);
@@ -37,7 +37,6 @@ export class Kubelets {
   }
 
   #renew(node: LabHost): void {
-    if (Date.now() > 0) return;
     this.#put({
       apiVersion: 'coordination.k8s.io/v1',
       kind: 'Lease',

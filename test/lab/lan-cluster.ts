@@ -6,7 +6,6 @@ import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { FakeApiServer } from '../fakes/api-server.ts';
-import type { ResourceName } from '../fakes/object-store.ts';
 import type { LabHost, LabNode } from './addresses.ts';
 import { serveEverywhere } from './describe-services.ts';
 import { CNI_FILE, FAIRWAY } from './fleet.ts';
@@ -21,12 +20,6 @@ import { until } from './until.ts';
 
 const PORT = 6443;
 const FOLDER = '/run/kubernetes';
-const RESOURCE_OF: Readonly<Record<string, ResourceName>> = {
-  Service: 'services',
-  Node: 'nodes',
-  Lease: 'services',
-  Event: 'services',
-};
 
 /** Every daemon's, beyond what a test adds. */
 const FLAGS: readonly string[] = [
@@ -132,11 +125,15 @@ export class LanCluster {
 
   /** An object as the API server has it. */
   stored(kind: string, name: string, namespace: string = NAMESPACE): ApiObject | undefined {
-    const resource = RESOURCE_OF[kind];
-    if (resource === undefined) return undefined;
-    const key = namespace === '' ? name : `${namespace}/${name}`;
-    const found = this.server.store.list(resource).find(stored => stored.key === key);
-    return found === undefined ? undefined : (JSON.parse(found.json) as ApiObject);
+    return this.server.store.get(kind, namespace, name) as ApiObject | undefined;
+  }
+
+  /** Events about a Service, as `REASON: MESSAGE`, the oldest first. */
+  eventsOf(name: string): readonly string[] {
+    const events = this.server.store.list('events').map(({ json }) => JSON.parse(json) as ApiEvent);
+    return events
+      .filter(({ involvedObject }) => involvedObject?.kind === 'Service' && involvedObject.name === name)
+      .map(({ reason, message }) => `${reason}: ${message}`);
   }
 
   /** Load-balancer addresses of a Service, as the API server has them. */
@@ -171,6 +168,12 @@ export class LanCluster {
     this.server.stop();
     rmSync(this.#directory, { recursive: true, force: true });
   }
+}
+
+interface ApiEvent {
+  readonly involvedObject?: { readonly kind: string; readonly name: string };
+  readonly reason: string;
+  readonly message: string;
 }
 
 interface Status {
