@@ -33,6 +33,7 @@ function poolsMap(pools: readonly string[]): ApiObject {
 
 describeLab('addresses of LoadBalancer Services', { lans: 1, podsPerNode: 1 }, lab => {
   let cluster: LanCluster;
+  const running: LanCluster[] = [];
   let made: ApiObject[] = [];
   let numbers = 0;
 
@@ -42,6 +43,7 @@ describeLab('addresses of LoadBalancer Services', { lans: 1, podsPerNode: 1 }, l
       flags: FLAGS,
       objects: [poolsMap(Object.values(POOLS)), leaseOf('kube-router-x7k2p')],
     });
+    running.push(cluster);
     await cluster.start();
   });
 
@@ -50,7 +52,9 @@ describeLab('addresses of LoadBalancer Services', { lans: 1, podsPerNode: 1 }, l
     made = [];
   });
 
-  after(() => cluster?.stop());
+  after(() => {
+    for (const each of running) each.stop();
+  });
 
   /** A Lease that was renewed just now; without a holder one that was let go. */
   function leaseOf(holder: string): ApiObject {
@@ -115,7 +119,7 @@ describeLab('addresses of LoadBalancer Services', { lans: 1, podsPerNode: 1 }, l
         await until(
           `${node.name} says whom it follows`,
           async () => await cluster.status(node),
-          text => /kube-router-x7k2p/.test(text),
+          text => text.includes('kube-router-x7k2p'),
         );
       assert.deepEqual(cluster.addressesOf('first'), []);
     } finally {
@@ -214,7 +218,7 @@ describeLab('addresses of LoadBalancer Services', { lans: 1, podsPerNode: 1 }, l
     await isSaid(/FW_LB_EXHAUSTED/);
     assert.deepEqual(cluster.addressesOf('three'), []);
     const freed = cluster.addressesOf('one');
-    cluster.remove(one!);
+    cluster.remove(one);
     assert.deepEqual(await cluster.allocated('three', 1), freed);
   });
 

@@ -29,6 +29,7 @@ type Owners = ReadonlyMap<string, string>;
 
 describeLab('load-balancer addresses on the LAN', { lans: 1, podsPerNode: 1 }, lab => {
   let cluster: LanCluster;
+  const running: LanCluster[] = [];
   /** On another network that the nodes are on as well. */
   let elsewhere: LanEar;
 
@@ -40,11 +41,14 @@ describeLab('load-balancer addresses on the LAN', { lans: 1, podsPerNode: 1 }, l
       ...servedBy(name, first, second, third),
     ]);
     cluster = await LanCluster.begin(lab(), { flags: FLAGS, objects });
+    running.push(cluster);
     elsewhere = await secondNetwork();
     await cluster.start();
   });
 
-  after(() => cluster?.stop());
+  after(() => {
+    for (const each of running) each.stop();
+  });
 
   const vips = (): readonly string[] => NAMES.flatMap(name => cluster.addressesOf(name));
 
