@@ -31,7 +31,7 @@ const ADDRESSES = { ipv4: '203.0.113.129', ipv6: '2001:db8:203::8001' } as const
 describeLab(TITLE, { lans: 1, podsPerNode: 1 }, lab => {
   let cluster: LanCluster;
   let router: FrrPeer;
-  const running: { stop(): unknown }[] = [];
+  const running: LanCluster[] = [];
   const web = balanced('web', 1, { spec: BOTH_FAMILIES });
 
   before('a router that speaks BGP with two nodes', async function () {
@@ -45,7 +45,6 @@ describeLab(TITLE, { lans: 1, podsPerNode: 1 }, lab => {
       asn: ASN,
       neighbors: nodes.map(({ addresses }) => ({ address: addresses.ipv4, asn: NODE_ASN })),
     });
-    running.push(router);
     await cluster.start(nodes);
     await established(
       router,
@@ -53,8 +52,8 @@ describeLab(TITLE, { lans: 1, podsPerNode: 1 }, lab => {
     );
   });
 
-  after(async () => {
-    for (const each of running) await each.stop();
+  after(() => {
+    for (const each of running) each.stop();
   });
 
   /** From behind the router, by TCP and UDP. */
