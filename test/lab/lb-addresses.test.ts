@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict';
+import { ClusterRole, type PolicyRule } from '../fakes/cluster-role.ts';
 import type { LabNode } from './addresses.ts';
 import { describeLab } from './describe-lab.ts';
 import { answers } from './describe-services.ts';
@@ -21,6 +22,14 @@ const POOLS = {
   classy: '{name: classy, addresses: [198.51.100.48/29], loadBalancerClasses: [example.com/lab]}',
   crowd: '{name: crowd, addresses: [198.51.100.128/26], serviceSelector: {matchLabels: {team: crowd}}}',
 } as const;
+
+/** https://github.com/cloudnativelabs/kube-router/blob/v2.11.1/daemonset/kubeadm-kuberouter.yaml, what is asked for here. */
+const KUBE_ROUTER_GRANTS: readonly PolicyRule[] = [
+  { apiGroups: [''], resources: ['namespaces', 'pods', 'services', 'nodes', 'endpoints'], verbs: ['get', 'list', 'watch'] },
+  { apiGroups: ['discovery.k8s.io'], resources: ['endpointslices'], verbs: ['get', 'list', 'watch'] },
+  { apiGroups: ['coordination.k8s.io'], resources: ['leases'], verbs: ['get', 'create', 'update'] },
+  { apiGroups: [''], resources: ['services/status'], verbs: ['update'] },
+];
 
 function poolsMap(pools: readonly string[]): ApiObject {
   return {
@@ -290,6 +299,13 @@ describeLab('addresses of LoadBalancer Services', { lans: 1, podsPerNode: 1 }, l
     const began = performance.now();
     await cluster.allocated('denied', 1, 60_000);
     process.stdout.write(`      written ${Math.round(performance.now() - began)} ms after it was allowed\n`);
+  });
+
+  it("come under kube-router's own ClusterRole too, which grants no events and no pools", async () => {
+    cluster.server.behaviour.role = new ClusterRole(KUBE_ROUTER_GRANTS);
+    put('migrating');
+    await cluster.allocated('migrating', 1);
+    cluster.server.behaviour.role = undefined;
   });
 
   it('are handed out by the next daemon within three seconds where the leader is told to stop', async () => {

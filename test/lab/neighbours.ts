@@ -46,7 +46,7 @@ export class LanEar {
    * Asks for each address once, as a host asks that has not met it; gives the names of all that answer within the time (milliseconds), each as
    * often as it answers, sorted. An address that nobody answers for has none.
    */
-  async whoHas(addresses: readonly string[], waitMs = 1000): Promise<ReadonlyMap<string, readonly string[]>> {
+  async whoHas(addresses: readonly string[], waitMs = 500): Promise<ReadonlyMap<string, readonly string[]>> {
     const printed = await this.#lab.expectRun(this.#at, [...PROGRAM, 'ask', String(waitMs), ...addresses]);
     const answers = new Map<string, string[]>(addresses.map(address => [address, []]));
     for (const line of printed.split('\n')) {
