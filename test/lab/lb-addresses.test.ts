@@ -301,6 +301,12 @@ describeLab('addresses of LoadBalancer Services', { lans: 1, podsPerNode: 1 }, l
     process.stdout.write(`      written ${Math.round(performance.now() - began)} ms after it was allowed\n`);
   });
 
+  it('are written where somebody else changes the Service again and again meanwhile (409)', async () => {
+    for (let count = 0; count < 4; count++) cluster.server.answerNext('update services/status', { status: 409, message: 'modified' });
+    put('contested');
+    await cluster.allocated('contested', 1, 30_000);
+  });
+
   it("come under kube-router's own ClusterRole too, which grants no events and no pools", async () => {
     cluster.server.behaviour.role = new ClusterRole(KUBE_ROUTER_GRANTS);
     put('migrating');
