@@ -302,7 +302,8 @@ describeLab('addresses of LoadBalancer Services', { lans: 1, podsPerNode: 1 }, l
   });
 
   it('are written where somebody else changes the Service again and again meanwhile (409)', async () => {
-    for (let count = 0; count < 4; count++) cluster.server.answerNext('update services/status', { status: 409, message: 'modified' });
+    for (let count = 0; count < 4; count++)
+      cluster.server.answerNext('update services/status', { status: 409, message: 'modified' });
     put('contested');
     await cluster.allocated('contested', 1, 30_000);
   });
