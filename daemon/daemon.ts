@@ -313,7 +313,8 @@ export class Daemon {
     const begun = clock.now();
     metrics.latency.begin();
     this.#roundSince = begun;
-    this.#parts.allocation?.seen(this.services());
+    const overwritten = this.#parts.allocation?.seen(this.services()) ?? [];
+    if (overwritten.length > 0) this.#reconciler.suspect('serviceStatus', overwritten);
     try {
       const dueAt = await this.#reconciler.round(this.#snapshot(), this.#abort.signal);
       metrics.roundEnded(clock.now() - begun);

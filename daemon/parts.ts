@@ -1,5 +1,5 @@
 /** What the daemon is made of, and what it shows: the types at which it meets those who make it and who ask it. */
-import type { ClusterSource } from './cluster/kinds.ts';
+import type { ClusterSource, ObjectKey } from './cluster/kinds.ts';
 import type { Allocation, HostFacts, Snapshot } from './cluster/snapshot.ts';
 import type { Clock } from './net/clock.ts';
 import type { Log } from './observe/log.ts';
@@ -47,8 +47,11 @@ export interface BgpControl {
 /** Who hands out load-balancer addresses, as far as the daemon has to do with it; what is new there comes through `Daemon.allocationChanged`. */
 export interface AllocationControl {
   state(): Allocation;
-  /** Before each plan, the Services as they are known: what they show is handed over no more. */
-  seen(services: Snapshot['services']): void;
+  /**
+   * Before each plan, the Services as they are known: what they show is handed over no more. Gives the keys of those whose status somebody wrote over
+   * since: what the table believes of these is wrong.
+   */
+  seen(services: Snapshot['services']): readonly ObjectKey[];
 }
 
 export interface DaemonView {

@@ -64,9 +64,9 @@ export class AllocatorOffice {
     return this.#state;
   }
 
-  /** To be told the Services of each snapshot, before `state()` is asked for it. */
-  seen(services: ReadonlyMap<ObjectKey, Service>): void {
-    this.writer.seen(services);
+  /** To be told the Services of each snapshot, before `state()` is asked for it. Gives those whose status is not what was written, but later. */
+  seen(services: ReadonlyMap<ObjectKey, Service>): readonly ObjectKey[] {
+    return this.writer.seen(services);
   }
 
   status(): OfficeStatus {

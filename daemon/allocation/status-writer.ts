@@ -108,14 +108,23 @@ export class StatusWriter implements TableDriver<ServiceStatus> {
     return this.#hasUnknown ? 'unsettled' : 'settled';
   }
 
-  /** Forgets what Services show by now, and what was for Services that are gone. */
-  seen(services: ReadonlyMap<ObjectKey, Service>): void {
+  /**
+   * Forgets what Services show by now, and what was for Services that are gone. Gives the keys of those that show something else instead: somebody wrote
+   * over it before it was heard of.
+   */
+  seen(services: ReadonlyMap<ObjectKey, Service>): readonly ObjectKey[] {
+    const overwritten: ObjectKey[] = [];
     for (const [key, { status }] of this.#handed) {
       const service = services.get(key);
       const isGone = service?.meta.uid !== status.uid;
       if (isGone) this.#queue.drop(key);
-      if (isGone || shows(service, status)) this.#forget(key);
+      if (!isGone && !shows(service, status)) continue;
+      this.#forget(key);
+      const { ingressIPs = [] } = isGone ? {} : (service.loadBalancer ?? {});
+      const left = ingressIPs.filter(address => status.addresses.includes(address));
+      if (!isGone && !sameAddresses(left, status.addresses)) overwritten.push(key);
     }
+    return overwritten;
   }
 
   read(expected: ReadonlyMap<string, ServiceStatus>): Promise<ReadonlyMap<string, ServiceStatus>> {
