@@ -197,6 +197,32 @@ describeLab('load-balancer addresses on the LAN', { lans: 1, podsPerNode: 1 }, l
     await owners([address]);
   });
 
+  it('tells of an address that a stranger on the LAN has already, and has it alone when he is gone', async () => {
+    const asked = ['192.168.1.214', 'fd00:192:168:1::214'];
+    const batch = (op: 'add' | 'del'): Promise<string> =>
+      lab().expectRun(cluster.client, ['ip', '-batch', '-'], {
+        input: `addr ${op} ${asked[0]}/32 dev eth0\naddr ${op} ${asked[1]}/128 dev eth0${op === 'add' ? ' nodad' : ''}\n`,
+      });
+    await batch('add');
+    const claimed = balanced('claimed', 21, { spec: BOTH_FAMILIES, annotations: { 'fairway.dev/lb-ips': asked.join(',') } });
+    cluster.put(claimed, ...servedBy('claimed', lab().pod(1, 1)));
+    for (const address of asked)
+      await until(
+        `a daemon warns of ${address}`,
+        async () =>
+          lab().nodes.flatMap(node =>
+            cluster
+              .daemon(node)
+              .lines.filter(({ text }) => / [WE] /.test(text))
+              .map(({ text }) => text),
+          ),
+        lines => lines.some(text => text.includes(address) && text.includes('FW_LAN_DUPLICATE')),
+      );
+    await batch('del');
+    await owners(asked, 40_000);
+    cluster.remove(claimed);
+  });
+
   it('keeps silent on a link that was not named', async () => {
     const answers = await elsewhere.whoHas(vips());
     assert.deepEqual([...answers.values()].flat(), []);
