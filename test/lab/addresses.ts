@@ -47,10 +47,12 @@ export interface LabNode extends LabHost {
 }
 
 export interface TopologyOptions {
-  /** 3 unless told; node1 and node2 share a LAN, further ones are behind the router. At most 200. */
+  /** 3 unless told. At most 200; 80 on one LAN. */
   readonly nodes?: number;
   /** 2 unless told. At most 200. */
   readonly podsPerNode?: number;
+  /** 2 unless told: then nodes from node3 on are behind the router. With 1, all are on lan1. */
+  readonly lans?: 1 | 2;
   /** `static`: nodes and router know the way to every pod CIDR from the start. `none`: the routes are the daemon's business. */
   readonly podRoutes?: 'static' | 'none';
 }
@@ -74,7 +76,7 @@ export function routerOn(lan: 1 | 3 | 'outside'): Addresses {
 
 /** Names and addresses for a topology of this size. */
 export function planAddresses(options: TopologyOptions): AddressPlan {
-  const nodes = Array.from({ length: options.nodes ?? 3 }, (_, index) => planNode(index + 1, options.podsPerNode ?? 2));
+  const nodes = Array.from({ length: options.nodes ?? 3 }, (_, index) => planNode(index + 1, options));
   return {
     nodes,
     router: { name: 'rt', addresses: routerOn('outside') },
@@ -82,8 +84,9 @@ export function planAddresses(options: TopologyOptions): AddressPlan {
   };
 }
 
-function planNode(number: number, pods: number): LabNode {
-  const lan = number <= 2 ? 1 : 3;
+function planNode(number: number, options: TopologyOptions): LabNode {
+  const { podsPerNode: pods = 2, lans = 2 } = options;
+  const lan = lans === 1 || number <= 2 ? 1 : 3;
   const name = `node${number}`;
   return {
     name,

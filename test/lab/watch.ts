@@ -101,6 +101,13 @@ export function between(
   return attempts.filter(({ began, ended }) => began >= after && ended <= before);
 }
 
+/** The longest time without a flow that is answered, in milliseconds, between two that are. Rejects too few of these. */
+export function longestSilence(attempts: readonly Attempt[]): number {
+  const answered = attempts.filter(({ reply: { outcome } }) => outcome === 'answer').map(({ began }) => began);
+  if (answered.length < 2) throw new LabError(`only ${answered.length} flows of ${attempts.length} were answered`);
+  return Math.round(Math.max(...answered.slice(1).map((began, index) => began - answered[index]!)));
+}
+
 /**
  * Outcomes in the order of the flows, runs of the same taken together: `refused`, `refused answer`, `answer timeout answer`. Rejects too
  * few flows to say anything.

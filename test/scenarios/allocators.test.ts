@@ -135,6 +135,22 @@ describe('allocators of load-balancer addresses', () => {
     assert.deepEqual([...addresses()], [['web', '192.0.2.1']]);
   });
 
+  it('put right at once what somebody emptied before it was heard that it was written', async () => {
+    await start('a');
+    api.faultNext(WRITE, 'held');
+    api.put(balancer('web'));
+    await clock.advance(1000);
+    at(0).candidate.process.deafUntil = clock.now() + 5000;
+    api.release();
+    await clock.advance(1000);
+    assert.equal(addresses().get('web'), '192.0.2.1');
+    const written = api.store.get('Service', 'shop', 'web');
+    assert.ok(written);
+    api.put({ ...written, status: { loadBalancer: {} } });
+    await clock.advance(6000);
+    assert.equal(addresses().get('web'), '192.0.2.1');
+  });
+
   it('know what the former leader wrote last, however late they hear of it otherwise', async () => {
     await start('a', 'b');
     at(1).candidate.process.deafUntil = clock.now() + 40_000;

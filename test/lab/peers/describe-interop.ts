@@ -1,5 +1,6 @@
 /** Suites about BGP with speakers that nobody here wrote: nodes that route, peers around them, and a cluster whose objects a test changes. */
 import { access } from 'node:fs/promises';
+import type { Context } from 'mocha';
 import { skipBecause } from '../../skip.ts';
 import type { LabNode } from '../addresses.ts';
 import { Cluster } from '../cluster.ts';
@@ -59,12 +60,7 @@ export function describeInterop<P>(
     let running: InteropSuite<P> | undefined;
     before(`peers and daemons for ${title}`, async function () {
       this.timeout(120_000);
-      const missing = await missingSpeakers();
-      if (missing.length > 0 && (process.env['FAIRWAY_LAB_REQUIRED'] ?? '') === '') {
-        const reason = `the peers need Debian packages that are not here: apt-get install ${missing.join(' ')}`;
-        process.stderr.write(`\nSKIPPED, NOT TESTED: ${title}: ${reason}\n\n`);
-        skipBecause(this, reason);
-      }
+      await needSpeakers(this, title);
       running = await start(lab(), options);
     });
     body(() => {
@@ -94,6 +90,15 @@ async function start<P>(lab: Lab, options: InteropOptions<P>): Promise<InteropSu
 export function annotated(node: LabNode, annotations: Readonly<Record<string, string>>): ApiObject {
   const named = Object.entries(annotations).map(([name, value]) => [`kube-router.io/${name}`, value]);
   return { ...nodeObject(node), metadata: { name: node.name, annotations: Object.fromEntries(named) as Record<string, string> } };
+}
+
+/** Skips where peers cannot be had, unless FAIRWAY_LAB_REQUIRED is set. For a `before` hook. */
+export async function needSpeakers(context: Context, title: string): Promise<void> {
+  const missing = await missingSpeakers();
+  if (missing.length === 0 || (process.env['FAIRWAY_LAB_REQUIRED'] ?? '') !== '') return;
+  const reason = `the peers need Debian packages that are not here: apt-get install ${missing.join(' ')}`;
+  process.stderr.write(`\nSKIPPED, NOT TESTED: ${title}: ${reason}\n\n`);
+  skipBecause(context, reason);
 }
 
 async function missingSpeakers(): Promise<readonly string[]> {
