@@ -35,7 +35,7 @@ function unknownNode({ store, nodeName, host }: StoreFacts): readonly Diagnostic
 /** A file that is not there is a trouble of its source. */
 function absentPools({ store, poolsKey }: StoreFacts): readonly Diagnostic[] {
   if (!store.isListed('ConfigMap') || store.size('ConfigMap') > 0) return [];
-  const effect = 'there are no named pools, and load-balancer addresses of theirs are not served';
+  const effect = 'nothing is handed out of named pools, and of their addresses only those are served that were handed out before';
   const remedy = 'create it with the pools under the key pools.yaml ("pools: []" for none), or correct the flag';
   const message = `There is no ConfigMap ${poolsKey}, which --loadbalancer-pools names: ${effect}; ${remedy}.`;
   return [{ code: 'FW_LB_POOL', object: { kind: 'ConfigMap', key: poolsKey, since: 0 }, message }];

@@ -48,5 +48,5 @@ export function prefixesOf(pools: readonly AddressPool[]): readonly IpPrefix[] {
  * of them. Likewise while what should hold the pools is not there.
  */
 export function areAllKnown(configured: AddressPools | undefined): boolean {
-  return configured?.unreadable?.length === 0;
+  return configured?.unreadable?.length === 0 && configured.incomplete.length === 0;
 }

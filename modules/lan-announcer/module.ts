@@ -5,7 +5,7 @@
  * One fragment a Service, and one for what the module needs itself. An event costs the Services that it is about; one about Nodes costs a hash for each address
  * and node, and then only the Services whose addresses move.
  */
-import { poolOf, poolsInForce } from '../../daemon/cluster/address-pools.ts';
+import { areAllKnown, poolOf, poolsInForce } from '../../daemon/cluster/address-pools.ts';
 import type { AddressPool, EndpointSlice, Kind, ObjectKey } from '../../daemon/cluster/kinds.ts';
 import { differingKeys, patched } from '../../daemon/cluster/patched-map.ts';
 import { RulesInForce } from '../../daemon/cluster/rules-in-force.ts';
@@ -95,7 +95,11 @@ class LanAnnouncer implements Module {
   }
 
   #rulesWith(configured: Snapshot['addressPools']): WishRules {
-    return { options: this.#inForce.with(configured), pools: poolsInForce(this.#options.flagRanges, configured) };
+    return {
+      options: this.#inForce.with(configured),
+      pools: poolsInForce(this.#options.flagRanges, configured),
+      arePoolsKnown: !this.#options.followsPools || areAllKnown(configured),
+    };
   }
 
   #noteServices({ services, endpointSlicesOf }: Snapshot): void {

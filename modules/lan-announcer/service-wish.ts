@@ -2,6 +2,7 @@
 import { DIRECT_RETURN_ANNOTATION, returnsDirectly } from '../../daemon/cluster/direct-return.ts';
 import { type AddressPool, type EndpointSlice, keyOf, type Service } from '../../daemon/cluster/kinds.ts';
 import { isOurClass } from '../../daemon/cluster/load-balancer-class.ts';
+import { isWrittenByUs } from '../../daemon/cluster/our-writing.ts';
 import { isServed } from '../../daemon/cluster/served.ts';
 import { policiesOf, vipsOf } from '../../daemon/cluster/virtual-addresses.ts';
 import type { Family, IpAddress } from '../../daemon/net/address.ts';
@@ -24,6 +25,7 @@ export interface WishRules {
   /** With the named pools as they are now. */
   readonly options: LanAnnouncerOptions;
   readonly pools: readonly AddressPool[];
+  readonly arePoolsKnown: boolean;
 }
 
 /** Undefined for a Service that wants nothing and of which there is nothing to tell. */
@@ -50,10 +52,13 @@ export function wishOf(service: Service, slices: readonly EndpointSlice[], rules
   return candidacies.length === 0 && diagnostics.length === 0 ? undefined : { owner, candidacies, diagnostics };
 }
 
-function isAnnounced(service: Service, { options, pools }: WishRules): boolean {
+function isAnnounced(service: Service, { options, pools, arePoolsKnown }: WishRules): boolean {
   const { type, loadBalancer } = service;
   if (type !== 'LoadBalancer' || loadBalancer === undefined || !isServed(service)) return false;
-  return isOurClass(loadBalancer.loadBalancerClass, { servesDefaultClass: options.servesDefaultClass, pools });
+  const { servesDefaultClass } = options;
+  if (isOurClass(loadBalancer.loadBalancerClass, { servesDefaultClass, pools })) return true;
+  // A pool that cannot be read may be for this class.
+  return !arePoolsKnown && isWrittenByUs(loadBalancer);
 }
 
 function asksForIt(service: Service, owner: ObjectRef, diagnostics: Diagnostic[]): boolean {

@@ -32,7 +32,8 @@ export function judgeAnnouncingLinks(
 ): readonly Finding[] {
   return links.map(link => {
     const its = flags.get(link);
-    const there = `there are ${[...flags.keys()].filter(name => name !== 'lo').join(', ')}`;
+    const others = [...flags.keys()].filter(name => name !== 'lo');
+    const there = others.length === 0 ? 'it has none' : `there are ${others.join(', ')}`;
     if (its === undefined)
       return missing(link, `is no link of this host: nothing is announced on it; correct --announce-interfaces (${there})`);
     if (its.includes('NOARP'))

@@ -96,7 +96,7 @@ describe('named pools in the snapshot', () => {
     assert.deepEqual(said(), []);
     store.replace('ConfigMap', []);
     const absent = [
-      'FW_LB_POOL There is no ConfigMap kube-system/pools, which --loadbalancer-pools names: there are no named pools, and load-balancer addresses of theirs are not served; create it with the pools under the key pools.yaml ("pools: []" for none), or correct the flag.',
+      'FW_LB_POOL There is no ConfigMap kube-system/pools, which --loadbalancer-pools names: nothing is handed out of named pools, and of their addresses only those are served that were handed out before; create it with the pools under the key pools.yaml ("pools: []" for none), or correct the flag.',
     ];
     assert.deepEqual(said(), absent);
     arrive(WEB);

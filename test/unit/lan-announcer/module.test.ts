@@ -225,6 +225,22 @@ describe('which addresses are announced on the local network', () => {
     assert.equal(ownersOf({ services, addressPools: pools }, { flagRanges: [] }).length, 1);
   });
 
+  it('are those that we handed out, of a class that may be named by a pool which cannot be read', () => {
+    const edge = balanced('web', [VIP], { loadBalancerClass: 'example.com/lb' });
+    const { loadBalancer } = edge;
+    assert.ok(loadBalancer);
+    const others = { ...edge, loadBalancer: { ...loadBalancer, writtenBy: 'ccm' } };
+    const unknown = addressPools([], { unreadable: undefined });
+    for (const strictExternalIpValidation of [true, false]) {
+      const rules = { followsPools: true, arePoolsKnown: false, strictExternalIpValidation };
+      assert.equal(ownersOf({ services: [edge], addressPools: unknown }, rules).length, 1);
+      assert.equal(ownersOf({ services: [others], addressPools: unknown }, rules).length, 0);
+      assert.equal(ownersOf({ services: [edge], addressPools: addressPools([]) }, rules).length, 0);
+      assert.equal(ownersOf({ services: [edge] }, rules).length, 1);
+    }
+    assert.equal(ownersOf({ services: [edge] }, { followsPools: false }).length, 0);
+  });
+
   it('are not those of a Service that does not want it; what its annotation cannot mean is told', () => {
     const annotated = (text: string): ReturnType<typeof balanced> =>
       balanced('web', [VIP], { annotations: { 'fairway.dev/announce-l2': text } });

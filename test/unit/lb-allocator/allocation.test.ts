@@ -551,8 +551,8 @@ describe('pools', () => {
 
   it('that cannot be read and are not known from before take no address away', () => {
     const services = [balancer('web', { loadBalancer: { ingressIPs: ips('192.0.2.9') } }), balancer('new', { age: 1 })];
-    for (const unreadable of [undefined, ['spare']]) {
-      const result = allotted({ services, addressPools: addressPools([], { unreadable }) }, FLAG);
+    for (const doubt of [{ unreadable: undefined }, { unreadable: ['spare'] }, { incomplete: ['spare'] }]) {
+      const result = allotted({ services, addressPools: addressPools([], doubt) }, FLAG);
       assert.deepEqual(
         [result.has, result.told],
         [{ web: ['192.0.2.9'], new: ['198.51.100.1'] }, ['ConfigMap kube-system/pools FW_LB_POOL']],
