@@ -501,6 +501,21 @@ describe('pools', () => {
     assert.match(result.messages[0] ?? '', /asks for 192\.0\.2\.1 of pool shop, which does not serve it/);
   });
 
+  it('with both families needed: one that it has elsewhere stays where the pool asked for has none, and does not keep it from the other', () => {
+    const has = (name: string, ...addresses: readonly string[]): Service =>
+      balancer(name, {
+        ipFamilies: ['ipv4', 'ipv6'],
+        annotations: { 'fairway.dev/lb-pool': 'edge' },
+        loadBalancer: { ipFamilyPolicy: 'RequireDualStack', ingressIPs: ips(...addresses) },
+      });
+    for (const ranges of [['2001:db8:9::/64'], ['2001:db8:9::/64', '192.0.2.1']]) {
+      const services = [service('x', { externalIPs: ips('192.0.2.1') }), has('half', '198.51.100.1'), has('none')];
+      const result = allotted({ services, addressPools: addressPools([addressPool('edge', ranges)]) }, FLAG);
+      assert.deepEqual(result.has, { half: ['198.51.100.1', '2001:db8:9::1'] }, ranges.join(' '));
+      assert.match(told(result, 'half'), /Until then it has 198\.51\.100\.1, 2001:db8:9::1\./);
+    }
+  });
+
   it('a pool that is full leaves who asks for it where it is', () => {
     const services = [balancer('there', { loadBalancer: { ingressIPs: ips('192.0.2.9') } }), inPool('spare')];
     const result = allotted({ services, addressPools: pools }, FLAG);
