@@ -349,14 +349,15 @@ describe('status that is not ours', () => {
   });
 
   it('is not made to look like ours: beside it nothing is written, not even to take back an address too many', () => {
-    const two = balancer('web', {
-      loadBalancer: { ingressIPs: ips('198.51.100.3', '192.0.2.9', '198.51.100.2'), writtenBy: 'ccm' },
-    });
+    const ours = ips('198.51.100.3', '198.51.100.2');
+    const two = balancer('web', { loadBalancer: { ingressIPs: [...ours, ...ips('192.0.2.9')], writtenBy: 'ccm' } });
     const result = allotted({ services: [two] });
-    assert.deepEqual(
-      [result.has, result.told],
-      [{ web: ['198.51.100.3', '198.51.100.2'] }, ['Service default/web FW_LB_STATUS']],
-    );
+    assert.deepEqual([result.has, result.told], [{ web: ours }, ['Service default/web FW_LB_STATUS']]);
+    const allocation = leading(handedOver('web', ['198.51.100.3', '192.0.2.7']));
+    assert.deepEqual(allotted({ services: [two], allocation }).has, { web: ['198.51.100.3'] }, 'but what is in no pool goes');
+    const other = balancer('other', { loadBalancer: { ingressIPs: ips('198.51.100.2'), writtenBy: 'fairway' } });
+    const contested = allotted({ services: [two, other] });
+    assert.deepEqual(contested.has, { web: ['198.51.100.3'], other: ['198.51.100.2'] }, "and what is another Service's");
   });
 
   it('is put right where the Service names a class of ours, or we wrote it', () => {
