@@ -379,6 +379,7 @@ export class Daemon {
     for (const [name, { state }] of this.#moduleHealth())
       if (state === 'ok') this.#succeededAt.set(name, this.#parts.clock.now());
     if (!isFirst) return;
+    this.#parts.allocation?.start();
     const entries = status.reduce((sum, table) => sum + table.entries, 0);
     this.#parts.log.info('ready: the first round is in', {
       ...Object.fromEntries(kindsRead(this.#parts.modules).map(kind => [COUNTED_AS[kind], this.#count(kind)])),

@@ -48,6 +48,8 @@ export interface BgpControl {
 
 /** Who hands out load-balancer addresses, as far as the daemon has to do with it; what is new there comes through `Daemon.allocationChanged`. */
 export interface AllocationControl {
+  /** After the first round: who does not know the Services yet would be elected and hand out nothing. */
+  start(): void;
   state(): Allocation;
   /** Before each plan, the Services as they are known: what they show is handed over no more. */
   seen(services: Snapshot['services']): void;

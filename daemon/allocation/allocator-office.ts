@@ -74,6 +74,7 @@ export class AllocatorOffice {
   }
 
   start(): void {
+    if (this.#isStopped) return;
     const { election } = this.#options;
     election.start(() => this.#onStanding());
     if (election.standing.isElected) this.#onStanding();

@@ -105,7 +105,6 @@ export async function run(invocation: Invocation): Promise<number> {
   if (!modules.some(({ writes }) => writes.includes('lanAddress'))) await giveBackAnnounced(setting, host);
   notices?.start();
   daemon.start();
-  allocation.office?.start();
   leftovers.start(host.runner);
   await stopped;
   allocation.events?.stop();

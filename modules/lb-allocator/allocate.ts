@@ -118,7 +118,8 @@ function outcomeOf({ claimant, demand }: Waiter, occupancy: Occupancy, pools: Po
     else granted.set(need.family, address);
   }
   if (failed.length === 0) return { granted, failure: undefined };
-  return { granted: demand.isWhole ? new Map() : granted, failure: { why: 'exhausted', needs: failed } };
+  const isHalf = demand.isWhole && failed.some(({ isCovered }) => !isCovered);
+  return { granted: isHalf ? new Map() : granted, failure: { why: 'exhausted', needs: failed } };
 }
 
 function lowestFor({ family, pools }: Need, occupancy: Occupancy): IpAddress | undefined {

@@ -88,14 +88,14 @@ function placesOf(
   service: Service,
   name: string,
   sharing: Sharing,
-  { kept, leaving, foreign }: Holdings,
+  { kept, surplus, leaving, foreign }: Holdings,
   pending: HandedOverStatus | undefined,
 ): readonly Place[] {
   const keeper: Holder = { name, ground: 'kept', sharing, seniority: seniorityOf(service, pending) };
   const onGround = (addresses: Iterable<IpAddress>, holder: Holder): readonly Place[] =>
     [...addresses].map(address => ({ address, holder }));
   return [
-    ...onGround(kept.values(), keeper),
+    ...onGround([...kept.values(), ...surplus], keeper),
     ...onGround(leaving, { ...keeper, ground: 'leaving' }),
     ...onGround(foreign, { name, ground: 'foreign', sharing: undefined, seniority: undefined }),
     ...onGround(service.externalIPs, { name, ground: 'external', sharing: undefined, seniority: undefined }),

@@ -11,6 +11,8 @@ export interface Need {
   readonly address: IpAddress | undefined;
   /** That may give it, in the order of choice. */
   readonly pools: readonly Pool[];
+  /** It has another one of the family meanwhile, and is whole without this. */
+  readonly isCovered: boolean;
 }
 
 export interface Demand {
@@ -44,7 +46,8 @@ export function aimOf({ wish, holdings }: Claimant, lost: ReadonlyMap<IpAddress,
   const unusable = objectionTo(wish, pools);
   if (unusable !== undefined) return refused(unusable);
   const { needs, lacking } = needsOf(wish, kept, pools);
-  const isInVain = lacking.length > 0 && (wish.needsAll || kept.size + needs.length === 0);
+  const isInVain =
+    lacking.length > 0 && ((wish.needsAll && lacking.some(family => !kept.has(family))) || kept.size + needs.length === 0);
   if (isInVain) return refused({ why: 'family', families: lacking });
   const asked = wish.request.pool === '' ? [] : lacking.filter(family => kept.has(family));
   return {
@@ -90,7 +93,7 @@ function needsOf(
     const isServed =
       address === undefined ? has !== undefined && (asked === undefined || pools.poolOf(has) === asked) : has === address;
     if (isServed) continue;
-    if (address !== undefined || able.length > 0) needs.push({ family, address, pools: able });
+    if (address !== undefined || able.length > 0) needs.push({ family, address, pools: able, isCovered: has !== undefined });
     else lacking.push(family);
   }
   return { needs, lacking };

@@ -9,12 +9,17 @@ import type { Pool, Pools } from './pools.ts';
 export interface Holdings {
   /** One of a family at most, each in a pool that may serve the Service. */
   readonly kept: ReadonlyMap<Family, IpAddress>;
+  /**
+   * Served as well, and too many: they stay beside what another controller wrote. Whoever writes the status last owns all of it, so that to take one away would
+   * make all of that look like ours.
+   */
+  readonly surplus: readonly IpAddress[];
   /** Ours, whether kept or not, in the order of the status. */
   readonly found: readonly IpAddress[];
   /** Of these, what no pool holds that may serve the Service. */
   readonly outside: readonly IpAddress[];
   readonly foreign: readonly IpAddress[];
-  /** All that the Service has or may have any moment, but for {@link kept} and {@link foreign}: not free before it is seen to be without. */
+  /** All that the Service has or may have any moment, but for {@link kept}, {@link surplus} and {@link foreign}: not free before it is seen to be without. */
   readonly leaving: readonly IpAddress[];
 }
 
@@ -55,12 +60,16 @@ export function holdingsOf(
     const address = usable.find(each => each === asked.get(family)) ?? usable[0];
     if (address !== undefined) kept.set(family, address);
   }
+  const isKept = (address: IpAddress): boolean => kept.get(familyOf(address)) === address;
+  const foreign = ingressIPs.filter(address => !isOurs(address));
+  const surplus = foreign.length === 0 ? [] : found.filter(address => isServed(address) && !isKept(address));
   return {
     kept,
+    surplus,
     found,
     outside: found.filter(address => !isServed(address)),
-    foreign: ingressIPs.filter(address => !isOurs(address)),
-    leaving: leavingOf(found, shown, pending).filter(address => kept.get(familyOf(address)) !== address),
+    foreign,
+    leaving: leavingOf(found, shown, pending).filter(address => !isKept(address) && !surplus.includes(address)),
   };
 }
 
@@ -74,6 +83,7 @@ export function remainsOf({ type, loadBalancer }: Service, pending: HandedOverSt
   const found = pending?.addresses ?? ours;
   return {
     kept: new Map(),
+    surplus: [],
     found: type === 'LoadBalancer' ? [] : found,
     outside: [],
     foreign: shown.filter(address => !isOurs(address) && !found.includes(address)),

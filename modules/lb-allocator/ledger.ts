@@ -189,7 +189,7 @@ export class Ledger {
 
   #lostOf({ name, holdings }: Claimant): ReadonlyMap<IpAddress, string> {
     let lost: Map<IpAddress, string> | undefined;
-    for (const address of holdings.kept.values()) {
+    for (const address of [...holdings.kept.values(), ...holdings.surplus]) {
       const winner = this.#losers.get(address)?.get(name);
       if (winner !== undefined) lost = (lost ?? new Map<IpAddress, string>()).set(address, winner);
     }
@@ -199,7 +199,7 @@ export class Ledger {
   #atNodesOf({ holdings }: Claimant): ReadonlyMap<IpAddress, string> {
     if (this.#atNodes.size === 0) return NONE;
     return new Map(
-      [...holdings.kept.values()].flatMap(address => {
+      [...holdings.kept.values(), ...holdings.surplus].flatMap(address => {
         const node = this.#atNodes.get(address);
         return node === undefined ? [] : [[address, node] as const];
       }),

@@ -18,8 +18,12 @@ export function fragmentOf(judgement: Judgement): Fragment | undefined {
 
 function wantedOf({ claimant: { wish, holdings }, aim, lost, outcome }: Judgement): readonly IpAddress[] {
   if (wish === undefined) return [];
-  // Whoever writes the status last owns all of it: only an address that is another Service's is worth that.
-  if (holdings.foreign.length > 0) return holdings.found.filter(address => !lost.has(address));
+  const { foreign, found, kept, surplus } = holdings;
+  // Only an address that is another Service's, or no pool's any more, is worth a writing beside what another controller wrote.
+  if (foreign.length > 0) {
+    const stay = new Set([...kept.values(), ...surplus].filter(address => !lost.has(address)));
+    return found.filter(address => stay.has(address));
+  }
   return wish.families
     .map(family => outcome.granted.get(family) ?? aim.kept.get(family))
     .filter((address): address is IpAddress => address !== undefined);

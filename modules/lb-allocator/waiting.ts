@@ -96,7 +96,9 @@ function asksForAddress({ demand }: Waiter): boolean {
 
 function queueKeyOf({ sharing }: Claimant, { needs, isWhole }: Demand): string {
   if (sharing.key !== '' || needs.some(({ address }) => address !== undefined)) return DIFFERENT;
-  const parts = needs.map(({ family, pools }) => `${family} of ${pools.map(({ rank }) => rank).join(',')}`);
+  const parts = needs.map(
+    ({ family, pools, isCovered }) => `${isCovered ? 'better ' : ''}${family} of ${pools.map(({ rank }) => rank).join(',')}`,
+  );
   return `${isWhole ? 'all' : 'any'}: ${parts.join('; ')}`;
 }
 

@@ -85,7 +85,6 @@ export class AllocatorNode {
 
   start(): void {
     this.daemon.start();
-    this.office.start();
   }
 
   async stop(): Promise<void> {

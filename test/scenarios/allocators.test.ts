@@ -71,6 +71,19 @@ describe('allocators of load-balancer addresses', () => {
     assert.equal(writes, 30);
   });
 
+  it('stand for election when they know the Services, so that nobody waits for one that does not', async () => {
+    await start();
+    nodes = ['a', 'b'].map(name => new SleepyAllocator(name, clock, api, '192.0.2.0/24'));
+    at(0).candidate.process.deafUntil = clock.now() + 120_000;
+    for (const node of nodes) {
+      node.start();
+      await clock.advance(3000);
+    }
+    api.put(balancer('web'));
+    await clock.advance(3000);
+    assert.deepEqual([leaders(), [...addresses()]], [['b'], [['web', '192.0.2.1']]]);
+  });
+
   it('go on at once where the leader is stopped, and no Service moves', async () => {
     await start('a', 'b');
     api.put(...NAMES.map(name => balancer(name)));

@@ -349,14 +349,15 @@ describe('status that is not ours', () => {
   });
 
   it('is not made to look like ours: beside it nothing is written, not even to take back an address too many', () => {
-    const two = balancer('web', {
-      loadBalancer: { ingressIPs: ips('198.51.100.3', '192.0.2.9', '198.51.100.2'), writtenBy: 'ccm' },
-    });
+    const ours = ips('198.51.100.3', '198.51.100.2');
+    const two = balancer('web', { loadBalancer: { ingressIPs: [...ours, ...ips('192.0.2.9')], writtenBy: 'ccm' } });
     const result = allotted({ services: [two] });
-    assert.deepEqual(
-      [result.has, result.told],
-      [{ web: ['198.51.100.3', '198.51.100.2'] }, ['Service default/web FW_LB_STATUS']],
-    );
+    assert.deepEqual([result.has, result.told], [{ web: ours }, ['Service default/web FW_LB_STATUS']]);
+    const allocation = leading(handedOver('web', ['198.51.100.3', '192.0.2.7']));
+    assert.deepEqual(allotted({ services: [two], allocation }).has, { web: ['198.51.100.3'] }, 'but what is in no pool goes');
+    const other = balancer('other', { loadBalancer: { ingressIPs: ips('198.51.100.2'), writtenBy: 'fairway' } });
+    const contested = allotted({ services: [two, other] });
+    assert.deepEqual(contested.has, { web: ['198.51.100.3'], other: ['198.51.100.2'] }, "and what is another Service's");
   });
 
   it('is put right where the Service names a class of ours, or we wrote it', () => {
@@ -499,6 +500,21 @@ describe('pools', () => {
     const result = allotted({ services: [balancer('web', asking('192.0.2.1'))], addressPools: pools }, FLAG);
     assert.deepEqual([result.has, result.told], [{}, ['Service default/web FW_LB_OUTSIDE']]);
     assert.match(result.messages[0] ?? '', /asks for 192\.0\.2\.1 of pool shop, which does not serve it/);
+  });
+
+  it('with both families needed: one that it has elsewhere stays where the pool asked for has none, and does not keep it from the other', () => {
+    const has = (name: string, ...addresses: readonly string[]): Service =>
+      balancer(name, {
+        ipFamilies: ['ipv4', 'ipv6'],
+        annotations: { 'fairway.dev/lb-pool': 'edge' },
+        loadBalancer: { ipFamilyPolicy: 'RequireDualStack', ingressIPs: ips(...addresses) },
+      });
+    for (const ranges of [['2001:db8:9::/64'], ['2001:db8:9::/64', '192.0.2.1']]) {
+      const services = [service('x', { externalIPs: ips('192.0.2.1') }), has('half', '198.51.100.1'), has('none')];
+      const result = allotted({ services, addressPools: addressPools([addressPool('edge', ranges)]) }, FLAG);
+      assert.deepEqual(result.has, { half: ['198.51.100.1', '2001:db8:9::1'] }, ranges.join(' '));
+      assert.match(told(result, 'half'), /Until then it has 198\.51\.100\.1, 2001:db8:9::1\./);
+    }
   });
 
   it('a pool that is full leaves who asks for it where it is', () => {
