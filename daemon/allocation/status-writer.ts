@@ -146,7 +146,10 @@ export class StatusWriter implements TableDriver<ServiceStatus> {
     const wanted = expected?.uid === uid ? expected : undefined;
     if (handed?.uid === uid) return entryFor(service, handed.addresses, wanted);
     const { ingressIPs = [] } = service.loadBalancer ?? {};
-    if (wanted === undefined) return isWrittenByUs(service.loadBalancer) ? entryFor(service, ingressIPs, undefined) : undefined;
+    if (wanted === undefined)
+      return mayBeTakenBack(service) && isWrittenByUs(service.loadBalancer)
+        ? entryFor(service, ingressIPs, undefined)
+        : undefined;
     return entryFor(service, oursOf(ingressIPs, wanted), wanted);
   }
 
@@ -156,7 +159,9 @@ export class StatusWriter implements TableDriver<ServiceStatus> {
     for (const change of changes) {
       const order = orderOf(change);
       const service = services.get(change.key);
-      if (this.#isOpen && service?.meta.uid === order.uid) this.#handOver(order, service);
+      if (!this.#isOpen || service?.meta.uid !== order.uid) continue;
+      // What is not there yet is not to come any more.
+      if (change.op !== 'delete' || mayBeTakenBack(service) || this.#handed.has(change.key)) this.#handOver(order, service);
     }
     return Promise.resolve(NOTHING_FAILED);
   }
@@ -270,6 +275,11 @@ export class StatusWriter implements TableDriver<ServiceStatus> {
     this.#denied.forget(key);
     if (this.#handed.delete(key)) this.#unshared.set(key, undefined);
   }
+}
+
+/** From one that still is a load balancer, though not ours any more (its class), its next controller takes over what there is. */
+function mayBeTakenBack({ type }: Service): boolean {
+  return type !== 'LoadBalancer';
 }
 
 /** What it is to be, and what of it may be taken away. */

@@ -121,6 +121,30 @@ describe('allocators of load-balancer addresses', () => {
     assert.deepEqual([leaders(), addresses().size], [['b'], 0]);
   });
 
+  it('leave what they gave to a Service that is another controller’s from now on, and do not give it to others', async () => {
+    await start('a', 'b');
+    api.put(balancer('web'));
+    await clock.advance(2000);
+    const web = api.store.get('Service', 'shop', 'web');
+    assert.ok(web);
+    api.put({ ...web, spec: { ...(web['spec'] as object), loadBalancerClass: 'example.com/lb' } });
+    await clock.advance(2000);
+    await at(0).stop();
+    await clock.advance(5000);
+    api.put(balancer('later'));
+    await clock.advance(2000);
+    assert.deepEqual(
+      [leaders(), [...addresses()]],
+      [
+        ['b'],
+        [
+          ['later', '192.0.2.2'],
+          ['web', '192.0.2.1'],
+        ],
+      ],
+    );
+  });
+
   it('do not give away what is being written, however long that takes', async () => {
     await start('a');
     api.faultNext(WRITE, 'held');

@@ -30,6 +30,11 @@ function create(to: ServiceStatus): Change<ServiceStatus> {
   return { op: 'create', key: `shop/${to.name}`, to };
 }
 
+/** As the planner wants it of a Service that still is a load balancer. */
+function takeBack(name: string, found: readonly IpAddress[]): Change<ServiceStatus> {
+  return { op: 'update', key: `shop/${name}`, from: entry(name, found, found), to: entry(name, [], found) };
+}
+
 describe('the writer of the status of Services', () => {
   let clock: ManualClock;
   let api: MemoryApi;
@@ -129,7 +134,7 @@ describe('the writer of the status of Services', () => {
     api.put(balancer('web', { ingress: [...others, { ip: B, ipMode: 'Proxy' }, { ip: C }] }));
     await apply(create(entry('web', [A, B], [B, C])));
     assert.deepEqual(ingress('web'), [{ ip: A }, { ip: B, ipMode: 'Proxy' }, ...others]);
-    await apply({ op: 'delete', key: 'shop/web', from: entry('web', [A, B], [A, B]) });
+    await apply(takeBack('web', [A, B]));
     assert.deepEqual(ingress('web'), others);
   });
 
@@ -144,7 +149,7 @@ describe('the writer of the status of Services', () => {
     assert.equal(writer.handedOver().size, 0);
     api.put(balancer('web', { ingress: [...theirs, { ip: A }] }));
     shown = undefined;
-    await apply({ op: 'delete', key: 'shop/web', from: entry('web', [A], [A]) });
+    await apply(takeBack('web', [A]));
     assert.deepEqual(ingress('web'), theirs);
   });
 
@@ -341,7 +346,7 @@ describe('the writer of the status of Services', () => {
     assert.equal(writer.handedOver().size, 0);
   });
 
-  it('finds what an earlier run or kube-router wrote where nobody wants anything, and nothing of others', async () => {
+  it('finds what an earlier run or kube-router wrote to what is no load balancer any more, and nothing of others', async () => {
     const by = (manager: string, name: string, type: string): ApiObject => {
       const fieldsV1 = { 'f:status': { 'f:loadBalancer': { 'f:ingress': {} } } };
       const time = '2026-01-02T03:04:05Z';
@@ -351,8 +356,9 @@ describe('the writer of the status of Services', () => {
     };
     api.put(
       by('fairway', 'ours', 'ClusterIP'),
-      by('kube-router', 'former', 'LoadBalancer'),
-      by('metallb', 'theirs', 'LoadBalancer'),
+      by('kube-router', 'former', 'NodePort'),
+      by('metallb', 'theirs', 'ClusterIP'),
+      by('fairway', 'of-another-class', 'LoadBalancer'),
     );
     api.put(balancer('pending'));
     const found = await writer.read(new Map());
@@ -410,7 +416,7 @@ describe('the writer of the status of Services', () => {
     assert.equal(await stopped, 'settled');
     writer.open();
     api.faultNext(WRITE, 'held');
-    await apply({ op: 'delete', key: 'shop/web', from: entry('web', [A], [A]) });
+    await apply(takeBack('web', [A]));
     const cut = writer.stop(1000);
     await clock.advance(1000);
     assert.equal(await cut, 'unsettled');
