@@ -13,7 +13,7 @@ export function planOwn(links: AnnouncingLinks, options: LanAnnouncerOptions): F
 function sysctlEntries({ names }: AnnouncingLinks): readonly Entry[] {
   const settings: readonly Sysctl[] = [
     ...(names.ipv4.length === 0 ? [] : STRICT),
-    // The greater of a link's own value and that of all counts, and 2 answers nobody about a host prefix.
+    // The greater of a link's own value and that of all counts, and from 2 on addresses outside of the subnets of the link are not answered for.
     ...names.ipv4.map(link => setting(`net/ipv4/conf/${link}/arp_ignore`, '1', 'skip', ['0'])),
     // When a link comes up, gratuitous ARP for every address on it.
     ...names.ipv4.map(link => setting(`net/ipv4/conf/${link}/arp_notify`, '1', 'skip')),
