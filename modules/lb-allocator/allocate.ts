@@ -10,8 +10,8 @@ import { DIFFERENT, isBefore, type Queue, type Waiter, type Waiting } from './wa
 /** Why a Service did not get all it asks for. */
 export type Failure =
   | { readonly why: 'exhausted'; readonly needs: readonly Need[] }
-  /** `by`: who has it, and in which way. */
-  | { readonly why: 'taken'; readonly address: IpAddress; readonly by: string };
+  /** `by`: who has it, and in which way. `couldShare`: a Service of ours, which would share it if both asked for that. */
+  | { readonly why: 'taken'; readonly address: IpAddress; readonly by: string; readonly couldShare: boolean };
 
 export interface Outcome {
   readonly granted: ReadonlyMap<Family, IpAddress>;
@@ -62,7 +62,7 @@ export function sameFailure(one: Failure | undefined, other: Failure | undefined
       one.needs.every(({ family, pools }, index) => other.needs[index]?.family === family && samePools(pools, other.needs[index]))
     );
   }
-  return other.why === 'taken' && one.address === other.address && one.by === other.by;
+  return other.why === 'taken' && one.address === other.address && one.by === other.by && one.couldShare === other.couldShare;
 }
 
 function samePools(pools: Need['pools'], need: Need | undefined): boolean {
@@ -108,7 +108,10 @@ function outcomeOf({ claimant, demand }: Waiter, occupancy: Occupancy, pools: Po
     if (address === undefined) continue;
     const obstacle = occupancy.obstacle(address, claimant.name, claimant.sharing);
     // What was asked for and is not to be had is not made up for by something else.
-    if (obstacle !== undefined) return { granted: new Map(), failure: { why: 'taken', address, by: titleOf(obstacle) } };
+    if (obstacle !== undefined) {
+      const couldShare = obstacle.sharing !== undefined;
+      return { granted: new Map(), failure: { why: 'taken', address, by: titleOf(obstacle), couldShare } };
+    }
     granted.set(family, address);
   }
   for (const need of demand.needs) {

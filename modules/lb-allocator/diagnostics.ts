@@ -129,11 +129,15 @@ function refusalTold({ wish, service }: Claimant, refusal: Refusal, kept: string
 
 function failureTold({ wish }: Claimant, failure: Failure, kept: string): Told {
   switch (failure.why) {
-    case 'taken':
+    case 'taken': {
+      const sharing = failure.couldShare
+        ? ', or let both share it: the same fairway.dev/lb-share at both, different ports, and one externalTrafficPolicy'
+        : '';
       return [
         'FW_LB_TAKEN',
-        `${wish?.request.addressSource ?? ''} asks for ${failure.address}, which ${failure.by} has. Ask for another address, or let both share it: the same fairway.dev/lb-share at both, different ports, and one externalTrafficPolicy. ${kept}`,
+        `${wish?.request.addressSource ?? ''} asks for ${failure.address}, which ${failure.by} has. Ask for another address${sharing}. ${kept}`,
       ];
+    }
     case 'exhausted': {
       const pools = failure.needs.map(
         ({ family, pools: asked }) =>

@@ -276,7 +276,7 @@ describe('asking for an address', () => {
     const { has, messages } = allotted({ services, nodes: [node(1, { externalIPs: ips('198.51.100.5') })] });
     assert.deepEqual(has, {});
     assert.match(messages[0] ?? '', /which Service default\/x \(spec\.externalIPs\) has/);
-    assert.match(messages[1] ?? '', /which Node node-1 has/);
+    assert.match(messages[1] ?? '', /which Node node-1 has\. Ask for another address\. Until then/);
   });
 });
 
