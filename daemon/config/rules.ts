@@ -35,7 +35,7 @@ function fault(flag: FlagName, { values }: RuleInput, problem: string, remedy: s
 
 const RULES: readonly Rule[] = [
   {
-    flags: ['run-router', 'run-service-proxy', 'run-firewall', 'run-loadbalancer'],
+    flags: ['run-router', 'run-service-proxy', 'run-firewall', 'run-loadbalancer', 'announce-l2'],
     needsCluster: true,
     check: input =>
       MODULE_NAMES.some(module => isEnabled(module, input.values))
@@ -44,7 +44,7 @@ const RULES: readonly Rule[] = [
             'run-service-proxy',
             input,
             'and every other module is off',
-            'turn on one of --run-router, --run-service-proxy, --run-firewall, --run-loadbalancer',
+            'turn on one of --run-router, --run-service-proxy, --run-firewall, --run-loadbalancer, --announce-l2',
           ),
   },
   {
