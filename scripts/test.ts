@@ -2,12 +2,12 @@
  * Runs the tests: `npm test [-- PATTERN...]`, each PATTERN a part of a file's path.
  *
  * Everything that needs no kernel of its own in one mocha process; beside it the files of `test/contract` and `test/lab`, each with a kernel lab
- * of its own, one per CPU. The last line is `N passed, N failed, N skipped`.
+ * of its own, one per CPU. The slowest files are named at the end; the last line is `N passed, N failed, N skipped`.
  */
 import { execFileSync, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { globSync } from 'node:fs';
-import { availableParallelism } from 'node:os';
+import { availableParallelism, setPriority } from 'node:os';
 import { join, resolve } from 'node:path';
 import { machineNow } from '../test/lab/place.ts';
 import { prepareLab } from '../test/lab/prepare.ts';
@@ -19,8 +19,14 @@ const HOST_FILES = 'test/{unit,property,scenarios,structure,fakes}/**/*.test.ts'
 const LAB_FILES = 'test/{contract,lab}/**/*.{test,contract,lab}.ts';
 /** Past this a run hangs. */
 const HOST_LIMIT_MS = 10 * 60_000;
+/** Labs measure milliseconds, and have the processors first. */
+const HOST_NICENESS = 5;
+/** Files that are named with their time. */
+const SLOWEST = 8;
 
 const records: TestRecord[] = [];
+/** Seconds that the files of labs took. */
+const seconds = new Map<string, number>();
 let column = 0;
 
 function endLine(): void {
@@ -76,12 +82,13 @@ function failureCounter(): { readonly onLine: (line: string) => void; readonly f
 }
 
 /** Runs files in one mocha process on this machine. `worker` chooses the CPU of a lab they open. */
-async function runOnHost(files: readonly string[], worker: number): Promise<void> {
+async function runOnHost(files: readonly string[], worker: number, niceness = 0): Promise<void> {
   const { onLine, failures } = failureCounter();
   // A test that failed half way may leave something running: the run ends all the same.
   const argv = ['node_modules/mocha/bin/mocha.js', '--exit', '--reporter', join(root, 'test/reporter.ts'), ...files];
   const env = { ...process.env, MOCHA_WORKER_ID: String(worker) };
   const child = spawn(process.execPath, argv, { cwd: root, env, stdio: ['ignore', 'pipe', 'pipe'] });
+  if (child.pid !== undefined && niceness > 0) setPriority(child.pid, niceness);
   const limit = setTimeout(() => child.kill('SIGKILL'), HOST_LIMIT_MS);
   let rest = '';
   child.stdout.setEncoding('utf8').on('data', (text: string) => {
@@ -130,18 +137,22 @@ async function labMissing(): Promise<string> {
   return await prepareLab(machineNow(), line => console.log(line));
 }
 
-/** One lane a CPU: the tests of this machine in the first, and files that need a lab in both; those of `test/contract` run inside one. */
+/** One lane a CPU for the files that need a lab, which mostly wait; those of `test/contract` run inside one. The tests of this machine run beside them. */
 async function runAll(hostFiles: readonly string[], labFiles: readonly string[]): Promise<void> {
   const missing = labFiles.length === 0 ? '' : await labMissing();
   const hasTools = process.env['FAIRWAY_MISSING_TOOLS'] === undefined;
   const canRun = (file: string): boolean => missing === '' || (hasTools && NEEDS_LITTLE.some(start => file.startsWith(start)));
   for (const file of labFiles) if (!canRun(file)) report({ outcome: 'skipped', title: file, reason: missing });
-  const runs = labFiles.filter(canRun).map(file => (cpu: number) => runLab(file, cpu));
-  const waiting = hostFiles.length === 0 ? runs : [(cpu: number) => runOnHost(hostFiles, cpu), ...runs];
+  const waiting = labFiles.filter(canRun);
   const lane = async (cpu: number): Promise<void> => {
-    for (let run = waiting.shift(); run !== undefined; run = waiting.shift()) await run(cpu);
+    for (let file = waiting.shift(); file !== undefined; file = waiting.shift()) {
+      const begun = performance.now();
+      await runLab(file, cpu);
+      seconds.set(file, (performance.now() - begun) / 1000);
+    }
   };
-  await Promise.all(Array.from({ length: Math.min(2, availableParallelism()) }, (_, cpu) => lane(cpu)));
+  const lanes = Array.from({ length: Math.min(2, availableParallelism()) }, (_, cpu) => lane(cpu));
+  await Promise.all([...lanes, hostFiles.length === 0 ? undefined : runOnHost(hostFiles, 0, HOST_NICENESS)]);
 }
 
 function runLab(file: string, cpu: number): Promise<void> {
@@ -167,6 +178,8 @@ const counts = { passed: 0, failed: 0, skipped: 0, unavailable: 0 };
 for (const { outcome } of records) counts[outcome]++;
 if (counts.failed > 0) console.log('\nFailures:\n');
 for (const record of records) if (record.outcome === 'failed') console.log(`${describeRecord(record)}\n`);
+const slowest = [...seconds].sort(([, one], [, other]) => other - one).slice(0, SLOWEST);
+if (slowest.length > 1) console.log(`slowest: ${slowest.map(([file, took]) => `${file} ${took.toFixed(0)} s`).join(', ')}`);
 console.log(`${hostFiles.length + labFiles.length} files in ${((performance.now() - started) / 1000).toFixed(1)} s`);
 console.log(`${counts.passed} passed, ${counts.failed} failed, ${counts.skipped + counts.unavailable} skipped`);
 process.exitCode = counts.failed > 0 ? 1 : 0;

@@ -296,16 +296,19 @@ describe('gobgpd as a child', function () {
 
   it('that fails again and again is started with longer and longer waits', () =>
     withFolder(async folder => {
-      let starts = 0;
+      const starts: number[] = [];
       const at = supervised(folder, {
         startProcess: (_argv, file) => {
-          starts++;
+          starts.push(performance.now());
           return startProcess(['gobgpd', '--api-hosts=192.0.2.250:1', '--pprof-disable'], file);
         },
       });
       at.supervisor.start();
-      await new Promise(resolve => setTimeout(resolve, 1_500));
-      assert.ok(starts >= 3 && starts <= 6, `${starts} starts; 50 ms, 100 ms, 200 ms, 400 ms, 800 ms lie between`);
+      await seen('five starts', () => starts.length >= 5);
+      for (const [index, wait] of [50, 100, 200, 400].entries()) {
+        const gap = (starts[index + 1] ?? 0) - (starts[index] ?? 0);
+        assert.ok(gap >= 0.9 * wait, `${gap} ms between two starts, and ${wait} ms are to be waited`);
+      }
       assert.equal(at.troubles.length, 1);
       assert.match(at.troubles[0]!.message, /exit status 1: failed to listen grpc port: listen tcp 192\.0\.2\.250:1/);
       await at.supervisor.stop('keep routes');
