@@ -6,8 +6,9 @@ import { familyOf, type IpAddress } from '../../daemon/net/address.ts';
 import type { Fragment, OwnerKey } from '../../daemon/reconcile/fragment.ts';
 import type { ServiceStatus } from '../../daemon/reconcile/service-tables.ts';
 import { lbAllocatorModule } from '../../modules/lb-allocator/module.ts';
+import { addressPools, mustParseRange } from '../fixtures/address-pools.ts';
 import { arbitraryBalancer, arbitraryPools, BALANCER_NAMES, CONTESTED } from '../fixtures/arbitrary-balancers.ts';
-import { addressPools, mustParseRange, namespace, node } from '../fixtures/cluster.ts';
+import { namespace, node } from '../fixtures/cluster.ts';
 import { propertyRun } from '../fixtures/property-run.ts';
 import {
   type AllocationWorld,

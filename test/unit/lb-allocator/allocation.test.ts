@@ -1,18 +1,8 @@
 import assert from 'node:assert/strict';
 import type { Node, Service } from '../../../daemon/cluster/kinds.ts';
 import { lbAllocatorModule } from '../../../modules/lb-allocator/module.ts';
-import {
-  addressPool,
-  addressPools,
-  balancer,
-  ips,
-  namespace,
-  node,
-  selector,
-  service,
-  servicePort,
-  snapshot,
-} from '../../fixtures/cluster.ts';
+import { addressPool, addressPools } from '../../fixtures/address-pools.ts';
+import { balancer, ips, namespace, node, selector, service, servicePort, snapshot } from '../../fixtures/cluster.ts';
 import { type Allotted, allotted, allottedBy, handedOver, lbAllocatorOptions, leading } from '../../fixtures/lb-allocation.ts';
 
 /** In every family. */

@@ -4,7 +4,8 @@ import { patched } from '../../../daemon/cluster/patched-map.ts';
 import type { Snapshot } from '../../../daemon/cluster/snapshot.ts';
 import { lbAllocatorModule } from '../../../modules/lb-allocator/module.ts';
 import { lbAllocatorOptionsOf } from '../../../modules/lb-allocator/options.ts';
-import { addressPool, addressPools, balancer, ips, mustParseRange, node, snapshot } from '../../fixtures/cluster.ts';
+import { addressPool, addressPools, mustParseRange } from '../../fixtures/address-pools.ts';
+import { balancer, ips, node, snapshot } from '../../fixtures/cluster.ts';
 import { allottedBy, handedOver, lbAllocatorOptions, leading } from '../../fixtures/lb-allocation.ts';
 
 const FOLLOWING = { leadership: { isLeader: false, reason: 'node-2 leads' }, handedOver: new Map() } as const;
