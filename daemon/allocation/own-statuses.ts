@@ -14,7 +14,7 @@ import {
   type Service,
   type SourceEvents,
 } from '../cluster/kinds.ts';
-import type { IpAddress } from '../net/address.ts';
+import { type IpAddress, sameAddresses } from '../net/address.ts';
 import { KeptBook, type KeptBookOptions } from './kept-book.ts';
 import type { StatusOrder, StatusOutcome, StatusPort } from './status-port.ts';
 
@@ -182,8 +182,4 @@ function isBalanced(service: Service): service is Told['service'] {
 
 function without(addresses: readonly IpAddress[], others: readonly IpAddress[]): readonly IpAddress[] {
   return others.length === 0 ? addresses : addresses.filter(address => !others.includes(address));
-}
-
-function sameAddresses(one: readonly IpAddress[], other: readonly IpAddress[]): boolean {
-  return one.length === other.length && one.every((address, index) => address === other[index]);
 }

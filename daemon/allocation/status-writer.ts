@@ -9,7 +9,7 @@ import { patched } from '../cluster/patched-map.ts';
 import type { HandedOverStatus } from '../cluster/snapshot.ts';
 import { isNewerVersion } from '../cluster/watch-event.ts';
 import type { FairwayError } from '../errors.ts';
-import type { IpAddress } from '../net/address.ts';
+import { type IpAddress, sameAddresses } from '../net/address.ts';
 import type { Clock } from '../net/clock.ts';
 import type { Backoff } from '../reconcile/backoff.ts';
 import type { ApplyResult, Change, TableDriver } from '../reconcile/driver.ts';
@@ -316,8 +316,4 @@ function shows({ loadBalancer }: Service, { version }: HandedOverStatus): boolea
   // No load balancer and no address: what was planned for was one, so this is later.
   if (loadBalancer === undefined || loadBalancer.resourceVersion === version) return true;
   return !isNewerVersion(version, loadBalancer.resourceVersion);
-}
-
-function sameAddresses(one: readonly IpAddress[], other: readonly IpAddress[]): boolean {
-  return one.length === other.length && one.every((address, index) => address === other[index]);
 }

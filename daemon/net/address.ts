@@ -43,6 +43,11 @@ export function addressOfBytes(bytes: Uint8Array): IpAddress {
   throw new TypeError(`an IP address has 4 or 16 bytes, not ${bytes.length}`);
 }
 
+/** The same addresses in the same order. */
+export function sameAddresses(one: readonly IpAddress[], other: readonly IpAddress[]): boolean {
+  return one.length === other.length && one.every((address, index) => address === other[index]);
+}
+
 /** 127.0.0.0/8 or ::1. */
 export function isLoopback(address: IpAddress): boolean {
   return address.startsWith('127.') || address === '::1';

@@ -49,7 +49,7 @@ const LINES: { readonly [K in TableName]: Lines<TableTypes[K]> } = {
   ],
   bgpPeer: peer => [peerLine(peer)],
   lanAddress: ({ link, address }) => [`answer for ${address} on ${link}`],
-  serviceStatus: ({ namespace, name, addresses }) => [`status of ${namespace}/${name}: ${addresses.join(' ')}`],
+  serviceStatus: ({ namespace, name, addresses }) => [`status of ${namespace}/${name}: ${addresses.join(' ') || 'no address'}`],
 };
 
 function linkLine(link: Link): string {

@@ -47,7 +47,8 @@ export const DIAGNOSTIC_CODES = {
   FW_LB_OUTSIDE: 'The address that a Service asks for, or has, is in no pool that may serve it.',
   FW_LB_FAMILY: 'No pool that may serve a Service has addresses of a family that it needs.',
   FW_LB_REQUEST: 'What a Service asks of the allocation of its address cannot be read.',
-  FW_LB_CONFLICT: 'Two Services have one address without sharing it; the later one gets another.',
+  FW_LB_CONFLICT:
+    'Two Services have one address without sharing it, and the later one gets another; or a Node has the address of a Service as well.',
   FW_LB_STATUS: 'The status of a Service says something else than what was allocated, and that stays so for now.',
   FW_LB_POOL: 'A pool of load-balancer addresses cannot be used as it is written; the others are.',
   FW_LAN_UNANNOUNCED: 'A load-balancer address cannot be announced on the local network.',

@@ -1,5 +1,5 @@
 /** The tables of Services beside IPVS and the filters: what an entry is and what identifies it. They are part of `tables.ts`, where the stages stand. */
-import type { Family, IpAddress } from '../net/address.ts';
+import { type Family, type IpAddress, sameAddresses } from '../net/address.ts';
 import type { TableDefinition } from './tables.ts';
 
 /**
@@ -44,8 +44,9 @@ export interface BridgePort {
 }
 
 /**
- * The load-balancer addresses of a Service in its status (`status.loadBalancer.ingress`). Deleting the entry takes them back, and so does one without
- * addresses, which says it where nobody remembers an entry; what others wrote beside them stays.
+ * The load-balancer addresses of a Service in its status (`status.loadBalancer.ingress`); what others wrote beside them stays. An entry without addresses
+ * takes back what was found, also where nobody remembers an entry. Deleting the entry takes them back from what is no load balancer any more; a
+ * Service that still is one is another controller's then, and keeps them.
  */
 export interface ServiceStatus {
   readonly namespace: string;
@@ -125,7 +126,3 @@ export const SERVICE_TABLES: { readonly [K in keyof ServiceTableTypes]: TableDef
     requires: () => NOTHING,
   },
 };
-
-function sameAddresses(one: readonly IpAddress[], other: readonly IpAddress[]): boolean {
-  return one.length === other.length && one.every((address, index) => address === other[index]);
-}
